@@ -1,0 +1,1 @@
+"""Checkpoint to bundle, refused when parity fails."""

@@ -1,0 +1,59 @@
+"""A checkpoint becomes a bundle: written beside its place, checked, then moved there whole."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from export.graph import write_step, write_top
+from export.parity import check, random_histories
+from models.checkpoint import Checkpoint
+from models.steps import manifest as describe
+from stream.core.errors import BundleError
+from stream.core.manifest import Manifest
+from stream.runtime import CATALOG, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
+
+
+def write(checkpoint: Checkpoint, target: Path, state_dtype: str) -> Manifest:
+    """Write the bundle to a folder that is not there yet; raise ParityError or BundleError, and leave nothing."""
+    if target.exists():
+        raise BundleError(f"{target} exists", "a bundle is never overwritten: give another folder, or delete it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
+        folder = Path(name) / "bundle"
+        folder.mkdir()
+        manifest = _fill(folder, checkpoint, state_dtype)
+        folder.rename(target)
+    return manifest
+
+
+def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
+    run, network = checkpoint.run, checkpoint.network.cpu().eval()
+    items, dimension = len(run.items), network.dimension
+    category = torch.tensor(run.category_of)
+    with torch.inference_mode():
+        catalog = network.catalog(torch.arange(1, items + 1), category).numpy()
+    np.save(folder / CATALOG, np.ascontiguousarray(catalog, "<f4"), allow_pickle=False)
+    offset = (folder / CATALOG).stat().st_size - catalog.nbytes
+    write_step(checkpoint, folder / STEP)
+    write_top(folder / TOP, CATALOG, offset, items, dimension, run.meaning.k)
+    (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
+    manifest = describe(run.meaning, items, len(run.categories), dimension, state_dtype, training=_training(checkpoint))
+    runtime = Network(folder, manifest)
+    real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
+    parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})
+    np.savez(folder / PARITY, **vectors)
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    manifest = msgspec.structs.replace(manifest, files=files, parity=parity)
+    manifest = msgspec.structs.replace(manifest, model=digest(manifest))
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    return manifest
+
+
+def _training(checkpoint: Checkpoint) -> dict[str, object]:
+    run = checkpoint.run
+    return {"config": msgspec.to_builtins(run.config), "data": run.data, "metrics": run.metrics}
+

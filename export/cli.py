@@ -1,0 +1,40 @@
+"""The command that makes a bundle."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from stream.core.errors import SettingError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Make bundles."""
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    bundle: Annotated[Path, typer.Argument(help="The folder to write, which is not there yet.")],
+    state: Annotated[str, typer.Option(help="Stored type of the shoppers' states: float16 or float32.")] = "float16",
+) -> None:
+    """Export a checkpoint to a bundle: ONNX step, catalog, vocabulary, manifest, parity vectors.
+
+    Nothing is written unless whole sequence, torch step and ONNX step agree to 1e-5 on random and real histories.
+
+    Example: forecart export runs/taobao bundles/taobao
+    """
+    from export.bundle import write
+    from models.checkpoint import load
+
+    if state not in ("float16", "float32"):
+        raise SettingError(f"--state is {state!r}", "give float16 or float32")
+    point = load(checkpoint)
+    with Console(stderr=True).status("exporting and comparing"):
+        manifest = write(point, bundle, state)
+    print(json.dumps({"bundle": str(bundle), "model": manifest.model, "parity": manifest.parity}))

@@ -1,0 +1,73 @@
+"""The check before a bundle is written: whole sequence, torch step and ONNX step agree, or it is refused."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.checkpoint import Checkpoint
+from models.network import StepModule
+from stream.core.errors import ParityError
+from stream.core.features import NUMERIC
+from stream.runtime import TOLERANCE, Network, difference
+
+Vectors = dict[str, NDArray[Any]]
+_HISTORIES, _LENGTH = 16, 24
+
+
+def random_histories(checkpoint: Checkpoint, seed: int = 0) -> Vectors:
+    """Make histories of random items, known and unknown, with pauses from none to a month."""
+    random, run = np.random.default_rng(seed), checkpoint.run
+    shape = (_HISTORIES, _LENGTH)
+    return {
+        "item": random.integers(0, len(run.items) + 1, shape),
+        "category": random.integers(0, len(run.categories) + 1, shape),
+        "type": random.integers(0, len(run.meaning.types), shape),
+        "numeric": random.uniform(-1, 1.5, (*shape, len(NUMERIC))).astype(np.float32),
+    }
+
+
+def expected(checkpoint: Checkpoint, histories: Vectors) -> Vectors:
+    """Add what one run over the whole sequences gives."""
+    zero = torch.zeros(len(histories["item"]), checkpoint.network.dimension)
+    with torch.inference_mode():
+        given = {name: torch.from_numpy(value) for name, value in histories.items()}
+        query, logit, h, c = checkpoint.network.eval()(**given, h=zero, c=zero)
+    found = {"query": query, "intent": torch.sigmoid(logit), "h": h, "c": c}
+    return histories | {f"expected_{name}": tensor.numpy() for name, tensor in found.items()}
+
+
+def step_by_step(checkpoint: Checkpoint, vectors: Vectors) -> float:
+    """Return the largest difference between torch's own steps and its whole sequences."""
+    module = StepModule(checkpoint.network.eval())
+    h = c = torch.zeros(len(vectors["item"]), checkpoint.network.dimension)
+    worst = 0.0
+    with torch.inference_mode():
+        for t in range(vectors["item"].shape[1]):
+            names = ("item", "category", "type", "numeric")
+            query, intent, h, c = module(*(torch.from_numpy(vectors[name][:, t]) for name in names), h, c)
+            for name, value in (("query", query), ("intent", intent)):
+                worst = max(worst, float(np.abs(value.numpy() - vectors[f"expected_{name}"][:, t]).max()))
+    for name, value in (("h", h), ("c", c)):
+        worst = max(worst, float(np.abs(value.numpy() - vectors[f"expected_{name}"]).max()))
+    return worst
+
+
+def check(checkpoint: Checkpoint, network: Network, histories: dict[str, Vectors]) -> tuple[dict[str, float], Vectors]:
+    """Compare all three on each kind of histories.
+
+    Returns the differences, and the vectors that travel in the bundle. Raises ParityError above 1e-5.
+    """
+    found: dict[str, float] = {}
+    vectors = {kind: expected(checkpoint, given) for kind, given in histories.items()}
+    for kind, given in vectors.items():
+        found[f"torch step, {kind} histories"] = step_by_step(checkpoint, given)
+        found[f"ONNX step, {kind} histories"] = difference(network, given)
+    for name, worst in found.items():
+        if not worst <= TOLERANCE:
+            raise ParityError(
+                f"{name}: differs by {worst:.2g} from the whole sequence, allowed are {TOLERANCE}",
+                "nothing was written; the checkpoint or this machine's libraries are at fault",
+            )
+    return found, vectors["random"]

@@ -1,0 +1,76 @@
+"""The front door: one command line over serving, training and export; each part is imported when its command runs."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+from typer.core import TyperGroup
+
+from stream.core.errors import ForecartError
+
+COMMANDS = {
+    "demo": "stream.demo",
+    "worker": "stream.cli",
+    "broker": "stream.cli",
+    "topics": "stream.cli",
+    "replay": "stream.cli",
+    "capture": "stream.cli",
+    "score": "stream.cli",
+    "shoppers": "models.cli",
+    "train": "models.cli",
+    "evaluate": "models.cli",
+    "export": "export.cli",
+}
+
+
+class Lazy(TyperGroup):
+    """Find a command's module when it is asked for, so that serving never waits for torch."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Name the commands in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str):  # type: ignore[no-untyped-def,override]
+        """Import the module that holds a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name])
+        group = typer.main.get_group(module.app)
+        return group.get_command(ctx, cmd_name)
+
+
+app = typer.Typer(cls=Lazy, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _root() -> None:
+    """Score shoppers' behaviour as it happens: LSTM states kept exactly once, from Kafka to Kafka."""
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a command; an error of Forecart's own becomes its message, remedy and exit code."""
+    try:
+        command()
+    except ForecartError as error:
+        print(f"forecart: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "onnx", "onnxscript", "matplotlib", "sklearn"):
+            print(f"forecart: {error.name} is not installed\n  pip install 'forecart[train]'", file=sys.stderr)
+            return 69
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def main() -> None:
+    """Enter from the console script."""
+    sys.exit(run(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Histories as padded batches: in time order on the whole, of similar length inside."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.histories import Log, labels
+from stream.core.features import numeric
+from stream.core.manifest import Meaning, Vocabulary
+
+_CHUNK = 16  # batches within which sequences are sorted by length: little padding, time order on the whole
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences padded at the end; (B, T) each, `numeric` (B, T, 7), `label` and `known` (B, T, horizons)."""
+
+    item: Tensor
+    category: Tensor
+    type: Tensor
+    numeric: Tensor
+    target: Tensor  # the next event's item, 0: none or unknown
+    label: Tensor
+    known: Tensor
+    events: int
+
+    def to(self, device: str) -> "Batch":
+        """Move all arrays to a device."""
+        names = ("item", "category", "type", "numeric", "target", "label", "known")
+        return Batch(*(getattr(self, name).to(device) for name in names), events=self.events)
+
+
+class Sequences:
+    """A log prepared for training: one sequence a shopper, cut where state ends or `longest` is reached."""
+
+    def __init__(self, log: Log, vocab: Vocabulary, meaning: Meaning, end: int, longest: int) -> None:
+        gap = np.where(log.starts, 0, np.diff(log.time, prepend=log.time[:1]))
+        fresh = log.starts | (gap > meaning.ttl)
+        gap[fresh] = 0
+        names = np.fromiter((vocab.item_index.get(name, 0) for name in log.items), np.int64, len(log.items))
+        kinds = np.fromiter((vocab.category_index.get(n, 0) for n in log.categories), np.int64, len(log.categories))
+        self.item = names[log.item]
+        own = np.append(kinds, 0)[log.category]  # -1, no category, is the last place
+        self.category = np.where(own == 0, vocab.category_of[self.item], own)
+        types = np.array([meaning.types.index(name) if name in meaning.types else 0 for name in log.types])
+        self.type = types[log.type]
+        self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh)
+        self.target = np.where(np.r_[log.starts[1:], True], 0, np.r_[self.item[1:], 0])
+        self.label, self.known = labels(log, meaning, end)
+        self.start, self.length = _cut(fresh, longest)
+        in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
+        self.start, self.length = self.start[in_time], self.length[in_time]
+
+    def count(self, budget: int) -> int:
+        """Return the number of batches in an epoch."""
+        return sum(len(parts) for parts in self._parts(budget))
+
+    def batches(self, budget: int, order: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        """Yield one epoch in batches of at most `budget` padded events, without its first `skip` batches."""
+        place = 0
+        for parts in self._parts(budget):
+            for i in order.permutation(len(parts)):
+                if place >= skip:
+                    yield self._batch(parts[i])
+                place += 1
+
+    def sample(self, n: int, length: int) -> dict[str, NDArray[np.generic]]:
+        """Return the beginnings of `n` sequences spread over the log, as the step's inputs (n, length, ...)."""
+        rows = np.linspace(0, len(self.start) - 1, n).astype(np.int64)
+        inside = np.arange(length) < self.length[rows, None]
+        index = np.where(inside, self.start[rows, None] + np.arange(length), self.start[rows, None])
+        return {name: getattr(self, name)[index] for name in ("item", "category", "type", "numeric")}
+
+    def _parts(self, budget: int) -> Iterator[list[NDArray[np.int64]]]:
+        for chunk in _chunks(self.length, budget * _CHUNK):
+            ranked = chunk[np.argsort(self.length[chunk], kind="stable")]
+            yield [ranked[part] for part in _chunks(self.length[ranked], budget, padded=True)]
+
+    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+        length = self.length[rows]
+        inside = np.arange(length.max()) < length[:, None]
+        index = np.where(inside, self.start[rows, None] + np.arange(length.max()), 0)
+
+        def pad(values: NDArray[np.generic]) -> Tensor:
+            picked = values[index]
+            picked[~inside] = 0
+            return torch.from_numpy(picked)
+
+        arrays = (self.item, self.category, self.type, self.numeric, self.target, self.label, self.known)
+        return Batch(*(pad(values) for values in arrays), events=int(length.sum()))
+
+
+def _cut(fresh: NDArray[np.bool_], longest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    starts = np.flatnonzero(fresh)
+    whole = np.diff(np.r_[starts, len(fresh)])
+    parts = -(-whole // longest)
+    place = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    return np.repeat(starts, parts) + place * longest, np.minimum(np.repeat(whole, parts) - place * longest, longest)
+
+
+def _chunks(length: NDArray[np.int64], budget: int, padded: bool = False) -> Iterator[NDArray[np.int64]]:
+    """Cut a row of sequences where the next one would exceed `budget` events, counted with padding or without."""
+    begin, total, widest = 0, 0, 0
+    for i, n in enumerate(length.tolist()):
+        widest = max(widest, n)
+        total = (i - begin + 1) * widest if padded else total + n
+        if total > budget and i > begin:
+            yield np.arange(begin, i)
+            begin, widest = i, n
+            total = n
+    if len(length):
+        yield np.arange(begin, len(length))

@@ -1,0 +1,108 @@
+"""A training run on disk: arrays in npz, facts in JSON, nothing pickled, every file replaced whole."""
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.config import TrainConfig
+from models.network import Network
+from stream.core.errors import CheckpointError
+from stream.core.manifest import Meaning, Vocabulary
+
+WEIGHTS, STATE, HISTORIES, RUN, CURVE = "weights.npz", "resume.npz", "histories.npz", "run.json", "loss.png"
+_FACTS = "facts"
+
+
+class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The facts of a run: how it was trained, what it means, on which data, how it went."""
+
+    config: TrainConfig
+    meaning: Meaning
+    items: list[str]
+    categories: list[str]
+    category_of: list[int]
+    data: dict[str, Any] = {}
+    epochs: list[dict[str, Any]] = []
+    metrics: dict[str, Any] = {}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Index the run's items and categories."""
+        return Vocabulary(self.items, self.categories, self.category_of)
+
+    def network(self) -> Network:
+        """Make the run's network, untrained."""
+        return Network(
+            items=len(self.items),
+            categories=len(self.categories),
+            types=len(self.meaning.types),
+            horizons=len(self.meaning.horizons),
+            dimension=self.config.dimension,
+            dropout=self.config.dropout,
+            scale=self.config.scale,
+        )
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """A finished run in memory; `histories` are some training sequences, (n, T), for the parity check."""
+
+    network: Network
+    run: Run
+    histories: dict[str, Tensor]
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a kill, meets the old content or the new."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
+    """Write named tensors and JSON-able facts, readable without pickle."""
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    arrays[_FACTS] = np.frombuffer(msgspec.json.encode(facts), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    replace_file(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read what `save_tensors` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != _FACTS}
+        return tensors, msgspec.json.decode(arrays[_FACTS].tobytes())
+
+
+def finish(folder: Path, run: Run) -> None:
+    """Mark a run as finished: its facts stand beside its weights, and it can no longer be resumed."""
+    replace_file(folder / RUN, msgspec.json.format(msgspec.json.encode(run), indent=1))
+    (folder / STATE).unlink(missing_ok=True)
+
+
+def load(folder: Path, device: str = "cpu") -> Checkpoint:
+    """Read a finished run; raise CheckpointError with what is missing."""
+    try:
+        run = msgspec.json.decode((folder / RUN).read_bytes(), type=Run)
+        network = run.network()
+        network.load_state_dict(load_tensors(folder / WEIGHTS)[0])
+        histories = load_tensors(folder / HISTORIES)[0]
+    except FileNotFoundError as error:
+        unfinished = " (the run was interrupted: train again with the same --out to go on)"
+        hint = unfinished if (folder / STATE).exists() else ""
+        raise CheckpointError(f"{error.filename} is missing{hint}", "name the folder that train --out wrote") from error
+    except (ValueError, RuntimeError, KeyError, OSError, msgspec.DecodeError) as error:
+        raise CheckpointError(f"{folder} is no readable run: {error}", "train again") from error
+    return Checkpoint(network.to(device).eval(), run, histories)

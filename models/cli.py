@@ -1,0 +1,257 @@
+"""The commands of training: shoppers, train, evaluate."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stream.core.errors import DataError, SettingError
+from stream.core.formats import FORMATS
+from stream.core.manifest import Meaning, milliseconds
+
+app = typer.Typer(no_args_is_help=True)
+console = Console(stderr=True)
+
+FormatOption = Annotated[str, typer.Option("--format", help=f"Of the log: {', '.join(FORMATS)}.")]
+DataOption = Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")]
+
+
+def _checked(form: str) -> str:
+    if form not in FORMATS:
+        raise SettingError(f"there is no format {form!r}", f"the formats are {', '.join(FORMATS)}")
+    return form
+
+
+def _bar(*columns: Any) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, TimeRemainingColumn(),
+        console=console, transient=not console.is_terminal,
+    )  # fmt: skip
+
+
+@app.command()
+def shoppers(
+    count: Annotated[int, typer.Option("--shoppers", min=1, help="How many shoppers.")] = 2000,
+    days: Annotated[float, typer.Option(min=0.01, help="How long they shop.")] = 14.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 0,
+    begin: Annotated[str, typer.Option(help="The first day.")] = "2026-01-01",
+    with_truth: Annotated[
+        str, typer.Option("--truth", help="A horizon, such as 1h: write the true probabilities instead.")
+    ] = "",
+) -> None:
+    """Write synthetic shoppers' events to stdout, as JSON lines in time order.
+
+    Example: forecart shoppers --shoppers 5000 --days 14 > shoppers.jsonl
+    """
+    from models.shoppers import simulate, truth
+
+    try:
+        start = int(datetime.fromisoformat(begin).replace(tzinfo=UTC).timestamp() * 1000)
+        horizon = milliseconds(with_truth) / 1000 if with_truth else 0.0
+    except ValueError as error:
+        raise SettingError(str(error), "dates look like 2026-01-01, horizons like 1h") from error
+    traffic = simulate(count, days, seed, start)
+    encode = msgspec.json.Encoder().encode
+    if horizon:
+        values = truth(traffic, horizon).tolist()
+        pairs = zip(traffic.events(), values, strict=True)
+        rows = (encode({"event_id": event.event_id, "probability": p}) for event, p in pairs)
+    else:
+        rows = (encode(event) for event in traffic.events())
+    out = sys.stdout.buffer
+    for row in rows:
+        out.write(row + b"\n")
+    out.flush()
+
+
+def _load(data: Path, form: str) -> Any:
+    from models.histories import load
+
+    with console.status(f"reading {data}") as status:
+        log = load(data, form, lambda n: status.update(f"reading {data}: {n:,} events"))
+    for line in log.bad.lines():
+        console.print(f"[yellow]{line}")
+    console.print(f"{len(log):,} events, {len(log.users):,} shoppers, {len(log.items):,} items in {data}")
+    return log
+
+
+def _overrides(pairs: list[str]) -> dict[str, Any]:
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingError(f"{pair!r} is no setting", "write --set name=value, such as --set dropout=0.3")
+        settings[name] = value
+    return settings
+
+
+def _config(meaning: Meaning, config: dict[str, Any]) -> Any:
+    from models.config import TrainConfig
+
+    try:
+        return msgspec.convert(config, TrainConfig, strict=False)
+    except msgspec.ValidationError as error:
+        names = ", ".join(TrainConfig.__struct_fields__)
+        raise SettingError(f"{error}", f"the settings are {names}") from error
+
+
+@app.command()
+def train(
+    form: FormatOption,
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="The folder for the run; a run interrupted there goes on.")] = Path("runs/run"),
+    holdout_tail: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Part of the log, the latest, kept from training to choose the epoch.")
+    ] = 0.0,
+    horizon: Annotated[
+        list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session. The first is reported.")
+    ] = None,
+    gap: Annotated[str, typer.Option(help="The pause that ends a session.")] = "30m",
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of weights, order and negatives.")] = 0,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other dial: name=value.")] = None,
+) -> None:
+    """Train the LSTM on a log: next item and purchase at once.
+
+    Examples: forecart train --format taobao --data events.csv.gz --out runs/taobao --holdout-tail 0.05
+              forecart train --format sessions --data sessions.txt --set epochs=6 --set dropout=0.3
+    """
+    from models.batches import Sequences
+    from models.checkpoint import RUN, Run
+    from models.curve import draw
+    from models.histories import cutoff, vocabulary
+    from models.train import Progress as Step
+    from models.train import train as fit
+
+    _checked(form)
+    if (out / RUN).exists():
+        raise SettingError(f"{out} holds a finished run", "give another --out, or delete the folder")
+    log = _load(data, form)
+    end = int(log.time.max()) if len(log) else 0
+    since = cutoff(log, holdout_tail) if holdout_tail else end + 1
+    seen = log.where(log.time < since)
+    if not len(seen):
+        raise DataError("nothing is left to train on", "hold out a smaller tail")
+    types = tuple(log.types)
+    try:
+        meaning = Meaning(types=types, horizons=tuple(horizon or ("1h", "24h")), gap=milliseconds(gap))
+    except ValueError as error:
+        raise SettingError(str(error), "see forecart train --help") from error
+    config = _config(meaning, _overrides(setting or []) | {"device": device, "seed": seed})
+    vocab = vocabulary(seen)
+    facts = {"path": data.name, "format": form, "events": len(log), "trained": len(seen), "bad": dict(log.bad.count)}
+    run = Run(
+        config=config,
+        meaning=meaning,
+        items=vocab.items,
+        categories=vocab.categories,
+        category_of=vocab.category_of[1:].tolist(),
+        data=facts,
+    )
+    sequences = Sequences(seen, vocab, meaning, min(since, end), config.longest)
+    check = _validation(log, vocab, run, since, end) if holdout_tail else None
+    with _bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bar:
+        task = bar.add_task("training", total=None, loss=0.0, rate=0.0)
+
+        def watch(step: Step) -> None:
+            bar.update(
+                task, total=step.steps, completed=step.step, loss=step.loss, rate=step.events_per_second
+            )
+
+        checkpoint = fit(sequences, run, out, watch, check)
+    for epoch in run.epochs:
+        console.print(" ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float)))
+    draw(checkpoint.run, out)
+    print(json.dumps({"checkpoint": str(out), **run.metrics}))
+
+
+def _validation(log: Any, vocab: Any, run: Any, since: int, end: int) -> Any:
+    from models.batches import Sequences
+    from models.checkpoint import Checkpoint
+    from models.evaluate import evaluate, summary
+    from models.steps import manifest, torch_step
+
+    whole = Sequences(log, vocab, run.meaning, end, run.config.longest)
+    facts = manifest(run.meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
+
+    def validate(network: Any) -> dict[str, Any]:
+        checkpoint = Checkpoint(network, run, {})
+        steps = torch_step(checkpoint, recommend=False), torch_step(checkpoint, recommend=True)
+        metrics = summary(evaluate(log, whole, facts, *steps, since=since, end=end), run.meaning.k)
+        k = run.meaning.k
+        # One figure chooses the epoch: both heads count, each where it can be measured.
+        parts = [metrics[name] for name in (f"hr@{k}", f"mrr@{k}", "pr_auc") if metrics[name] is not None]
+        return metrics | {"selection": sum(parts)}
+
+    return validate
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    form: FormatOption,
+    data: DataOption,
+    targets: Annotated[str, typer.Option(help="all: each event's next item; last: each shopper's last item.")] = "all",
+    tail: Annotated[float, typer.Option(min=0.0, max=0.99, help="Measure the last part only; 0: all of it.")] = 0.0,
+    baselines: Annotated[
+        bool, typer.Option(help="Measure popularity and last item too, fitted to what comes before the tail.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+) -> None:
+    """Score held-out data through the same path as the worker; the last line is JSON.
+
+    Example: forecart evaluate runs/taobao --format taobao --data events.csv.gz --tail 0.05 --baselines
+    """
+    from models.baselines import last_item, popularity
+    from models.batches import Sequences
+    from models.checkpoint import load
+    from models.evaluate import evaluate as measure
+    from models.evaluate import summary
+    from models.histories import cutoff
+    from models.steps import manifest, torch_step
+
+    _checked(form)
+    if targets not in ("all", "last"):
+        raise SettingError(f"--targets is {targets!r}", "give all or last")
+    if baselines and not tail:
+        raise SettingError("baselines are fitted to what comes before the tail", "give --tail as well")
+    point = load(checkpoint, device)
+    run, log = point.run, _load(data, form)
+    meaning, vocab, end = run.meaning, run.vocabulary, int(log.time.max())
+    since = cutoff(log, tail) if tail else int(log.time.min())
+    facts = manifest(meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
+    whole = Sequences(log, vocab, meaning, end, run.config.longest)
+    contenders = {"lstm": (torch_step(point, recommend=False), torch_step(point, recommend=True))}
+    if baselines:
+        before = Sequences(log.where(log.time < since), vocab, meaning, since, run.config.longest)
+        for name, make in (("popularity", popularity), ("last item", last_item)):
+            step = make(before, len(vocab.items), meaning.k)
+            contenders[name] = (step, step)
+    results: dict[str, dict[str, Any]] = {}
+    with _bar() as bar:
+        for name, (warm, step) in contenders.items():
+            task = bar.add_task(name, total=len(log))
+            examples = measure(
+                log, whole, facts, warm, step, since, end, targets, lambda done, _of, task=task: bar.update(task, completed=done)
+            )
+            results[name] = summary(examples, meaning.k)
+    if baselines:
+        console.print(_table(results))
+    line = results.pop("lstm") | {"horizon": meaning.horizons[0], "targets_of": targets}
+    print(json.dumps(line | ({"baselines": results} if results else {})))
+
+
+def _table(results: dict[str, dict[str, Any]]) -> Table:
+    names = list(next(iter(results.values())))
+    table = Table("", *results)
+    for name in names:
+        values = (r[name] for r in results.values())
+        table.add_row(name, *(f"{v:,}" if isinstance(v, int) else "-" if v is None else f"{v:.4f}" for v in values))
+    return table

@@ -1,0 +1,178 @@
+"""Event logs as arrays: read once, grouped by shopper, split by time, labelled from what comes after."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.errors import DataError
+from stream.core.events import Event
+from stream.core.formats import BadRow, read
+from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+KNOWN_TYPES = ("view", "addtocart", "transaction")
+
+
+@dataclass(slots=True)
+class BadRows:
+    """The rows that were no events: counts by reason, and the first line of each."""
+
+    count: Counter[str] = field(default_factory=Counter)
+    first: dict[str, BadRow] = field(default_factory=dict)
+
+    def add(self, row: BadRow) -> None:
+        """Count one row."""
+        self.count[row.reason] += 1
+        self.first.setdefault(row.reason, row)
+
+    def lines(self) -> list[str]:
+        """Describe what was left out, one line a reason."""
+        return [
+            f"{n} rows left out: {reason}, first in line {self.first[reason].line}: {self.first[reason].text!r}"
+            for reason, n in self.count.most_common()
+        ]
+
+
+class _Table:
+    """Ids in the order of their first appearance."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+
+    def __call__(self, name: str) -> int:
+        return self.index.setdefault(name, len(self.index))
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Events sorted by shopper, then time; a shopper's events of one time stay in the order of the file.
+
+    `user`, `item`, `category` (-1: none) and `type` index the tables of names; `time` in ms.
+    """
+
+    user: Ints
+    item: Ints
+    category: Ints
+    type: Ints
+    time: Ints
+    users: list[str]
+    items: list[str]
+    categories: list[str]
+    types: list[str]
+    timed: bool  # False: a log of sessions, whose times only tell their order
+    bad: BadRows
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def where(self, keep: Bools) -> Self:
+        """Keep some events; the tables stay."""
+        part = {name: getattr(self, name)[keep] for name in ("user", "item", "category", "type", "time")}
+        return replace(self, **part)
+
+    @property
+    def starts(self) -> Bools:
+        """Mark the first event of each shopper."""
+        return np.r_[True, self.user[1:] != self.user[:-1]] if len(self) else np.zeros(0, bool)
+
+
+def load(path: Path, form: str, progress: Callable[[int], None] = lambda _: None) -> Log:
+    """Read a log; `progress` hears the number of events now and then. Raises DataError."""
+    try:
+        with path.open("rb") as file:
+            return gather(read(file, form), timed=form != "sessions", progress=progress)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", "check the path given by --data") from error
+
+
+def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int], None] = lambda _: None) -> Log:
+    """Collect rows into a log."""
+    users, items, categories, types = _Table(), _Table(), _Table(), _Table()
+    for name in KNOWN_TYPES:
+        types(name)
+    columns = [array("q") for _ in range(5)]
+    user, item, category, type_, time = (column.append for column in columns)
+    bad = BadRows()
+    for n, row in enumerate(rows):
+        if n % 50_000 == 0:
+            progress(n)
+        if isinstance(row, BadRow):
+            bad.add(row)
+            continue
+        user(users(row.user_id))
+        item(items(row.item_id))
+        category(categories(row.category_id) if row.category_id else -1)
+        type_(types(row.type))
+        time(row.timestamp)
+    if not columns[0]:
+        raise DataError("the log has no events", "check the path and the format")
+    arrays = [np.frombuffer(column, np.int64) for column in columns]
+    order = np.lexsort((arrays[4], arrays[0]))
+    tables = (users.names, items.names, categories.names, types.names)
+    return Log(*(a[order] for a in arrays), *tables, timed=timed, bad=bad)
+
+
+def cutoff(log: Log, tail: float) -> int:
+    """Return the time (ms) that the last `tail` of the log begins with; sessions without times are counted whole."""
+    if not 0 < tail < 1:
+        raise DataError(f"a tail of {tail} is no part of a log", "give a fraction between 0 and 1, such as 0.05")
+    times = log.time if log.timed else log.time[log.starts]
+    return int(np.sort(times)[min(int(len(times) * (1 - tail)), len(times) - 1)])
+
+
+def vocabulary(log: Log) -> Vocabulary:
+    """Index the items and categories that occur in a log; an item has the category that it was last seen with."""
+    items, categories = np.unique(log.item), np.unique(log.category[log.category >= 0])
+    category_index = np.zeros(max(len(log.categories), 1), np.int64)
+    category_index[categories] = np.arange(1, len(categories) + 1)
+    of = np.zeros(len(log.items), np.int64)
+    in_time = np.argsort(log.time, kind="stable")
+    in_time = in_time[log.category[in_time] >= 0]
+    of[log.item[in_time]] = category_index[log.category[in_time]]
+    return Vocabulary([log.items[i] for i in items], [log.categories[i] for i in categories], of[items].tolist())
+
+
+def sessions_of(log: Log, gap: int) -> Ints:
+    """Number the sessions: a new one with each shopper, and after a pause longer than `gap` ms."""
+    opens = log.starts | (np.diff(log.time, prepend=log.time[:1]) > gap)
+    return np.cumsum(opens) - 1
+
+
+def labels(log: Log, meaning: Meaning, end: int) -> tuple[Bools, Bools]:
+    """Tell for each event and horizon whether its shopper buys within the horizon after it.
+
+    `end` is the time (ms) up to which the log is complete. Returns (label, known), each (n, horizons): a
+    horizon that reaches beyond `end` without a purchase so far is not known.
+    """
+    n = len(log)
+    index = np.arange(n)
+    buys = np.flatnonzero(log.type == log.types.index(meaning.purchase)) if meaning.purchase in log.types else index[:0]
+    place = np.searchsorted(buys, index, side="right")
+    following = np.r_[buys, n][place]
+    at = np.minimum(following, max(n - 1, 0))
+    same = (following < n) & (log.user[at] == log.user)
+    wait = np.where(same, log.time[at] - log.time, np.iinfo(np.int64).max)
+    session = sessions_of(log, meaning.gap)
+    last = np.r_[np.flatnonzero(np.diff(session)), n - 1] if n else index
+    label, known = [], []
+    for horizon in meaning.horizons:
+        if horizon == SESSION:
+            yes = same & (session[at] == session)
+            complete = (log.time[last] + meaning.gap < end)[session]
+        else:
+            yes = wait <= milliseconds(horizon)
+            complete = log.time + milliseconds(horizon) <= end
+        label.append(yes)
+        known.append(yes | complete)
+    return np.stack(label, 1), np.stack(known, 1)

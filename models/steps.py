@@ -1,0 +1,53 @@
+"""The trained network and the baselines as steps of `stream.core.score`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.checkpoint import Checkpoint
+from models.network import StepModule
+from stream.core.features import NUMERIC, Arrays
+from stream.core.manifest import Manifest, Meaning
+from stream.core.scoring import Step
+
+
+def manifest(meaning: Meaning, items: int, categories: int, dimension: int, dtype: str, **more: Any) -> Manifest:
+    """Describe a recurrent step of this size."""
+    return Manifest(
+        meaning=meaning,
+        inputs=NUMERIC,
+        hidden={"h": (dimension,), "c": (dimension,)},
+        state_dtype=dtype,
+        items=items,
+        categories=categories,
+        dimension=dimension,
+        **more,
+    )
+
+
+def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
+    """Make a step of a trained network; with `recommend` it ranks the whole catalog exactly."""
+    network, k = checkpoint.network.eval(), checkpoint.run.meaning.k
+    module = StepModule(network)
+    device = network.item_vectors.weight.device
+    categories = torch.tensor([0, *checkpoint.run.category_of], device=device)
+    with torch.inference_mode():
+        catalog = network.catalog(torch.arange(1, len(categories), device=device), categories[1:])
+
+    def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
+        given = {name: torch.from_numpy(value).to(device) for name, value in (*inputs.items(), *hidden.items())}
+        with torch.inference_mode():
+            query, intent, h, c = module(**given)
+            outputs = {"intent": intent}
+            if recommend:
+                best = torch.topk(query @ catalog.T, min(k, len(catalog)))
+                outputs |= {"items": best.indices + 1, "item_scores": best.values}
+        return _numpy(outputs), _numpy({"h": h, "c": c})
+
+    return step
+
+
+def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}

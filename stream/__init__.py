@@ -1,0 +1,1 @@
+"""Serving: Kafka events in, scores out. Imports neither torch nor onnx."""

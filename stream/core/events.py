@@ -1,0 +1,119 @@
+"""The wire records, and the way from raw bytes to an event or to the reason why not."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+ID_BYTES_MAX = 256
+Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
+Timestamp = Annotated[int, Meta(gt=0, lt=2**53)]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One thing that a shopper did; `timestamp` in milliseconds since 1970, UTC."""
+
+    event_id: Id
+    user_id: Id
+    type: Id
+    item_id: Id
+    timestamp: Timestamp
+    category_id: Annotated[str, Meta(max_length=ID_BYTES_MAX)] | None = None
+    price: float | None = None
+    quantity: float | None = None
+    session_id: Annotated[str, Meta(max_length=ID_BYTES_MAX)] | None = None
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Where an event lay in the input topic."""
+
+    partition: int
+    offset: int
+
+
+class Recommendation(msgspec.Struct, frozen=True, gc=False):
+    """An item of the catalog and its logit, the best first in a list."""
+
+    item_id: str
+    score: float
+
+
+class SessionView(msgspec.Struct, frozen=True, gc=False):
+    """The session that an event belongs to: events so far, and the first one's time in ms."""
+
+    length: int
+    started: int
+
+
+class Score(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What Forecart says about one event; times in milliseconds since 1970, UTC."""
+
+    event_id: str
+    user_id: str
+    source: Source
+    event_time: int
+    scored_at: int
+    model: str
+    intent: dict[str, float]
+    session: SessionView
+    recommendations: list[Recommendation] = []
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BadEvent:
+    """A record that is no event, with one of the reasons of `REASONS`."""
+
+    reason: str
+
+
+# The reasons of dead letters. Position 0 of the table that scoring uses means "scored".
+REASONS = (
+    "null",  # no value: a tombstone
+    "empty",
+    "oversized",
+    "not_utf8",
+    "not_json",
+    "too_deep",
+    "missing_field",
+    "wrong_type",
+    "unknown_type",
+    "future",
+    "duplicate",
+    "late",
+    "unscorable",
+    "not_finite",
+)
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def decode(raw: bytes | None, newest: int, largest: int) -> Event | BadEvent:
+    """Decode one record; `newest` is the largest timestamp (ms) believed, `largest` the size limit in bytes.
+
+    >>> decode(b'{"event_id":"e","user_id":"u","type":"view","item_id":"i"}', 9, 99)
+    BadEvent(reason='missing_field')
+    """
+    if not raw:
+        return BadEvent("null" if raw is None else "empty")
+    if len(raw) > largest:
+        return BadEvent("oversized")
+    try:
+        event = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return BadEvent(_why(raw, error))
+    return BadEvent("future") if event.timestamp > newest else event
+
+
+def _why(raw: bytes, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "too_deep"
+    if isinstance(error, msgspec.ValidationError):
+        return "missing_field" if "missing required field" in str(error) else "wrong_type"
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return "not_utf8"
+    return "empty" if not re.search(r"\S", text) else "not_json"

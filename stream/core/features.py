@@ -1,0 +1,80 @@
+"""Event and session to arrays: the only feature code, used by serving and by training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.events import Event
+from stream.core.hashing import fingerprints
+from stream.core.manifest import Vocabulary
+
+Ints = NDArray[np.int64]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+NUMERIC = ("log_gap", "opens", "fresh", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
+_HOUR, _DAY = 3_600_000, 86_400_000
+_MONDAY = 4 * _DAY  # 1970-01-01 was a Thursday: this many ms later a Monday begins
+
+
+@dataclass(slots=True)
+class Events:
+    """A batch of events as arrays of one length; times in ms, `slot` the row of the shopper's session."""
+
+    slot: Ints
+    time: Ints
+    arrived: Ints
+    type: Ints
+    item: Ints
+    category: Ints
+    event_print: NDArray[np.uint64]
+    item_print: NDArray[np.uint64]
+    category_print: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def take(self, rows: NDArray[np.intp]) -> Self:
+        """Return the given rows as a batch of their own."""
+        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def encode(events: Sequence[Event], arrived: Ints, slot: Ints, types: Mapping[str, int], vocab: Vocabulary) -> Events:
+    """Turn decoded events, all of known types, into arrays."""
+    n = len(events)
+    item = np.fromiter((vocab.item_index.get(e.item_id, 0) for e in events), np.int64, n)
+    named = vocab.category_index
+    category = np.fromiter((named.get(e.category_id, 0) if e.category_id else 0 for e in events), np.int64, n)
+    category = np.where(category == 0, vocab.category_of[item], category)
+    item_print = vocab.item_print[item]
+    if len(unknown := np.flatnonzero(item == 0)):
+        item_print[unknown] = fingerprints([events[i].item_id for i in unknown])
+    return Events(
+        slot=slot,
+        time=np.fromiter((e.timestamp for e in events), np.int64, n),
+        arrived=arrived,
+        type=np.fromiter((types[e.type] for e in events), np.int64, n),
+        item=item,
+        category=category,
+        event_print=fingerprints([e.event_id for e in events]),
+        item_print=item_print,
+        category_print=vocab.category_print[category],
+    )
+
+
+def numeric(time: Ints, gap: Ints, opens: NDArray[np.bool_], fresh: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the inputs of `NUMERIC`, shape (n, 7); `gap` in ms since the shopper's last event, 0 if fresh."""
+    hour = 2 * np.pi * (time % _DAY) / _DAY
+    weekday = 2 * np.pi * ((time - _MONDAY) % (7 * _DAY)) / (7 * _DAY)
+    # log1p of seconds runs from 0 to about 15 in a month; a tenth of it is of the others' size.
+    columns = (np.log1p(gap / 1000) / 10, opens, fresh, np.sin(hour), np.cos(hour), np.sin(weekday), np.cos(weekday))
+    return np.stack(columns, 1).astype(np.float32)
+
+
+def inputs(
+    item: Ints, category: Ints, type_: Ints, numbers: NDArray[np.float32]
+) -> dict[str, NDArray[np.int64] | NDArray[np.float32]]:
+    """Name the step's inputs."""
+    return {"item": item, "category": category, "type": type_, "numeric": numbers}

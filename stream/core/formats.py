@@ -1,0 +1,205 @@
+"""The formats of event logs, one entry each: training, scoring and replay read them all through `read`."""
+
+import csv
+import gzip
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO, cast
+
+import msgspec
+
+from stream.core.errors import DataError
+from stream.core.events import ID_BYTES_MAX, BadEvent, Event, decode
+
+_HOPELESS = 100  # this many bad rows and no good one: the file is of another format
+_NEVER = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is no event: its line, counted from 1, the reason, and how it begins."""
+
+    line: int
+    reason: str
+    text: str
+
+
+class _Bad(Exception):
+    """Raised by a row's parser; its argument is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A log format: what a file looks like, and how one row becomes events."""
+
+    expects: str
+    parse: Callable[[list[str], int], Iterable[Event]]
+    header: tuple[str, ...] = ()
+    header_may_lack: bool = False
+    split: Callable[[Iterator[str]], Iterator[list[str]]] = csv.reader
+
+
+def read(file: BinaryIO, name: str) -> Iterator[Event | BadRow]:
+    """Yield the events and the bad rows of a log, gzipped or not, in its order.
+
+    Raises DataError where the file cannot be read, or is not of the format at all.
+    """
+    form = FORMATS[name]
+    good, bad = 0, 0
+    try:
+        for row in _rows(_text(file), form, name):
+            good, bad = (good, bad + 1) if isinstance(row, BadRow) else (good + 1, bad)
+            yield row
+            if not good and bad >= _HOPELESS:
+                break
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"the log cannot be read after {good + bad} rows: {error}", "check that it is whole") from error
+    if bad and not good:
+        raise DataError(f"not one of the first {bad} rows is of format {name}", f"{name} means: {form.expects}")
+
+
+def _text(file: BinaryIO) -> Iterator[str]:
+    buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
+    plain = gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == b"\x1f\x8b" else buffered
+    # A byte that is no UTF-8 becomes U+FFFD, which marks its row as bad.
+    return iter(io.TextIOWrapper(cast(BinaryIO, plain), "utf-8-sig", errors="replace", newline="\n"))
+
+
+def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | BadRow]:
+    rows = form.split(lines)
+    line = 0
+    while True:
+        line += 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield BadRow(line, "not_csv", str(error))
+            continue
+        if line == 1 and form.header:
+            if tuple(row[: len(form.header)]) == form.header:
+                continue
+            if not form.header_may_lack:
+                raise DataError(f"the first line is {','.join(row)[:80]!r}", f"{name} means: {form.expects}")
+        try:
+            if any("\ufffd" in cell for cell in row):
+                raise _Bad("not_utf8")
+            yield from form.parse(row, line)
+        except _Bad as bad:
+            yield BadRow(line, str(bad), ",".join(row)[:80])
+
+
+def _event(line: int, prefix: str, **fields: object) -> Event:
+    if not all(fields[name] for name in ("user_id", "item_id")):
+        raise _Bad("missing_field")
+    if any(len(value) > ID_BYTES_MAX for value in fields.values() if isinstance(value, str)):
+        raise _Bad("wrong_type")
+    try:
+        return msgspec.convert({"event_id": f"{prefix}-{line}", **fields}, Event)
+    except msgspec.ValidationError as error:
+        raise _Bad("wrong_type") from error
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise _Bad("wrong_type") from error
+
+
+def _typed(types: dict[str, str], name: str) -> str:
+    if name not in types:
+        raise _Bad("unknown_type")
+    return types[name]
+
+
+def _cells(row: list[str], count: int) -> list[str]:
+    if len(row) != count:
+        raise _Bad("missing_field" if len(row) < count else "extra_field")
+    return row
+
+
+def _canonical(row: list[str], line: int) -> Iterable[Event]:
+    event = decode(row[0].rstrip("\r\n").encode(), _NEVER, _NEVER)
+    if isinstance(event, BadEvent):
+        raise _Bad(event.reason)
+    return (event,)
+
+
+_RETAILROCKET = ("timestamp", "visitorid", "event", "itemid", "transactionid")
+
+
+def _retailrocket(row: list[str], line: int) -> Iterable[Event]:
+    time, user, name, item, _ = _cells(row, 5)
+    kind = _typed({t: t for t in ("view", "addtocart", "transaction")}, name)
+    return (_event(line, "retailrocket", user_id=user, type=kind, item_id=item, timestamp=_whole(time)),)
+
+
+_TAOBAO = ("user_id", "item_id", "category_id", "behavior", "timestamp")
+_TAOBAO_TYPES = {"pv": "view", "cart": "addtocart", "fav": "favourite", "buy": "transaction"}
+# The nine days of the collection in UTC+8, seconds: the original has stray rows from other years.
+_TAOBAO_PERIOD = range(1_511_539_200, 1_512_316_800)
+
+
+def _taobao(row: list[str], line: int) -> Iterable[Event]:
+    user, item, category, name, text = _cells(row, 5)
+    kind, time = _typed(_TAOBAO_TYPES, name), _whole(text)
+    if time not in _TAOBAO_PERIOD:
+        raise _Bad("out_of_period")
+    fields = {"user_id": user, "type": kind, "item_id": item, "category_id": category}
+    return (_event(line, "taobao", **fields, timestamp=time * 1000),)
+
+
+_REES46 = (
+    *("event_time", "event_type", "product_id", "category_id", "category_code"),
+    *("brand", "price", "user_id", "user_session"),
+)
+_REES46_TYPES = {
+    "view": "view",
+    "cart": "addtocart",
+    "remove_from_cart": "removefromcart",
+    "purchase": "transaction",
+}
+
+
+def _rees46(row: list[str], line: int) -> Iterable[Event]:
+    text, name, item, category, _, _, price, user, session = _cells(row, 9)
+    try:
+        time = datetime.strptime(text, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+        cost = float(price) if price else None
+    except ValueError as error:
+        raise _Bad("wrong_type") from error
+    fields = {"user_id": user, "type": _typed(_REES46_TYPES, name), "item_id": item, "session_id": session or None}
+    fields["category_id"] = category or None
+    return (_event(line, "rees46", **fields, price=cost, timestamp=int(time.timestamp() * 1000)),)
+
+
+def _session(row: list[str], line: int) -> Iterable[Event]:
+    items = row[0].split()
+    if not items:
+        raise _Bad("empty")
+    # Without times the line's number is the time: lines are in order, and no gap within one is made up.
+    return [
+        _event(line, f"sessions-{place}", user_id=f"session-{line}", type="view", item_id=item, timestamp=line)
+        for place, item in enumerate(items, 1)
+    ]
+
+
+def _whole_lines(lines: Iterator[str]) -> Iterator[list[str]]:
+    return ([line] for line in lines)
+
+
+FORMATS = {
+    "events": Format(
+        "one JSON object a line with event_id, user_id, type, item_id and timestamp (ms)", _canonical, split=_whole_lines
+    ),
+    "retailrocket": Format("CSV with the header " + ",".join(_RETAILROCKET), _retailrocket, _RETAILROCKET),
+    "taobao": Format(
+        "CSV with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True
+    ),
+    "rees46": Format("CSV with the header " + ",".join(_REES46), _rees46, _REES46),
+    "sessions": Format("one session a line, item ids in click order, separated by spaces", _session, split=_whole_lines),
+}

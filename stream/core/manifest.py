@@ -1,0 +1,98 @@
+"""What a model means: everything that scoring must agree on with training, and that travels in the bundle."""
+
+import re
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1
+SESSION = "session"
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def milliseconds(span: str) -> int:
+    """Convert a span such as `30m`, `1h` or `7d`; raise ValueError for anything else.
+
+    >>> milliseconds("1h")
+    3600000
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)([smhd])", span)
+    if not match:
+        raise ValueError(f"{span!r} is no span of time: write a number and s, m, h or d, such as 30m or 24h")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The facts that training fixes and serving obeys; spans in milliseconds."""
+
+    types: tuple[str, ...] = ("view", "addtocart", "transaction")
+    purchase: str = "transaction"
+    horizons: tuple[str, ...] = ("1h", "24h")  # spans, or "session" for the rest of the session
+    gap: int = 30 * 60_000  # inactivity that ends a session
+    ttl: int = 30 * 86_400_000  # inactivity that ends a shopper's state
+    lateness: int = 60 * 60_000  # how far behind the shopper's newest event one may lie
+    ring: int = 8  # recent events kept with the state, also the window for duplicates
+    k: int = 20  # recommendations an event
+
+    def __post_init__(self) -> None:
+        for horizon in self.horizons:
+            if horizon != SESSION:
+                milliseconds(horizon)
+        if self.purchase not in self.types:
+            raise ValueError(f"the purchase type {self.purchase!r} is not among the types {self.types}")
+        if min(self.gap, self.ttl, self.ring, self.k) < 1 or self.lateness < 0 or self.ring % 8:
+            raise ValueError("gap, ttl and k are positive, lateness is not negative, ring is a multiple of 8")
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A bundle's description; `files` maps each file to its SHA-256."""
+
+    format: int = FORMAT
+    model: str = ""  # SHA-256 over everything else in this manifest, shortened
+    meaning: Meaning = Meaning()
+    inputs: tuple[str, ...]  # numeric inputs of the step, in order
+    hidden: dict[str, tuple[int, ...]]  # state tensors: shape for one shopper
+    state_dtype: str = "float16"
+    items: int
+    categories: int
+    dimension: int  # of the catalog's vectors
+    files: dict[str, str] = {}
+    parity: dict[str, float] = {}
+    training: dict[str, Any] = {}
+
+    @property
+    def fingerprint(self) -> int:
+        """The model as it stands in a session record: 64 bits, never 0."""
+        return int(self.model[:16] or "1", 16)
+
+
+class Vocabulary:
+    """Ids and their indices; index 0 is the unknown item and the unknown category."""
+
+    def __init__(self, items: list[str], categories: list[str], category_of: list[int]) -> None:
+        from stream.core.hashing import fingerprints
+
+        self.items = items
+        self.categories = categories
+        self.item_index = {item: i for i, item in enumerate(items, 1)}
+        self.category_index = {category: i for i, category in enumerate(categories, 1)}
+        self.category_of = np.array([0, *category_of], np.int64)
+        self.item_print = np.concatenate([np.zeros(1, "u8"), fingerprints(items)])
+        self.category_print = np.concatenate([np.zeros(1, "u8"), fingerprints(categories)])
+        self._item_order = np.argsort(self.item_print)
+        self._category_order = np.argsort(self.category_print)
+
+    def item_of(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Find the indices of fingerprints, 0 where a fingerprint is unknown."""
+        return _find(prints, self.item_print, self._item_order)
+
+    def category_at(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Find the indices of category fingerprints, 0 where one is unknown."""
+        return _find(prints, self.category_print, self._category_order)
+
+
+def _find(prints: NDArray[np.uint64], table: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    at = order[np.searchsorted(table, prints, sorter=order).clip(max=len(table) - 1)]
+    return np.where(table[at] == prints, at, 0)

@@ -1,0 +1,77 @@
+"""Per-example metrics, used offline and online: one entry a metric in `RANKING` and `INTENT`."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def ranks(items: NDArray[np.int64], scores: NDArray[np.float32], target: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return each target's rank in its list, from 1, or 0 where it is absent; a tie counts against the target.
+
+    `items` and `scores` have shape (n, k), `target` (n,).
+    """
+    hit = items == target[:, None]
+    own = np.where(hit, scores, -np.inf).max(1, keepdims=True)
+    return np.where(hit.any(1), (scores >= own).sum(1), 0)
+
+
+RANKING: Mapping[str, Callable[[NDArray[np.int64]], Floats]] = {
+    "hr": lambda rank: (rank > 0).astype(float),
+    "mrr": lambda rank: np.divide(1.0, rank, out=np.zeros(len(rank)), where=rank > 0),
+    "ndcg": lambda rank: np.divide(1.0, np.log2(rank + 1.0), out=np.zeros(len(rank)), where=rank > 0),
+}
+"""Per-example values from ranks; for one relevant item NDCG is 1 / log2(rank + 1)."""
+
+
+def _curve(label: NDArray[np.bool_], p: Floats) -> tuple[Floats, Floats]:
+    """Return true and false positives at each distinct threshold, the highest first."""
+    order = np.argsort(-p, kind="stable")
+    last = np.r_[np.flatnonzero(np.diff(p[order])), len(p) - 1]
+    true = np.cumsum(label[order])[last].astype(float)
+    return true, last + 1 - true
+
+
+def pr_auc(label: NDArray[np.bool_], p: Floats) -> float:
+    """Compute average precision, the step-wise area under precision over recall; NaN without a positive."""
+    if not label.any():
+        return float("nan")
+    true, false = _curve(label, p)
+    return float((np.diff(true, prepend=0.0) * true / (true + false)).sum() / label.sum())
+
+
+def roc_auc(label: NDArray[np.bool_], p: Floats) -> float:
+    """Compute the area under the ROC curve by trapezoids; NaN where one class is absent."""
+    if label.all() or not label.any():
+        return float("nan")
+    true, false = (np.r_[0.0, counts] for counts in _curve(label, p))
+    return float(np.trapezoid(true, false) / (true[-1] * false[-1]))
+
+
+def log_loss(label: NDArray[np.bool_], p: Floats) -> float:
+    """Compute the mean negative log likelihood, probabilities clipped to what float32 can tell from 0 and 1."""
+    p = np.clip(p, 1e-7, 1 - 1e-7)
+    return float(-np.where(label, np.log(p), np.log1p(-p)).mean())
+
+
+def brier(label: NDArray[np.bool_], p: Floats) -> float:
+    """Compute the mean squared error of the probabilities (Brier, 1950)."""
+    return float(((p - label) ** 2).mean())
+
+
+def ece(label: NDArray[np.bool_], p: Floats, bins: int = 15) -> float:
+    """Compute the expected calibration error over bins of equal mass (Nguyen and O'Connor, 2015)."""
+    order = np.argsort(p, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return float(sum(abs(p[part].mean() - label[part].mean()) * len(part) for part in parts) / len(p))
+
+
+INTENT: Mapping[str, Callable[[NDArray[np.bool_], Floats], float]] = {
+    "pr_auc": pr_auc,
+    "roc_auc": roc_auc,
+    "log_loss": log_loss,
+    "brier": brier,
+    "ece": ece,
+}

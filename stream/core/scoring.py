@@ -1,0 +1,132 @@
+"""The one scoring path: the worker, the offline evaluation, the parity check and the tests all call `score`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core import session
+from stream.core.events import REASONS
+from stream.core.features import Arrays, Events, inputs, numeric
+from stream.core.manifest import Manifest
+from stream.core.session import Sessions
+
+Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
+"""(inputs, hidden) -> (outputs, hidden), each a mapping of arrays whose first axis is the batch.
+
+Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, 7). Outputs: `intent` float32
+(n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
+vocabulary, best first, and `item_scores` float32 (n, k).
+"""
+
+SCORED = 0
+_CODE = {reason: code for code, reason in enumerate(REASONS, 1)}
+Rows = NDArray[np.intp]
+
+
+@dataclass(slots=True)
+class Scores:
+    """One outcome an event, in the events' order; `outcome` 0 is scored, else 1 + the index in `REASONS`."""
+
+    outcome: NDArray[np.uint8]
+    late: NDArray[np.bool_]
+    length: NDArray[np.int64]
+    started: NDArray[np.int64]
+    intent: NDArray[np.float32]
+    items: NDArray[np.int64] | None = None
+    item_scores: NDArray[np.float32] | None = None
+
+    @classmethod
+    def empty(cls, n: int, horizons: int) -> Self:
+        """Return room for `n` outcomes."""
+        whole = np.zeros(n, np.int64)
+        return cls(
+            np.zeros(n, np.uint8), np.zeros(n, bool), whole, whole.copy(), np.zeros((n, horizons), np.float32)
+        )
+
+    def put(self, rows: Rows, outputs: Arrays) -> None:
+        """Store a wave's outputs."""
+        self.intent[rows] = outputs["intent"]
+        if "items" in outputs:
+            if self.items is None or self.item_scores is None:
+                k = outputs["items"].shape[1]
+                self.items = np.zeros((len(self.outcome), k), np.int64)
+                self.item_scores = np.zeros((len(self.outcome), k), np.float32)
+            self.items[rows] = outputs["items"]
+            self.item_scores[rows] = outputs["item_scores"]
+
+
+def waves(slot: NDArray[np.int64]) -> Iterator[Rows]:
+    """Split a batch into waves of at most one event a shopper, each shopper's events in order.
+
+    >>> [w.tolist() for w in waves(np.array([7, 8, 7, 7]))]
+    [[0, 1], [2], [3]]
+    """
+    order = np.argsort(slot, kind="stable")
+    ordered = slot[order]
+    first = np.r_[True, ordered[1:] != ordered[:-1]] if len(slot) else np.zeros(0, bool)
+    starts = np.flatnonzero(first)
+    rank = np.arange(len(slot)) - np.repeat(starts, np.diff(np.r_[starts, len(slot)]))
+    by_rank = order[np.lexsort((order, rank))]
+    yield from np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]) if len(slot) else ()
+
+
+def score(events: Events, sessions: Sessions, step: Step, manifest: Manifest) -> tuple[Scores, Sessions]:
+    """Score events in order against their shoppers' sessions.
+
+    `events.slot` are rows of `sessions`. Returns the outcomes and the sessions after them; what was given
+    is left as it was. A step that raises costs only the events that make it raise.
+    """
+    sessions = sessions.copy()
+    scores = Scores.empty(len(events), len(manifest.meaning.horizons))
+    for rows in waves(events.slot):
+        _wave(rows, events.take(rows), sessions, step, manifest, scores)
+    return scores, sessions
+
+
+def _wave(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores) -> None:
+    meaning, now = manifest.meaning, sessions[events.slot]
+    session.expire(now, events, meaning)
+    outcome = np.where(session.late(now, events, meaning), _CODE["late"], SCORED)
+    outcome[session.duplicate(now, events)] = _CODE["duplicate"]
+    scores.outcome[rows] = outcome
+    if outcome.any():
+        fit = np.flatnonzero(outcome == SCORED)
+        rows, events, now = rows[fit], events.take(fit), now[fit]
+    if len(rows):
+        _advance(rows, events, now, sessions, step, manifest, scores)
+
+
+def _advance(
+    rows: Rows, events: Events, now: Sessions, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores
+) -> None:
+    """Score a wave of acceptable events; halve it where the step fails, down to the event that is to blame."""
+    met = session.advance(now, events, manifest.meaning)
+    given = inputs(events.item, events.category, events.type, numeric(events.time, met.gap, met.opens, met.fresh))
+    try:
+        outputs, hidden = step(given, {name: now[name].astype(np.float32) for name in manifest.hidden})
+    except Exception:
+        if len(rows) == 1:
+            scores.outcome[rows] = _CODE["unscorable"]
+            return
+        for half in np.array_split(np.arange(len(rows)), 2):
+            _advance(rows[half], events.take(half), now[half], sessions, step, manifest, scores)
+        return
+    session.remember(now, events, met, manifest)
+    with np.errstate(over="ignore"):
+        for name, value in hidden.items():
+            now[name] = value  # cast to the stored type: memory is the changelog's bytes
+    finite = _finite(outputs, now, manifest)
+    scores.put(rows, outputs)
+    scores.late[rows], scores.length[rows], scores.started[rows] = met.behind, now["length"], now["started"]
+    scores.outcome[rows[~finite]] = _CODE["not_finite"]
+    sessions[events.slot[finite]] = now[finite]
+
+
+def _finite(outputs: Arrays, now: Sessions, manifest: Manifest) -> NDArray[np.bool_]:
+    parts = [outputs["intent"], *(now[name] for name in manifest.hidden)]
+    if "item_scores" in outputs:
+        parts.append(outputs["item_scores"])
+    return np.logical_and.reduce([np.isfinite(p).reshape(len(now), -1).all(1) for p in parts])

@@ -1,0 +1,103 @@
+"""A shopper's session as one fixed-size record: opened, continued, expired, packed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.core.features import Events
+from stream.core.manifest import Manifest, Meaning
+
+FORMAT = 1
+Sessions = NDArray[np.void]
+
+
+def record(manifest: Manifest) -> np.dtype[np.void]:
+    """Return the record's layout: in memory, in the changelog and on disk the same bytes.
+
+    The head does not depend on the model, so that another model can read the ring.
+    """
+    state = [(name, f"<{np.dtype(manifest.state_dtype).str[1:]}", shape) for name, shape in manifest.hidden.items()]
+    return np.dtype([*_head(manifest.meaning.ring), *state])
+
+
+def _head(ring: int) -> list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]:
+    return [
+        ("format", "u1"),
+        ("ring", "u1"),
+        ("spare", "<u2"),
+        ("length", "<u4"),  # events in the current session
+        ("model", "<u8"),  # 0: no state yet
+        ("last", "<i8"),  # newest event time, ms
+        ("arrived", "<i8"),  # newest record time, ms
+        ("started", "<i8"),  # time of the session's first event, ms
+        ("recent_event", "<u8", (ring,)),  # the ring: newest first, 0 where empty
+        ("recent_item", "<u8", (ring,)),
+        ("recent_category", "<u8", (ring,)),
+        ("recent_time", "<i8", (ring,)),
+        ("recent_type", "u1", (ring,)),
+    ]
+
+
+def head(raw: bytes) -> Sessions:
+    """Read the part of a packed record that any model can read, shape (1,); raise ValueError if it is none."""
+    if len(raw) < 2 or raw[0] != FORMAT:
+        raise ValueError(f"a session record of format {raw[0] if raw else None}, this version reads {FORMAT}")
+    layout = np.dtype(_head(raw[1]))
+    if len(raw) < layout.itemsize:
+        raise ValueError(f"a session record of {len(raw)} bytes is shorter than its head of {layout.itemsize}")
+    return np.frombuffer(raw[: layout.itemsize], layout)
+
+
+def expire(now: Sessions, events: Events, meaning: Meaning) -> None:
+    """Clear the sessions whose shopper was away for longer than the TTL, in record time or in event time."""
+    known = now["model"] != 0
+    away = np.maximum(events.arrived - now["arrived"], events.time - now["last"])
+    now[known & (away > meaning.ttl)] = np.zeros((), now.dtype)
+
+
+def duplicate(now: Sessions, events: Events) -> NDArray[np.bool_]:
+    """Tell which events are in their shopper's ring already."""
+    return (now["recent_event"] == events.event_print[:, None]).any(1)
+
+
+def late(now: Sessions, events: Events, meaning: Meaning) -> NDArray[np.bool_]:
+    """Tell which events lie further behind their shopper's newest than is allowed."""
+    return (now["model"] != 0) & (events.time < now["last"] - meaning.lateness)
+
+
+@dataclass(slots=True)
+class Advance:
+    """How a batch meets its sessions: ms since the last event, new session, new shopper, out of order."""
+
+    gap: NDArray[np.int64]
+    opens: NDArray[np.bool_]
+    fresh: NDArray[np.bool_]
+    behind: NDArray[np.bool_]
+
+
+def advance(now: Sessions, events: Events, meaning: Meaning) -> Advance:
+    """Compare events with their sessions, one event a session, and change nothing."""
+    fresh = now["model"] == 0
+    behind = ~fresh & (events.time < now["last"])
+    gap = np.where(fresh, 0, np.maximum(events.time - now["last"], 0))
+    return Advance(gap, fresh | (gap > meaning.gap), fresh, behind)
+
+
+def remember(now: Sessions, events: Events, step: Advance, manifest: Manifest) -> None:
+    """Write the events into their sessions, one event a session; the state tensors are the caller's."""
+    now["format"], now["ring"], now["model"] = FORMAT, manifest.meaning.ring, manifest.fingerprint
+    now["started"] = np.where(step.opens, events.time, now["started"])
+    now["length"] = np.where(step.opens, 1, now["length"] + 1)
+    now["last"] = np.maximum(now["last"], events.time)
+    now["arrived"] = np.maximum(now["arrived"], events.arrived)
+    for name, newest in (
+        ("event", events.event_print),
+        ("item", events.item_print),
+        ("category", events.category_print),
+        ("time", events.time),
+        ("type", events.type),
+    ):
+        ring = now[f"recent_{name}"]
+        ring[:, 1:] = ring[:, :-1].copy()
+        ring[:, 0] = newest

@@ -1,0 +1,1 @@
+"""Everything that talks to Kafka, and the only home of its client libraries."""

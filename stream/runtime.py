@@ -1,0 +1,155 @@
+"""A bundle on disk becomes a step: hashes checked, schema checked, parity replayed. The only home of onnxruntime."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from stream.core.errors import BundleError
+from stream.core.features import NUMERIC, Arrays
+from stream.core.manifest import FORMAT, Manifest, Vocabulary
+from stream.core.scoring import Step
+
+STEP, TOP, CATALOG, VOCABULARY, PARITY, MANIFEST = (
+    *("step.onnx", "top.onnx", "catalog.npy", "vocabulary.json"),
+    *("parity.npz", "manifest.json"),
+)
+TOLERANCE = 1e-5
+_REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
+
+
+class Ids(msgspec.Struct, forbid_unknown_fields=True):
+    """The vocabulary on disk."""
+
+    items: list[str]
+    categories: list[str]
+    category_of: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A model ready to score: what it means, its ids, and its step with and without recommendations."""
+
+    manifest: Manifest
+    vocabulary: Vocabulary
+    intent_step: Step
+    recommending_step: Step
+
+    def step(self, recommend: bool) -> Step:
+        """Choose the step."""
+        return self.recommending_step if recommend else self.intent_step
+
+
+def digest(manifest: Manifest) -> str:
+    """Return the model's name: SHA-256 over the manifest, its own name left out, first 16 hex digits."""
+    content = msgspec.to_builtins(msgspec.structs.replace(manifest, model=""))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(folder: Path) -> Bundle:
+    """Load a bundle; raise BundleError that says which file, hash, schema or parity fails."""
+    manifest = _manifest(folder)
+    for name, expected in manifest.files.items():
+        try:
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise BundleError(f"{folder / name} cannot be read: {error.strerror}", _REMEDY) from error
+        if found != expected:
+            raise BundleError(f"{folder / name} is not what was exported: its SHA-256 is {found[:16]}…", _REMEDY)
+    try:
+        ids = msgspec.json.decode((folder / VOCABULARY).read_bytes(), type=Ids)
+        vocabulary = Vocabulary(ids.items, ids.categories, ids.category_of)
+        step = Network(folder, manifest)
+    except (msgspec.DecodeError, ValueError, RuntimeError, KeyError) as error:
+        raise BundleError(f"{folder} holds no model that runs here: {error}", _REMEDY) from error
+    worst = replay(step, folder)
+    if not worst <= TOLERANCE:
+        raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
+    return Bundle(manifest, vocabulary, step.intent, step.recommend)
+
+
+def _manifest(folder: Path) -> Manifest:
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"there is no bundle in {folder}: {MANIFEST} {error.strerror}", _REMEDY) from error
+    try:
+        form = msgspec.json.decode(raw).get("format")
+        if form != FORMAT:
+            raise BundleError(f"{folder} is a bundle of format {form}, this version reads {FORMAT}", _REMEDY)
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, AttributeError, ValueError) as error:
+        raise BundleError(f"{folder / MANIFEST} is no manifest: {error}", _REMEDY) from error
+    if digest(manifest) != manifest.model:
+        raise BundleError(f"{folder / MANIFEST} was changed after the export", _REMEDY)
+    if manifest.inputs != NUMERIC:
+        raise BundleError(f"{folder} wants the inputs {manifest.inputs}, this version computes {NUMERIC}", _REMEDY)
+    return manifest
+
+
+class Network:
+    """The two graphs of a bundle: one step of the LSTM, and the exact top k of the catalog."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.hidden = tuple(manifest.hidden)
+        self._next = tuple(f"{name}_next" for name in self.hidden)
+        self._step, self._top = _session(folder / STEP), _session(folder / TOP)
+
+    def intent(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
+        """Step without recommendations."""
+        intent, *state = self._step.run(("intent", *self._next), {**inputs, **hidden})
+        return {"intent": intent}, dict(zip(self.hidden, state, strict=True))
+
+    def recommend(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
+        """Step and rank the whole catalog."""
+        outputs, state = self.whole(inputs, hidden)
+        scores, items = self._top.run(("scores", "items"), {"query": outputs["query"]})
+        return {"intent": outputs["intent"], "items": items + 1, "item_scores": scores}, state
+
+    def whole(self, inputs: Arrays, hidden: Arrays) -> tuple[Mapping[str, NDArray[Any]], Arrays]:
+        """Step and return the query as it is."""
+        intent, query, *state = self._step.run(("intent", "query", *self._next), {**inputs, **hidden})
+        return {"intent": intent, "query": query}, dict(zip(self.hidden, state, strict=True))
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors share no base class but this one
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def replay(network: Network, folder: Path) -> float:
+    """Run the bundle's parity vectors step by step; return the largest difference from what training gave."""
+    with np.load(folder / PARITY, allow_pickle=False) as stored:
+        vectors = {name: stored[name] for name in stored.files}
+    return difference(network, vectors)
+
+
+def difference(network: Network, vectors: Mapping[str, NDArray[Any]]) -> float:
+    """Compare steps with expected sequences.
+
+    `vectors` has the inputs (B, T, ...) and, as `expected_*`, intent and query (B, T, ...) and the last h and c.
+    """
+    names = ("item", "category", "type", "numeric")
+    last = {name: np.zeros_like(vectors[f"expected_{name}"]) for name in network.hidden}
+    state: Arrays = last
+    worst = 0.0
+    for t in range(vectors["item"].shape[1]):
+        outputs, state = network.whole({name: vectors[name][:, t] for name in names}, state)
+        for name, value in outputs.items():
+            worst = max(worst, float(np.abs(value - vectors[f"expected_{name}"][:, t]).max()))
+    for name, value in state.items():
+        worst = max(worst, float(np.abs(value - vectors[f"expected_{name}"]).max()))
+    return worst
