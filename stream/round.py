@@ -1,0 +1,202 @@
+"""Records of a partition in, what is to be published out: decode, score, encode. No Kafka here: `forecart score` is this."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from stream.core import score
+from stream.core.events import REASONS, BadEvent, Event, Recommendation, Score, SessionView, Source, decode
+from stream.core.features import encode
+from stream.core.scoring import SCORED, Scores
+from stream.core.session import Sessions, record
+from stream.runtime import Bundle
+from stream.sessions import SessionStore
+
+Headers = list[tuple[str, bytes]]
+USER = b"u"
+_SWEEPS = 24  # in a TTL
+_encode = msgspec.json.Encoder().encode
+
+
+class Record(Protocol):
+    """What is needed of a Kafka record; `timestamp` in ms."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, and how many ms an event may lie after its record's timestamp."""
+
+    event_bytes: int
+    dead_letter_bytes: int
+    future: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One record to publish; a value of None is a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Partition:
+    """What a worker holds of one partition: sessions, the next offset, and the newest record time (ms)."""
+
+    number: int
+    store: SessionStore
+    position: int = 0
+    clock: int = 0
+    swept: int = 0
+
+
+@dataclass(slots=True)
+class Work:
+    """What a chunk of records comes to; `changes` are the changelog's records."""
+
+    partition: int
+    scores: list[Message]
+    dead: list[Message]
+    changes: list[Message]
+    rejected: Counter[str]
+    intent: np.ndarray[tuple[int, int], np.dtype[np.float32]]
+    foreign: int  # records whose key is not their shopper's id
+    oldest: int  # record time, ms
+    evicted: int
+
+
+class Scorer:
+    """Score chunks of records with one model."""
+
+    def __init__(self, bundle: Bundle, recommend: bool, limits: Limits, topic: str) -> None:
+        self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
+        self.step = bundle.step(recommend)
+        self.limits, self.topic = limits, topic
+        self.layout = record(bundle.manifest)
+        self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
+
+    def process(self, part: Partition, records: Sequence[Record], now: int) -> Work:
+        """Score a chunk in order; the partition's sessions and clock move on. `now` (ms) is written as `scored_at`."""
+        events, at, rejected = self._decode(records)
+        arrived = np.fromiter((r.timestamp for r in records), np.int64, len(records))
+        if len(arrived):
+            part.clock = max(part.clock, int(arrived.max()))
+        scores, changes = self._score(part, events, arrived[at])
+        for i, code in zip(np.flatnonzero(scores.outcome).tolist(), scores.outcome[scores.outcome > 0], strict=True):
+            rejected.append((at[i], REASONS[code - 1]))
+        rejected.sort()
+        evicted = self._evict(part)
+        return Work(
+            partition=part.number,
+            scores=self._messages(part.number, records, events, at, scores, now),
+            dead=[self._dead(part.number, records[i], reason) for i, reason in rejected],
+            changes=changes + evicted,
+            rejected=Counter(reason for _, reason in rejected),
+            intent=scores.intent[scores.outcome == SCORED],
+            foreign=sum(records[i].key != e.user_id.encode() for i, e in zip(at, events, strict=True)),
+            oldest=int(arrived.min()) if len(arrived) else now,
+            evicted=len(evicted),
+        )
+
+    def _decode(self, records: Sequence[Record]) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
+        """Return the events, the places of their records, and (place, reason) of the others."""
+        events, at, rejected = [], [], []
+        future, largest, types = self.limits.future, self.limits.event_bytes, self.types
+        for i, r in enumerate(records):
+            event = decode(r.value, r.timestamp + future, largest)
+            if isinstance(event, BadEvent):
+                rejected.append((i, event.reason))
+            elif event.type not in types:
+                rejected.append((i, "unknown_type"))
+            elif r.headers and sum(len(k) + len(v or b"") for k, v in r.headers) > largest:
+                rejected.append((i, "oversized"))
+            else:
+                events.append(event)
+                at.append(i)
+        return events, at, rejected
+
+    def _score(
+        self, part: Partition, events: list[Event], arrived: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> tuple[Scores, list[Message]]:
+        users = [e.user_id for e in events]
+        touched, slot = np.unique(part.store.slots(users), return_inverse=True)
+        before = part.store.records[touched]
+        batch = encode(events, arrived, slot, self.types, self.vocabulary)
+        scores, after = score(batch, before, self.step, self.manifest)
+        part.store.records[touched] = after
+        changed = np.zeros(len(touched), bool)
+        changed[slot[scores.outcome == SCORED]] = True
+        part.store.remove(part.store.users(touched[after["model"] == 0].tolist()))
+        return scores, _packed(part.store.users(touched[changed].tolist()), after[changed])
+
+    def _evict(self, part: Partition) -> list[Message]:
+        ttl = self.manifest.meaning.ttl
+        if part.clock - part.swept < ttl // _SWEEPS:
+            return []
+        part.swept = part.clock
+        gone = part.store.idle(part.clock, ttl)
+        part.store.remove(gone)
+        return [Message(USER + user.encode(), None) for user in gone]
+
+    def _messages(
+        self, number: int, records: Sequence[Record], events: list[Event], at: list[int], scores: Scores, now: int
+    ) -> list[Message]:
+        horizons, model = self.manifest.meaning.horizons, self.manifest.model
+        # Seven digits are more than float32 holds, and half the bytes of its shortest double.
+        intent = scores.intent.astype(np.float64).round(7).tolist()
+        length, started, late = scores.length.tolist(), scores.started.tolist(), scores.late.tolist()
+        messages = []
+        for i in np.flatnonzero(scores.outcome == SCORED).tolist():
+            event, source = events[i], records[at[i]]
+            value = Score(
+                event_id=event.event_id,
+                user_id=event.user_id,
+                source=Source(number, source.offset),
+                event_time=event.timestamp,
+                scored_at=now,
+                model=model,
+                intent=dict(zip(horizons, intent[i], strict=True)),
+                session=SessionView(length[i], started[i]),
+                recommendations=self._recommendations(scores, i),
+                late=late[i],
+            )
+            messages.append(Message(event.user_id.encode(), _encode(value), list(source.headers)))
+        return messages
+
+    def _recommendations(self, scores: Scores, i: int) -> list[Recommendation]:
+        if scores.items is None or scores.item_scores is None:
+            return []
+        items, values = scores.items[i].tolist(), scores.item_scores[i].astype(np.float64).round(5).tolist()
+        names = self.vocabulary.items
+        return [Recommendation(names[item - 1], value) for item, value in zip(items, values, strict=True)]
+
+    def _dead(self, number: int, source: Record, reason: str) -> Message:
+        """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""
+        place = {"topic": self.topic, "partition": str(number), "offset": str(source.offset)}
+        facts = place | {"reason": reason, "timestamp": str(source.timestamp)}
+        raw, largest = source.value, self.limits.dead_letter_bytes
+        carried = [(k, v) for k, v in source.headers if len(k) + len(v or b"") < largest // 8][:64]
+        if raw is not None and len(raw) > largest:
+            facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}
+            raw = raw[:largest]
+        streams = place | {"exception": f"forecart.{reason}", "message": f"this record is no event: {reason}"}
+        headers = [(f"forecart-{name}", value.encode()) for name, value in facts.items()]
+        headers += [(f"__streams.errors.{name}", value.encode()) for name, value in streams.items()]
+        return Message(source.key, raw, [*carried, *headers])
+
+
+def _packed(users: list[str], sessions: Sessions) -> list[Message]:
+    size, raw = sessions.dtype.itemsize, sessions.tobytes()
+    return [Message(USER + user.encode(), raw[i * size : (i + 1) * size]) for i, user in enumerate(users)]

@@ -1,0 +1,95 @@
+"""Where and how much: settings from a file, the environment and flags, the later ones first. Never what a model means."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stream.core.errors import SettingError
+
+PREFIX = "FORECART_"
+CONFIG = PREFIX + "CONFIG"
+_FOREIGN = {CONFIG, PREFIX + "DATA"}  # the file of settings, and the folder of data that tests read
+
+
+class Settings(BaseSettings):
+    """Every setting of the worker and its tools; the environment's names are these in capitals after FORECART_."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka's address: host:port, several with commas.")
+    kafka_properties: Path | None = Field(None, description="A file of librdkafka properties: security and more.")
+    bundle: Path | None = Field(None, description="The folder of the model.")
+    group: str = Field("forecart", min_length=1, description="The consumer group; names the transactions too.")
+    name: str = Field("", description="This worker, unique in its group: pod name; empty: a slot of this host.")
+    events_topic: str = Field("events", description="Input: what shoppers do.")
+    scores_topic: str = Field("scores", description="Output: one score an event.")
+    dead_letters_topic: str = Field("dead-letters", description="Output: what could not be scored, and why.")
+    changelog_topic: str = Field("", description="Sessions and positions, compacted; empty: GROUP-changelog.")
+    recommend: bool = Field(True, description="Recommend items; off: intent only.")
+    start: Literal["earliest", "latest"] = Field("earliest", description="Where a new group begins.")
+    on_lost: Literal["stop", "continue"] = Field("stop", description="When input was deleted before it was read.")
+    chunk_events: int = Field(4096, ge=1, description="Events of one partition scored at once.")
+    round_chunks: int = Field(8, ge=1, description="Chunks in one transaction.")
+    max_event_bytes: int = Field(65_536, ge=1024, description="A longer event, or longer headers, are a dead letter.")
+    max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
+    max_future_seconds: int = Field(86_400, ge=0, description="How far an event may lie after its Kafka timestamp.")
+    session_timeout_seconds: float = Field(30.0, ge=6, description="Kafka's: a silent worker loses its partitions.")
+    transaction_timeout_seconds: float = Field(20.0, ge=5, description="Kafka's: a silent transaction is aborted.")
+    metrics_host: str = Field("127.0.0.1", description="Where metrics and probes listen; 0.0.0.0 in a container.")
+    metrics_port: int = Field(9464, ge=0, le=65_535, description="0: a free port.")
+    stall_seconds: float = Field(60.0, ge=1, description="No progress for so long: not live.")
+    state_dir: Path = Field(
+        Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "forecart",
+        description="Where a host's worker slots are locked.",
+    )
+    log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="Of the worker's log.")
+    failpoint: str = Field("", description="For tests: where to stop, as POINT@ROUND.")
+
+    @property
+    def changelog(self) -> str:
+        """Return the changelog topic's name."""
+        return self.changelog_topic or f"{self.group}-changelog"
+
+
+def load(config: Path | None = None, **flags: Any) -> Settings:
+    """Read the settings; raise SettingError for an unknown name or an impossible value.
+
+    `flags` that are None are not given.
+    """
+    known = set(Settings.model_fields)
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in _FOREIGN and name.removeprefix(PREFIX).lower() not in known:
+            raise SettingError(f"the environment has the unknown setting {name}", f"the settings are {_names()}")
+    values = _file(config or (Path(os.environ[CONFIG]) if os.environ.get(CONFIG) else None))
+    for name in known:
+        if (value := os.environ.get(PREFIX + name.upper())) is not None:
+            values[name] = value
+    values |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise SettingError(f"there is no setting {name!r}", f"the settings are {_names()}") from error
+        given = "" if "password" in name else f" (given: {first['input']!r})"
+        raise SettingError(f"the setting {name} is wrong: {first['msg'].lower()}{given}", "correct it") from error
+
+
+def _names() -> str:
+    return ", ".join(sorted(Settings.model_fields))
+
+
+def _file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError(f"{path} cannot be read: {error.strerror}", "check --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is no TOML: {error}", 'write lines such as group = "forecart"') from error
