@@ -1,9 +1,8 @@
 """Event logs as arrays: read once, grouped by shopper, split by time, labelled from what comes after."""
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -12,32 +11,12 @@ from numpy.typing import NDArray
 
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import BadRow, read
+from stream.core.formats import BadRow, BadRows, read
 from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 KNOWN_TYPES = ("view", "addtocart", "transaction")
-
-
-@dataclass(slots=True)
-class BadRows:
-    """The rows that were no events: counts by reason, and the first line of each."""
-
-    count: Counter[str] = field(default_factory=Counter)
-    first: dict[str, BadRow] = field(default_factory=dict)
-
-    def add(self, row: BadRow) -> None:
-        """Count one row."""
-        self.count[row.reason] += 1
-        self.first.setdefault(row.reason, row)
-
-    def lines(self) -> list[str]:
-        """Describe what was left out, one line a reason."""
-        return [
-            f"{n} rows left out: {reason}, first in line {self.first[reason].line}: {self.first[reason].text!r}"
-            for reason, n in self.count.most_common()
-        ]
 
 
 class _Table:

@@ -20,6 +20,7 @@ from stream.sessions import SessionStore
 Headers = list[tuple[str, bytes]]
 USER = b"u"
 _SWEEPS = 24  # in a TTL
+_HEADER_ROOM = 49_152  # bytes of the input's headers that a dead letter carries
 _encode = msgspec.json.Encoder().encode
 
 
@@ -73,7 +74,8 @@ class Work:
     rejected: Counter[str]
     intent: np.ndarray[tuple[int, int], np.dtype[np.float32]]
     foreign: int  # records whose key is not their shopper's id
-    oldest: int  # record time, ms
+    arrived: np.ndarray[tuple[int], np.dtype[np.int64]]  # record times of what was scored, ms
+    records: int
     evicted: int
 
 
@@ -106,7 +108,8 @@ class Scorer:
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
             foreign=sum(records[i].key != e.user_id.encode() for i, e in zip(at, events, strict=True)),
-            oldest=int(arrived.min()) if len(arrived) else now,
+            arrived=arrived[at][scores.outcome == SCORED],
+            records=len(records),
             evicted=len(evicted),
         )
 
@@ -187,14 +190,24 @@ class Scorer:
         place = {"topic": self.topic, "partition": str(number), "offset": str(source.offset)}
         facts = place | {"reason": reason, "timestamp": str(source.timestamp)}
         raw, largest = source.value, self.limits.dead_letter_bytes
-        carried = [(k, v) for k, v in source.headers if len(k) + len(v or b"") < largest // 8][:64]
         if raw is not None and len(raw) > largest:
             facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}
             raw = raw[:largest]
         streams = place | {"exception": f"forecart.{reason}", "message": f"this record is no event: {reason}"}
         headers = [(f"forecart-{name}", value.encode()) for name, value in facts.items()]
         headers += [(f"__streams.errors.{name}", value.encode()) for name, value in streams.items()]
-        return Message(source.key, raw, [*carried, *headers])
+        return Message(source.key, raw, [*_carried(source.headers), *headers])
+
+
+def _carried(headers: Sequence[tuple[str, bytes]]) -> Headers:
+    """Keep the headers that a dead letter has room for."""
+    room, kept = _HEADER_ROOM, []
+    for name, value in headers:
+        room -= len(name) + len(value or b"")
+        if room < 0:
+            break
+        kept.append((name, value))
+    return kept
 
 
 def _packed(users: list[str], sessions: Sessions) -> list[Message]:

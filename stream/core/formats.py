@@ -3,8 +3,9 @@
 import csv
 import gzip
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import BinaryIO, cast
 
@@ -24,6 +25,26 @@ class BadRow:
     line: int
     reason: str
     text: str
+
+
+@dataclass(slots=True)
+class BadRows:
+    """The rows that were no events: counts by reason, and the first line of each."""
+
+    count: Counter[str] = field(default_factory=Counter)
+    first: dict[str, BadRow] = field(default_factory=dict)
+
+    def add(self, row: BadRow) -> None:
+        """Count one row."""
+        self.count[row.reason] += 1
+        self.first.setdefault(row.reason, row)
+
+    def lines(self) -> list[str]:
+        """Describe what was left out, one line a reason."""
+        return [
+            f"{n} rows left out: {reason}, first in line {self.first[reason].line}: {self.first[reason].text!r}"
+            for reason, n in self.count.most_common()
+        ]
 
 
 class _Bad(Exception):

@@ -1,0 +1,225 @@
+"""The commands of serving: worker, broker, topics, replay, capture, score."""
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream import settings as configuration
+from stream.core.errors import SettingError
+from stream.core.formats import FORMATS
+
+app = typer.Typer(no_args_is_help=True)
+console = Console(stderr=True)
+
+Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
+Servers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Kafka's address: host:port.")]
+Bundle = Annotated[Path | None, typer.Option("--bundle", help="The model's folder.")]
+Group = Annotated[str | None, typer.Option("--group", help="The consumer group.")]
+FormatOption = Annotated[str, typer.Option("--format", help=f"Of the log: {', '.join(FORMATS)}.")]
+
+
+@app.command()
+def worker(
+    bundle: Bundle = None,
+    bootstrap_servers: Servers = None,
+    group: Group = None,
+    name: Annotated[str | None, typer.Option(help="This worker, unique in its group.")] = None,
+    recommend: Annotated[bool | None, typer.Option("--recommend/--intent-only", help="With items, or without.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Of metrics and probes; 0: a free one.")] = None,
+    config: Config = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: name=value.")] = None,
+) -> None:
+    """Score live events until SIGTERM: exactly once, one state a shopper.
+
+    Every setting can stand in --config, or as FORECART_NAME in the environment (docs/settings.md).
+
+    Example: forecart worker --bundle bundles/taobao --bootstrap-servers kafka:9092 --group shop
+    """
+    from stream.app import run
+
+    pairs = dict(_pair(text) for text in setting or [])
+    given = {"bundle": bundle, "bootstrap_servers": bootstrap_servers, "group": group, "name": name}
+    given |= {"recommend": recommend, "metrics_port": metrics_port}
+    run(configuration.load(config, **{**pairs, **{k: v for k, v in given.items() if v is not None}}))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SettingError(f"{text!r} is no setting", "write --set name=value, such as --set chunk_events=1024")
+    return name, value
+
+
+@app.command()
+def broker(
+    data_dir: Annotated[Path | None, typer.Option(help="Where its data lie; without it they go when it stops.")] = None,
+    port: Annotated[int, typer.Option(help="0: a free one.")] = 9092,
+) -> None:
+    """Run a single-node Apache Kafka here, for development, until Ctrl-C or SIGTERM. Its address is printed.
+
+    Example: forecart broker --data-dir ~/kafka
+    """
+    from stream.kafka.broker import Broker
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Broker(data_dir, port, say=console.print) as running:
+        print(running.address, flush=True)
+        console.print(f"Kafka answers on {running.address}, its data are in {running.data}; Ctrl-C stops it")
+        while not stop.wait(1.0):
+            if not running.alive():
+                raise SettingError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
+
+
+topics_app = typer.Typer(no_args_is_help=True, help="Show and create the topics that Forecart needs.")
+app.add_typer(topics_app, name="topics")
+Partitions = Annotated[int | None, typer.Option(min=1, help="Of a new input; else the input's own.")]
+Replication = Annotated[int | None, typer.Option(min=1, help="Copies; else 3, or one a broker if there are fewer.")]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@topics_app.command("plan")
+def topics_plan(
+    bootstrap_servers: Servers = None,
+    group: Group = None,
+    partitions: Partitions = None,
+    replication: Replication = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is missing and what is wrong; change nothing. Exits with 1 where `apply` has work or would refuse.
+
+    Example: forecart topics plan --bootstrap-servers kafka:9092 --group shop
+    """
+    from stream.kafka.topics import plan
+
+    found = plan(configuration.load(config, bootstrap_servers=bootstrap_servers, group=group), partitions, replication)
+    _show(found, as_json, "missing")
+    if found.missing or found.wrong:
+        raise typer.Exit(1)
+
+
+@topics_app.command("apply")
+def topics_apply(
+    bootstrap_servers: Servers = None,
+    group: Group = None,
+    partitions: Partitions = None,
+    replication: Replication = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Create what is missing; refuse, with the fix, where a topic stands wrongly.
+
+    Example: forecart topics apply --partitions 12
+    """
+    from stream.kafka.topics import apply
+
+    found = apply(configuration.load(config, bootstrap_servers=bootstrap_servers, group=group), partitions, replication)
+    _show(found, as_json, "created")
+
+
+def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-def]
+    rows = [(topic, verb) for topic in found.missing] + [(topic, "present") for topic in found.present]
+    if as_json:
+        listed = [{"name": t.name, "role": t.role, "partitions": t.partitions, "state": state} for t, state in rows]
+        print(json.dumps({"topics": listed, "wrong": found.wrong}))
+        return
+    table = Table("topic", "role", "partitions", "replication", "settings", "state")
+    for topic, state in rows:
+        settings = " ".join(f"{name}={value}" for name, value in topic.config.items())
+        table.add_row(topic.name, topic.role, str(topic.partitions), str(topic.replication), settings, state)
+    Console().print(table)
+    for fault in found.wrong:
+        console.print(f"[red]wrong:[/] {fault}")
+
+
+@app.command()
+def replay(
+    form: FormatOption,
+    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not; - reads stdin.")],
+    topic: Annotated[str | None, typer.Option(help="Where to; else the input topic of the settings.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second.")] = None,
+    speed: Annotated[float | None, typer.Option(min=0.001, help="Times the log's own pace.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a log to a topic, keyed by shopper and partitioned as Java does; without pace as fast as it goes.
+
+    Example: forecart replay --format taobao --data events.csv.gz --rate 500
+    """
+    from stream.replay import replay as publish
+
+    settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
+    if rate and speed:
+        raise SettingError("--rate and --speed contradict each other", "give one of them")
+    published, bad = publish(settings, _checked(form), data, topic or settings.events_topic, rate, speed, limit)
+    _report_bad(bad)
+    line = {"published": published, "left_out": dict(bad.count)}
+    print(json.dumps(line) if as_json else f"{published:,} events published, {sum(bad.count.values()):,} rows left out")
+
+
+@app.command()
+def capture(
+    topic: Annotated[str, typer.Option(help="Which topic.")],
+    out: Annotated[Path, typer.Option(help="The file to write; .gz compresses; - writes to stdout.")],
+    envelope: Annotated[
+        bool, typer.Option(help="Write partition, offset, timestamp, key, headers and value; else the values alone.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    follow: Annotated[bool, typer.Option(help="Go on at the end, until Ctrl-C.")] = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+) -> None:
+    """Write a topic's committed records to a file of JSON lines, from its beginning to its end of now.
+
+    Captured events can be replayed and scored as --format events.
+
+    Example: forecart capture --topic scores --out scores.jsonl.gz
+    """
+    from stream.replay import capture as write
+
+    settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
+    written, skipped = write(settings, topic, out, envelope, limit, follow)
+    note = f", {skipped:,} left out that are no line of text (--envelope writes them)" if skipped else ""
+    console.print(f"{written:,} records written{note}")
+
+
+@app.command()
+def score(
+    bundle: Annotated[Path, typer.Option("--bundle", help="The model's folder.")],
+    form: FormatOption = "events",
+    data: Annotated[Path, typer.Option("--data", help="The log; else stdin.")] = Path("-"),
+    dead_letters: Annotated[Path | None, typer.Option(help="Where to write what could not be scored.")] = None,
+    recommend: Annotated[bool, typer.Option("--recommend/--intent-only", help="With items, or without.")] = True,
+) -> None:
+    """Score a log without Kafka, by the worker's own code: scores to stdout as JSON lines.
+
+    Example: forecart score --bundle bundles/taobao --format taobao < events.csv > scores.jsonl
+    """
+    from stream.replay import score_log
+
+    counts, bad = score_log(configuration.load(), bundle, _checked(form), data, dead_letters, recommend)
+    sys.stdout.flush()
+    _report_bad(bad)
+    console.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) or "no events")
+
+
+def _checked(form: str) -> str:
+    if form not in FORMATS:
+        raise SettingError(f"there is no format {form!r}", f"the formats are {', '.join(FORMATS)}")
+    return form
+
+
+def _report_bad(bad) -> None:  # type: ignore[no-untyped-def]
+    for line in bad.lines():
+        console.print(f"[yellow]{line}")

@@ -1,0 +1,254 @@
+"""Rounds: the batches at hand are scored and committed together while the next ones arrive.
+
+What came in during a round is the next round: alone and at once when the topic is idle, many chunks when it is
+behind. One thread scores and commits; the event loop stays free for Kafka's heartbeats.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from stream.core.errors import AbortedError, FaultError
+from stream.kafka.commit import Aborted, Committer
+from stream.kafka.recovery import Progress, Recovery
+from stream.kafka.transport import Batch, Membership, Owned, Ownership
+from stream.round import Scorer, Work
+from stream.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+_ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
+
+
+class Engine:
+    """Take batches, score them in rounds, commit each round, recover what a rebalance brings."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        committer: Committer,
+        recovery: Recovery,
+        ownership: Ownership,
+        telemetry: Telemetry,
+        round_chunks: int,
+        seek: Callable[[], "asyncio.Future[None]"],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.scorer, self.committer, self.recovery = scorer, committer, recovery
+        self.ownership, self.telemetry, self.fail = ownership, telemetry, fail
+        self.seek = seek
+        self.moved = time.monotonic()
+        self.recovered = False
+        self.stopping = False
+        self._limit = round_chunks
+        self._pending: list[Batch] = []
+        self._came, self._room = asyncio.Event(), asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "scorer")
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._aborts: deque[float] = deque(maxlen=_ABORTS)
+
+    @property
+    def at_work(self) -> bool:
+        """Tell whether batches wait or a round runs."""
+        return bool(self._pending) or not self._idle.is_set()
+
+    async def take(self, batch: Batch) -> None:
+        """Accept a batch, once there is room for it."""
+        while len(self._pending) >= self._limit:
+            self._room.clear()
+            await self._room.wait()
+        self._pending.append(batch)
+        self._came.set()
+
+    async def run(self) -> None:
+        """Run rounds for ever; whatever goes wrong ends the process."""
+        try:
+            while True:
+                await self._came.wait()
+                self._came.clear()
+                batches, self._pending = self._pending, []
+                self._room.set()
+                membership = self.ownership.current
+                if membership and not self.stopping:
+                    await self._guarded(batches, membership)
+        except Exception as error:
+            self.fail(error)
+
+    async def settle(self) -> None:
+        """Wait for the running round: on revocation, and before the end."""
+        await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Finish the running round, begin no other, leave nothing open."""
+        self.stopping = True
+        await self.settle()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.committer.abort)
+
+    async def _guarded(self, batches: list[Batch], membership: Membership) -> None:
+        self._idle.clear()
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._round, batches, membership)
+        except Aborted as error:
+            self._note_abort(error)
+            await self._begin_again(membership)
+        finally:
+            self.moved = time.monotonic()
+            self._idle.set()
+
+    def _round(self, batches: list[Batch], membership: Membership) -> None:
+        began = time.perf_counter()
+        works, owned = [], {}
+        for batch in batches:
+            held = membership.owned.get(batch.partition)
+            if held is None or batch.membership is not membership or batch.end <= held.part.position:
+                continue
+            owned[batch.partition] = held
+            works.append(self._score(batch, held))
+        began = self.telemetry.observe_stage("score", began)
+        if not works:
+            return
+        if self.ownership.current is not membership:
+            self.telemetry.transactions.labels("dropped").inc()
+            log.info("a round was dropped: its membership ended")
+            return
+        self.committer.commit(works, owned, membership)
+        self.telemetry.observe_stage("commit", began)
+        self._count(works)
+
+    def _score(self, batch: Batch, held: Owned) -> Work:
+        part = held.part
+        if batch.start > part.position:
+            raise FaultError(
+                f"partition {part.number}: a batch begins at {batch.start}, expected was {part.position}",
+                "a restart goes on from the last commit; please report it",
+            )
+        held.dirty = True
+        records = batch.records if batch.start == part.position else [r for r in batch.records if r.offset >= part.position]
+        work = self.scorer.process(part, records, int(time.time() * 1000))
+        part.position = batch.end
+        return work
+
+    def _count(self, works: list[Work]) -> None:
+        t, now = self.telemetry, time.time() * 1000
+        t.transactions.labels("committed").inc()
+        t.batch.observe(sum(w.records for w in works))
+        for w in works:
+            t.consumed.labels(w.partition).inc(w.records)
+            t.published.labels(self.scorer.manifest.model).inc(len(w.scores))
+            t.latency.observe((now - w.arrived).clip(0) / 1000)
+            for i, horizon in enumerate(self.scorer.manifest.meaning.horizons):
+                t.scores.observe(w.intent[:, i], horizon)
+            for reason, n in w.rejected.items():
+                t.rejected.labels(reason).inc(n)
+            t.foreign.inc(w.foreign)
+            t.evicted.inc(w.evicted)
+
+    def _note_abort(self, error: Aborted) -> None:
+        self.telemetry.transactions.labels("aborted").inc()
+        log.warning("a transaction was aborted, its partitions are recovered: %s", error)
+        now = time.monotonic()
+        if len(self._aborts) == _ABORTS and now - self._aborts[0] < _ABORTS_SECONDS:
+            raise AbortedError(
+                f"more than {_ABORTS} transactions were aborted within {_ABORTS_SECONDS:.0f} s, the last one: {error}",
+                "look at the brokers' health; a restart goes on from the last commit",
+            )
+        self._aborts.append(now)
+
+    async def _begin_again(self, membership: Membership) -> None:
+        partitions = set(membership.owned)
+        renewed = self.ownership.renew(membership)
+        if renewed and await self._recover(renewed, partitions):
+            await self.seek()
+
+    async def recover(self, partitions: set[int]) -> None:
+        """Recover the partitions of a new assignment; a failure ends the process."""
+        try:
+            if membership := self.ownership.current:
+                self.telemetry.rebalances.inc()
+                self.telemetry.forget_partitions(partitions)
+                while not await self._try_recover(membership, partitions):
+                    renewed = self.ownership.renew(membership)
+                    if renewed is None:
+                        return
+                    membership = renewed
+        except Exception as error:
+            self.fail(error)
+
+    async def _try_recover(self, membership: Membership, partitions: set[int]) -> bool:
+        try:
+            await self._recover(membership, partitions)
+        except Aborted as error:
+            self._note_abort(error)
+            return False
+        return True
+
+    async def _recover(self, membership: Membership, partitions: set[int]) -> bool:
+        """Recover, then commit the positions: this proves membership and producer before anything is scored."""
+        self.recovered, began = False, time.monotonic()
+        self.telemetry.recovering.set(1)
+        loop = asyncio.get_running_loop()
+        found: dict[int, Owned] = {}
+        for number in sorted(partitions):
+            held = await loop.run_in_executor(
+                self._thread, self.recovery.recover, number, membership.kept.pop(number, None),
+                lambda: self.ownership.current is membership, self._progress,
+            )  # fmt: skip
+            if held is None:
+                log.info("recovery dropped: its membership ended")
+                return False
+            found[number] = held
+        if found:
+            await loop.run_in_executor(self._thread, self.committer.commit, [], found, membership)
+        membership.owned.update(found)
+        self.telemetry.recovering.set(0)
+        self.telemetry.recovery.observe(time.monotonic() - began)
+        self.recovered = self.ownership.current is membership
+        return self.recovered
+
+    def _progress(self, at: Progress) -> None:
+        self.moved = time.monotonic()
+        self.telemetry.recovered_offsets.labels(at.partition).set(max(at.end - at.at, 0))
+        log.debug("partition %d: changelog %d of %d, %d shoppers", at.partition, at.at, at.end, at.users)
+
+    def refresh(self) -> None:
+        """Bring the gauges up to date, when they are scraped."""
+        membership, t = self.ownership.current, self.telemetry
+        owned = dict(membership.owned) if membership else {}
+        now = time.time() * 1000
+        for number, held in owned.items():
+            lag = self.lag(number, held)
+            t.lag.labels(number).set(lag)
+            t.lag_seconds.labels(number).set(max(now - held.part.clock, 0) / 1000 if lag and held.part.clock else 0)
+        t.users.set(sum(len(held.part.store) for held in owned.values()))
+        t.state_bytes.set(sum(held.part.store.bytes for held in owned.values()))
+        t.progress.set(time.time() - (time.monotonic() - self.moved))
+
+    def lag(self, number: int, held: Owned) -> int:
+        """Count what a partition still has for us; markers behind the last record are no work."""
+        mark = self.ownership.marks.get(number)
+        if mark is None:
+            return 0
+        ahead = max(mark.stable - held.part.position, 0)
+        return 0 if mark.position >= mark.stable and not self.at_work else ahead
+
+    def live(self, limit: float) -> str:
+        """Return why the worker is not live: work waits, and nothing has moved for `limit` seconds."""
+        now = time.monotonic()
+        membership = self.ownership.current
+        waiting = self.at_work or any(self.lag(n, held) for n, held in (dict(membership.owned) if membership else {}).items())
+        if waiting and now - self.moved > limit:
+            return f"no progress for {now - self.moved:.0f} s with work at hand"
+        if membership and membership.owned and now - self.ownership.fetched_at > limit:
+            return f"nothing was asked of Kafka for {now - self.ownership.fetched_at:.0f} s"
+        return ""
+
+    def ready(self) -> str:
+        """Return why the worker is not ready: assigned, recovered, model loaded."""
+        if self.ownership.current is None:
+            return "not assigned"
+        return "" if self.recovered else "recovering"
+
+

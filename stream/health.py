@@ -1,0 +1,78 @@
+"""Metrics and probes on a thread of their own: they answer while the worker's loop is busy."""
+
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from stream.core.errors import SettingError
+from stream.telemetry import Telemetry
+
+Probe = Callable[[], str]
+"""Return why not, or an empty string."""
+
+
+class Health:
+    """Serve /metrics, /livez and /readyz; end the process that is not live for too long."""
+
+    def __init__(self, telemetry: Telemetry, live: Probe, ready: Probe, refresh: Callable[[], None]) -> None:
+        self._telemetry, self._probes, self._refresh = telemetry, {"/livez": live, "/readyz": ready}, refresh
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self, host: str, port: int) -> int:
+        """Listen and return the port; raise SettingError where it is taken."""
+        health = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, kind, body = health.answer(self.path, self.headers.get("Accept", ""))
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Keep scrapes out of the log."""
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise SettingError(
+                f"metrics cannot listen on {host}:{port}: {error.strerror}", "give another --metrics-port, or 0"
+            ) from error
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+        return int(self._server.server_address[1])
+
+    def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
+        """Return (status, content type, body) for a request."""
+        path = path.partition("?")[0]
+        if path == "/metrics":
+            self._refresh()
+            return (200, *self._telemetry.render(accept))
+        if probe := self._probes.get(path):
+            why = probe()
+            return 503 if why else 200, "text/plain; charset=utf-8", (why or "ok").encode() + b"\n"
+        return 404, "text/plain; charset=utf-8", b"paths are /metrics, /livez and /readyz\n"
+
+    def watch(self, limit: float, end: Callable[[str], None]) -> None:
+        """Call `end` once the worker has not been live for `limit` seconds: not every host has a kubelet."""
+
+        def look() -> None:
+            since: float | None = None
+            while True:
+                time.sleep(min(limit / 4, 5.0))
+                why = self._probes["/livez"]()
+                now = time.monotonic()
+                since = (since or now) if why else None
+                if since and now - since > limit:
+                    return end(why)
+
+        threading.Thread(target=look, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Close the port."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()

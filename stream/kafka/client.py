@@ -1,0 +1,133 @@
+"""One set of connection properties for both Kafka clients, and the group metadata that fences a transaction."""
+
+import ssl
+import struct
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from stream.core.errors import BrokerError, SettingError
+from stream.settings import Settings
+
+T = TypeVar("T")
+
+PARTITIONER = "murmur2_random"  # as Java and aiokafka do; librdkafka's own default is CRC32
+_REACH_SECONDS = 10.0
+_PROPERTIES = {
+    "bootstrap.servers",
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.username",
+    "sasl.password",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.key.password",
+}
+_QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
+
+
+def properties(settings: Settings) -> dict[str, str]:
+    """Return librdkafka's connection properties; raise SettingError for one that only one client would obey."""
+    found = {"bootstrap.servers": settings.bootstrap_servers}
+    if settings.kafka_properties:
+        found |= _read(settings.kafka_properties)
+    return found
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read: {error}", "check the setting kafka_properties") from error
+    pairs = [line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if unknown := sorted(set(found) - _PROPERTIES):
+        raise SettingError(f"{path} has {', '.join(unknown)}", f"known are {', '.join(sorted(_PROPERTIES))}")
+    return found
+
+
+def faust_options(settings: Settings) -> dict[str, Any]:
+    """Return Faust's broker address and credentials for the same properties."""
+    from faust.auth import SASLCredentials, SSLCredentials
+
+    given = properties(settings)
+    options: dict[str, Any] = {"broker": [f"kafka://{host}" for host in given["bootstrap.servers"].split(",")]}
+    protocol = given.get("security.protocol", "PLAINTEXT").upper()
+    context = _context(given) if protocol.endswith("SSL") else None
+    if protocol.startswith("SASL"):
+        options["broker_credentials"] = SASLCredentials(
+            username=given.get("sasl.username"),
+            password=given.get("sasl.password"),
+            mechanism=given.get("sasl.mechanism", "PLAIN"),
+            ssl_context=context,
+        )
+    elif context:
+        options["broker_credentials"] = SSLCredentials(context=context)
+    return options
+
+
+def _context(given: Mapping[str, str]) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=given.get("ssl.ca.location"))
+        if certificate := given.get("ssl.certificate.location"):
+            context.load_cert_chain(certificate, given.get("ssl.key.location"), given.get("ssl.key.password"))
+    except (OSError, ssl.SSLError) as error:
+        raise SettingError(f"the TLS files cannot be used: {error}", "check the ssl properties") from error
+    return context
+
+
+def producer(settings: Settings, **more: Any) -> Producer:
+    """Make a producer that partitions as Java does."""
+    return Producer({**properties(settings), **_QUIET, "partitioner": PARTITIONER, **more})
+
+
+def consumer(settings: Settings, **more: Any) -> Consumer:
+    """Make a consumer that reads committed records and commits nothing by itself."""
+    base = {"isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    return Consumer({**properties(settings), **_QUIET, **base, **more})
+
+
+def admin(settings: Settings) -> AdminClient:
+    """Make an administrator."""
+    return AdminClient({**properties(settings), **_QUIET})
+
+
+def reach(settings: Settings) -> AdminClient:
+    """Return an administrator of a cluster that answers; raise BrokerError where none does within 10 s."""
+    client = admin(settings)
+    try:
+        client.list_topics(timeout=_REACH_SECONDS)
+    except KafkaException as error:
+        raise BrokerError(
+            f"no Kafka broker answers at {properties(settings)['bootstrap.servers']}: {error.args[0].str()}",
+            "check --bootstrap-servers, the network and the credentials; `forecart broker` starts one here",
+        ) from error
+    return client
+
+
+def again(deadline: float, call: Callable[[], T]) -> T:
+    """Call until it succeeds, while its error is retriable and `deadline` (monotonic seconds) is ahead."""
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if not (error.args[0].retriable() or error.args[0].name() == "_TIMED_OUT") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def group_metadata(group: str, generation: int, member: str, instance: str | None) -> bytes:
+    """Write a consumer group's metadata as librdkafka serialises it, for `send_offsets_to_transaction`.
+
+    The layout is private to librdkafka and held to its own consumer by a contract test. Raises ValueError
+    for a generation below 0 or an empty member id: a broker accepts those without fencing.
+    """
+    if generation < 0 or not member:
+        raise ValueError(f"not a member of {group}: generation {generation}, member id {member!r}")
+    tail = b"\0" + instance.encode() + b"\0" if instance else b"\1"
+    return b"CGMDv2:" + struct.pack("=i", generation) + group.encode() + b"\0" + member.encode() + b"\0" + tail

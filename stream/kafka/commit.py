@@ -1,0 +1,174 @@
+"""The transaction of a round: scores, dead letters, sessions, positions and offsets, all or none.
+
+The order is the proof (rule 3): 1 begin, 2 produce, 3 flush until every record is acknowledged, 4 send the
+input offsets with the membership, 5 commit. Whatever a transaction writes for a partition, it carries that
+partition's offset, which is what fences it.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaException, TopicPartition
+
+from stream.core.errors import BrokerError, FaultError, FencedError
+from stream.kafka.client import again, producer
+from stream.kafka.recovery import POSITION, Position
+from stream.kafka.transport import Membership, Owned
+from stream.round import Message, Work
+from stream.settings import Settings
+
+log = logging.getLogger(__name__)
+FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
+_INIT_SECONDS = 25.0
+_SHARE = 0.8  # of the transaction's timeout that its calls may use up
+_FENCED = {"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "INVALID_PRODUCER_ID_MAPPING"}
+_encode = msgspec.json.Encoder().encode
+
+
+class Aborted(Exception):
+    """Raised where a transaction was aborted and its partitions are to be recovered."""
+
+
+class Committer:
+    """The only owner of the transactional producer."""
+
+    def __init__(
+        self, settings: Settings, name: str, topic_id: str, pause: Callable[[str], None] = lambda _point: None
+    ) -> None:
+        self._settings, self._name, self._topic_id, self._pause = settings, name, topic_id, pause
+        self._timeout = settings.transaction_timeout_seconds
+        self._producer = producer(
+            settings,
+            **{
+                "transactional.id": f"{settings.group}-{name}",
+                "transaction.timeout.ms": int(self._timeout * 1000),
+                "linger.ms": 2,
+                "retry.backoff.ms": 1,  # a commit follows a commit: the broker is often not ready at once
+                "retry.backoff.max.ms": 5,
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 1_048_576,
+                "batch.num.messages": 100_000,
+                "batch.size": 1_048_576,
+                "message.max.bytes": settings.max_dead_letter_bytes + 65_536,
+            },
+        )
+        self._open = False
+
+    def start(self) -> None:
+        """Fence and end what a predecessor of this name left open; raise BrokerError or FencedError."""
+        try:
+            again(time.monotonic() + _INIT_SECONDS, lambda: self._producer.init_transactions(_INIT_SECONDS))
+        except KafkaException as error:
+            raise BrokerError(
+                f"the transactions of {self._name} cannot begin: {error.args[0].str()}",
+                "check the brokers and the rights on the transactional id",
+            ) from error
+
+    def commit(self, works: Iterable[Work], owned: dict[int, Owned], membership: Membership) -> None:
+        """Commit a round for the partitions in `owned`; their positions are those of their sessions.
+
+        Raises Aborted where the transaction was aborted, FencedError where another process took over.
+        """
+        metadata = membership.metadata()
+        works, deadline = list(works), time.monotonic() + self._timeout * _SHARE
+        self._pause("before-begin")
+        try:
+            again(deadline, self._producer.begin_transaction)
+            self._open = True
+            for work in works:
+                self._produce(work)
+            for number, held in owned.items():
+                self._produce_position(number, held)
+            if left := self._producer.flush(max(deadline - time.monotonic(), 0.1)):
+                raise TimeoutError(f"{left} records were not acknowledged in time")
+            self._pause("after-flush")
+            offsets = [TopicPartition(self._settings.events_topic, n, held.part.position) for n, held in owned.items()]
+            again(deadline, lambda: self._producer.send_offsets_to_transaction(offsets, metadata, 10))
+            self._pause("after-offsets")
+            again(deadline, lambda: self._producer.commit_transaction(10))
+        except (KafkaException, TimeoutError) as error:
+            self._fail(error)
+        self._open = False
+        for held in owned.values():
+            held.dirty = False
+        self._pause("after-commit")
+
+    def abort(self) -> None:
+        """Abort what is open, on the way out."""
+        if self._open:
+            self._open = False
+            try:
+                self._producer.abort_transaction(5)
+            except KafkaException as error:
+                log.warning("the open transaction was not aborted, the next start does: %s", error.args[0].str())
+
+    def _produce(self, work: Work) -> None:
+        settings = self._settings
+        self._send(settings.scores_topic, work.scores)
+        self._send(settings.dead_letters_topic, work.dead)
+        self._send(settings.changelog, work.changes, work.partition)
+
+    def _send(self, topic: str, messages: list[Message], partition: int | None = None) -> None:
+        at = {} if partition is None else {"partition": partition}
+        plain: list[dict[str, Any]] = []
+        for m in messages:
+            if m.headers:
+                self._one(topic, m, at)
+            else:
+                plain.append({"key": m.key, "value": m.value})
+        while plain and self._producer.produce_batch(topic, plain, **at) < len(plain):
+            plain = [m for m in plain if "_error" in m]
+            for m in plain:
+                if m["_error"].name() != "_QUEUE_FULL":
+                    raise KafkaException(m["_error"])
+                del m["_error"]
+            self._producer.poll(0.1)
+
+    def _one(self, topic: str, m: Message, at: dict[str, int]) -> None:
+        while True:
+            try:
+                return self._producer.produce(topic, value=m.value, key=m.key, headers=m.headers, **at)
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def _produce_position(self, number: int, held: Owned) -> None:
+        part = held.part
+
+        def acknowledged(error: Any, message: Any) -> None:
+            if error is None:  # the last record of this partition's changelog in the transaction
+                held.changelog, held.read_at = message.offset() + 1, time.monotonic()
+
+        value = _encode(Position(self._topic_id, part.position, part.clock))
+        self._producer.produce(
+            self._settings.changelog, value=value, key=POSITION, partition=number, on_delivery=acknowledged
+        )
+
+    def _fail(self, error: KafkaException | TimeoutError) -> None:
+        """Sort an error (rule 5): fenced and unknown ones end the process, the rest is aborted."""
+        if isinstance(error, TimeoutError):
+            self._abort(str(error))
+        cause = error.args[0]
+        text = f"{cause.name()}: {cause.str()}"
+        if cause.fatal() or cause.name() in _FENCED:
+            raise FencedError(
+                f"another process runs as {self._name}, or a transaction timed out ({text})",
+                "stop the other process, or give one of them another --name; nothing is lost",
+            ) from error
+        if cause.txn_requires_abort():
+            self._abort(text)
+        raise FaultError(f"the transaction of {self._name} failed ({text})", "a restart goes on from the last commit") from error
+
+    def _abort(self, text: str) -> None:
+        try:
+            again(time.monotonic() + self._timeout, lambda: self._producer.abort_transaction(10))
+        except KafkaException as error:
+            raise FencedError(
+                f"a transaction could not be aborted ({text}; {error.args[0].str()})", "a restart ends it"
+            ) from error
+        self._open = False
+        raise Aborted(text)
+
+

@@ -1,0 +1,252 @@
+"""Faust's Kafka transport, made to carry batches: one message holds a chunk of one partition's records.
+
+A membership is a value: taken once per assignment, dropped when a rebalance begins, stamped on every batch by
+the fetch that brought it. It owns the sessions of its partitions. Rules 1, 4, 8, 9 and 10 of the protocol
+(docs/exactly-once.md) live here; the private attributes of faust and aiokafka that are touched are held by
+tests/kafka/test_hooks.py.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+
+from stream.kafka.client import group_metadata
+from stream.round import Partition, Record
+
+
+@dataclass(slots=True, eq=False)
+class Owned:
+    """A partition's sessions and how far the changelog is in them; `dirty`: ahead of the changelog."""
+
+    part: Partition
+    changelog: int = 0  # next changelog offset that is not yet in the sessions
+    read_at: float = 0.0  # monotonic seconds of the last look at the changelog
+    dirty: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Membership:
+    """One assignment: what fences its commits, and its recovered partitions. Compared by identity only."""
+
+    group: str
+    generation: int
+    member: str
+    instance: str | None
+    owned: dict[int, Owned] = field(default_factory=dict)
+    kept: dict[int, Owned] = field(default_factory=dict)  # from before the rebalance, to be caught up
+
+    def metadata(self) -> bytes:
+        """Return what a transaction is fenced with; raise ValueError where this is no membership."""
+        return group_metadata(self.group, self.generation, self.member, self.instance)
+
+    def renewed(self) -> "Membership":
+        """Return the same member without its sessions: every batch in hand is then foreign."""
+        return Membership(self.group, self.generation, self.member, self.instance)
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Records of one partition, and the consumer's position before and after them."""
+
+    membership: Membership
+    partition: int
+    start: int
+    end: int
+    records: list[Record]
+
+
+@dataclass(slots=True)
+class Mark:
+    """What the consumer knows of a partition: its own position, and the last stable offset."""
+
+    position: int
+    stable: int
+
+
+class Ownership:
+    """The current membership, seen by the consumer's thread, the event loop and the scorer's thread."""
+
+    def __init__(self, group: str, chunk: int, drop_fetch: Callable[[], bool] = lambda: False) -> None:
+        self.group, self.chunk, self.drop_fetch = group, chunk, drop_fetch
+        self.current: Membership | None = None
+        self.marks: dict[int, Mark] = {}
+        self.fetched_at = time.monotonic()
+        self._last: Membership | None = None
+
+    def drop(self) -> None:
+        """End the membership: a rebalance begins."""
+        self._last, self.current = self.current or self._last, None
+
+    def take(self, generation: int, member: str, instance: str | None, partitions: set[int]) -> Membership:
+        """Begin a membership; clean sessions of partitions that stay are kept (rule 8)."""
+        new = Membership(self.group, generation, member, instance)
+        if self._last:
+            for number in partitions & set(self._last.owned):
+                held = self._last.owned.pop(number)
+                if not held.dirty:
+                    new.kept[number] = held
+        self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
+        self.current = self._last = new
+        return new
+
+    def renew(self, membership: Membership) -> Membership | None:
+        """Forget the sessions of a membership whose transaction was aborted (rule 5)."""
+        if self.current is not membership:
+            return None
+        self.current = self._last = membership.renewed()
+        return self.current
+
+
+class _Fetched(dict[Any, tuple[int, int, list[Record]]]):
+    membership: Membership | None = None
+
+
+class Listener(driver.ConsumerRebalanceListener):
+    """Take and drop memberships, in the consumer's thread."""
+
+    def on_partitions_revoked(self, revoked: Iterable[Any]) -> Any:
+        """Drop the membership before anything is awaited."""
+        self._thread.app.ownership.drop()
+        return super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Read the coordinator, the only time that it is read."""
+        coordinator = self._thread._ensure_consumer()._coordinator
+        self._thread.handed.clear()
+        self._thread.stood.clear()
+        self._thread.app.ownership.take(
+            coordinator.generation,
+            coordinator.member_id,
+            coordinator._group_instance_id,
+            {tp.partition for tp in assigned},
+        )
+        await super().on_partitions_assigned(assigned)
+
+
+class Thread(driver.AIOKafkaConsumerThread):
+    """Fetch committed records, and never skip one: each fetch begins where the last batch handed on ended."""
+
+    handed: dict[Any, int]  # by partition: where the last batch handed on, or the last seek, ended
+    stood: dict[Any, int]  # the same, or beyond it where no record followed (transaction markers)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing handed on."""
+        super().__post_init__()
+        self.handed, self.stood = {}, {}
+
+    def hand_on(self, positions: Mapping[Any, int]) -> None:
+        """Note that everything before these positions was handed on, or is not wanted."""
+        self.handed.update(positions)
+        self.stood.update(positions)
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._partition_assignment_strategy = (StickyPartitionAssignor,)
+        consumer._fetch_max_wait_ms = 500
+        return consumer
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[Any, int]) -> None:
+        self.hand_on(partitions)
+        await super()._seek_wait(consumer, partitions)
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None
+    ) -> _Fetched:
+        ownership = self.app.ownership
+        consumer._coordinator.check_errors()
+        membership, found = ownership.current, _Fetched()
+        found.membership = membership
+        ownership.fetched_at = time.monotonic()
+        ready = {tp for tp in active_partitions if membership and tp.partition in membership.owned}
+        if not ready:
+            await driver.asyncio.sleep(0.05)
+            return found
+        self._rewind(consumer, ready)
+        got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
+        # Nothing is awaited from the fetch to here: the positions belong to these records.
+        if ownership.current is not membership:
+            return found
+        for tp in ready:
+            if state := _state(consumer, tp):
+                ownership.marks[tp.partition] = Mark(state.position, max(state.lso or 0, 0))
+                if records := got.get(tp):
+                    found[tp] = (self.handed.get(tp, records[0].offset), state.position, records)
+                else:
+                    self.stood[tp] = state.position
+        return found
+
+    def _rewind(self, consumer: Any, ready: set[Any]) -> None:
+        for tp in ready:
+            state = _state(consumer, tp)
+            if state and tp in self.stood and state.position != self.stood[tp]:
+                self.log.warning("%s: a fetch was dropped, back from %s", tp, state.position)
+                consumer.seek(tp, self.handed[tp])
+                self.stood[tp] = self.handed[tp]
+
+
+def _state(consumer: Any, tp: Any) -> Any:
+    subscription = consumer._subscription.subscription
+    assignment = subscription.assignment if subscription else None
+    state = assignment.state_value(tp) if assignment else None
+    return state if state and state.has_valid_position else None
+
+
+class BatchConsumer(driver.Consumer):
+    """Yield batches where Faust expects messages; commit nothing, since offsets travel in the transaction."""
+
+    RebalanceListener = Listener
+
+    def _new_consumer_thread(self) -> Thread:
+        return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
+        """Yield (partition, message), the message's value a `Batch`."""
+        ownership = self.app.ownership
+        fetched, _ = await self._wait_next_records(timeout)
+        if not fetched or self.should_stop or not self.flow_active:
+            return
+        membership = fetched.membership
+        for tp, (start, end, records) in fetched.items():
+            for i in range(0, len(records), ownership.chunk):
+                if not self.flow_active or ownership.current is not membership or ownership.drop_fetch():
+                    return
+                part = records[i : i + ownership.chunk]
+                stop = end if i + ownership.chunk >= len(records) else part[-1].offset + 1
+                batch = Batch(membership, tp.partition, start, stop, part)
+                self._thread.hand_on({tp: stop})
+                start = stop
+                message = self._to_message(tp, part[-1])
+                message.key, message.value, message.headers = None, batch, None
+                yield tp, message
+
+    async def perform_seek(self) -> None:
+        """Seek to the recovered positions; what is not recovered is not fetched."""
+        if membership := self.app.ownership.current:
+            owned = membership.owned
+            at = {tp: owned[tp.partition].part.position for tp in self.assignment() if tp.partition in owned}
+            await self._thread.seek_wait(at)
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Forget the acknowledgements (rule 10)."""
+        for tp in list(self._acked):
+            self._acked[tp].clear()
+            self._acked_index[tp].clear()
+            self._thread.tp_last_committed_at[tp] = time.monotonic()
+        return True
+
+    async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
+        """Remember no gap: a batch is one message, so there is one before each."""
+
+    def verify_event_path(self, now: float, tp: Any) -> None:
+        """Leave stalls to the probes: Faust's own detector knows nothing of batches."""
+
+
+class BatchTransport(driver.Transport):
+    """The transport with all of the above."""
+
+    Consumer = BatchConsumer

@@ -1,0 +1,114 @@
+"""Every Prometheus series, declared once. The only home of prometheus_client."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_STAGE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_SIZE = (1, 4, 16, 64, 256, 1024, 4096, 16_384)
+_PROBABILITY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+
+
+class ArrayHistogram(Collector):
+    """A histogram that is fed whole arrays: the client's own takes one value a call."""
+
+    def __init__(self, name: str, help_: str, buckets: Sequence[float], label: str = "") -> None:
+        self._name, self._help, self._label = name, help_, label
+        self._edges = np.array(buckets)
+        self._counts: dict[str, NDArray[np.int64]] = {}
+        self._sums: dict[str, float] = {}
+
+    def observe(self, values: NDArray[Any], label: str = "") -> None:
+        """Count an array of values."""
+        counts = self._counts.setdefault(label, np.zeros(len(self._edges) + 1, np.int64))
+        counts += np.bincount(np.searchsorted(self._edges, values), minlength=len(counts))
+        self._sums[label] = self._sums.get(label, 0.0) + float(values.sum())
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """Give Prometheus the cumulative counts."""
+        family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
+        for label, counts in self._counts.items():
+            edges = [*(str(float(edge)) for edge in self._edges), "+Inf"]
+            buckets = list(zip(edges, counts.cumsum().tolist(), strict=True))
+            family.add_metric([label] if self._label else [], buckets, self._sums[label])
+        yield family
+
+
+class Telemetry:
+    """The worker's series, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self.consumed = Counter("forecart_events_consumed", "Input records taken up.", ["partition"], registry=r)
+        self.rejected = Counter("forecart_events_rejected", "Dead letters written.", ["reason"], registry=r)
+        self.published = Counter("forecart_scores_published", "Scores committed.", ["model"], registry=r)
+        self.latency = ArrayHistogram(
+            "forecart_event_to_score_seconds", "From a record's Kafka timestamp to its score's commit.", _LATENCY
+        )
+        self.scores = ArrayHistogram("forecart_score", "Purchase probabilities given.", _PROBABILITY, "horizon")
+        for histogram in (self.latency, self.scores):
+            r.register(histogram)
+        self.stage = Histogram(
+            "forecart_stage_seconds", "Time of a round's stages.", ["stage"], buckets=_STAGE, registry=r
+        )
+        self.batch = Histogram("forecart_batch_size", "Records in a round.", buckets=_SIZE, registry=r)
+        self.lag = Gauge("forecart_consumer_lag", "Committed records not yet scored.", ["partition"], registry=r)
+        self.lag_seconds = Gauge(
+            "forecart_consumer_lag_seconds",
+            "Age of the newest scored record while there is a lag, else 0.",
+            ["partition"],
+            registry=r,
+        )
+        self.users = Gauge("forecart_state_users", "Shoppers with a session in memory.", registry=r)
+        self.state_bytes = Gauge("forecart_state_bytes", "Memory of the session records.", registry=r)
+        self.evicted = Counter("forecart_state_evicted", "Sessions ended by their TTL.", registry=r)
+        self.foreign = Counter(
+            "forecart_state_foreign_partition", "Records whose key is not their shopper's id.", registry=r
+        )
+        self.recovery = Histogram("forecart_state_recovery_seconds", "Recovery of all partitions.", registry=r)
+        self.recovering = Gauge("forecart_recovering", "1 while sessions are recovered.", registry=r)
+        self.recovered_offsets = Gauge(
+            "forecart_recovery_remaining", "Changelog offsets still to be read.", ["partition"], registry=r
+        )
+        self.rebalances = Counter("forecart_rebalances", "Assignments received.", registry=r)
+        self.transactions = Counter("forecart_transactions", "Transactions by their end.", ["result"], registry=r)
+        self.model = Info("forecart_model", "The model that scores.", registry=r)
+        self.loads = Counter("forecart_model_loads", "Bundles loaded.", ["result"], registry=r)
+        self.progress = Gauge("forecart_last_progress_timestamp_seconds", "When the loop last moved.", registry=r)
+        self.build = Info("forecart_build", "The running version.", registry=r)
+        for result in ("committed", "aborted", "dropped"):
+            self.transactions.labels(result)
+
+    def observe_stage(self, stage: str, began: float) -> float:
+        """Time a stage from `began` (perf_counter) to now; return now."""
+        now = time.perf_counter()
+        self.stage.labels(stage).observe(now - began)
+        return now
+
+    def forget_partitions(self, keep: set[int]) -> None:
+        """Drop the gauges of partitions that are no longer this worker's; counters stay."""
+        for gauge in (self.lag, self.lag_seconds, self.recovered_offsets):
+            for (partition,) in list(gauge._metrics):
+                if int(partition) not in keep:
+                    gauge.remove(partition)
+
+    def render(self, accept: str) -> tuple[str, bytes]:
+        """Return (content type, body) in the exposition format that the scraper accepts."""
+        encoder, content_type = choose_encoder(accept)
+        return content_type, encoder(self.registry)
+
+    def names(self) -> set[str]:
+        """Name every series as Prometheus will see it."""
+        found = set()
+        suffixes = {"counter": ["_total"], "gauge": [""], "info": ["_info"], "histogram": ["_bucket", "_sum", "_count"]}
+        for family in self.registry.collect():
+            found |= {family.name + suffix for suffix in suffixes[family.type]}
+        return found
