@@ -45,7 +45,7 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
     runtime = Network(folder, manifest)
     real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
     parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})
-    np.savez(folder / PARITY, **vectors)
+    np.savez(folder / PARITY, **vectors)  # type: ignore[arg-type]  # its own keywords are never names of vectors
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
     manifest = msgspec.structs.replace(manifest, files=files, parity=parity)
     manifest = msgspec.structs.replace(manifest, model=digest(manifest))
@@ -56,4 +56,3 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
 def _training(checkpoint: Checkpoint) -> dict[str, object]:
     run = checkpoint.run
     return {"config": msgspec.to_builtins(run.config), "data": run.data, "metrics": run.metrics}
-

@@ -16,8 +16,12 @@ def popularity(sequences: Sequences, items: int, k: int) -> Step:
 
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         n = len(inputs["item"])
-        tiled = {"items": np.tile(best + 1, (n, 1)), "item_scores": np.tile(count[best].astype(np.float32), (n, 1))}
-        return tiled | {"intent": np.tile(rate, (n, 1))}, hidden
+        outputs: Arrays = {
+            "items": np.tile(best + 1, (n, 1)),
+            "item_scores": np.tile(count[best].astype(np.float32), (n, 1)),
+            "intent": np.tile(rate, (n, 1)),
+        }
+        return outputs, hidden
 
     return step
 

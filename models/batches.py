@@ -1,7 +1,7 @@
 """Histories as padded batches: in time order on the whole, of similar length inside."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class Batch:
     def to(self, device: str) -> "Batch":
         """Move all arrays to a device."""
         names = ("item", "category", "type", "numeric", "target", "label", "known")
-        return Batch(*(getattr(self, name).to(device) for name in names), events=self.events)
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 class Sequences:
@@ -90,8 +90,16 @@ class Sequences:
             picked[~inside] = 0
             return torch.from_numpy(picked)
 
-        arrays = (self.item, self.category, self.type, self.numeric, self.target, self.label, self.known)
-        return Batch(*(pad(values) for values in arrays), events=int(length.sum()))
+        return Batch(
+            item=pad(self.item),
+            category=pad(self.category),
+            type=pad(self.type),
+            numeric=pad(self.numeric),
+            target=pad(self.target),
+            label=pad(self.label),
+            known=pad(self.known),
+            events=int(length.sum()),
+        )
 
 
 def _cut(fresh: NDArray[np.bool_], longest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,13 +3,14 @@
 import json
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from stream.core.errors import DataError, SettingError
@@ -106,9 +107,12 @@ def _config(meaning: Meaning, config: dict[str, Any]) -> Any:
 def train(
     form: FormatOption,
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="The folder for the run; a run interrupted there goes on.")] = Path("runs/run"),
+    out: Annotated[Path, typer.Option(help="The folder for the run; a run interrupted there goes on.")] = Path(
+        "runs/run"
+    ),
     holdout_tail: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Part of the log, the latest, kept from training to choose the epoch.")
+        float,
+        typer.Option(min=0.0, max=0.9, help="Part of the log, the latest, kept from training to choose the epoch."),
     ] = 0.0,
     horizon: Annotated[
         list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session. The first is reported.")
@@ -161,13 +165,13 @@ def train(
         task = bar.add_task("training", total=None, loss=0.0, rate=0.0)
 
         def watch(step: Step) -> None:
-            bar.update(
-                task, total=step.steps, completed=step.step, loss=step.loss, rate=step.events_per_second
-            )
+            bar.update(task, total=step.steps, completed=step.step, loss=step.loss, rate=step.events_per_second)
 
         checkpoint = fit(sequences, run, out, watch, check)
     for epoch in run.epochs:
-        console.print(" ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float)))
+        console.print(
+            " ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float))
+        )
     draw(checkpoint.run, out)
     print(json.dumps({"checkpoint": str(out), **run.metrics}))
 
@@ -239,13 +243,25 @@ def evaluate(
         for name, (warm, step) in contenders.items():
             task = bar.add_task(name, total=len(log))
             examples = measure(
-                log, whole, facts, warm, step, since, end, targets, lambda done, _of, task=task: bar.update(task, completed=done)
+                log,
+                whole,
+                facts,
+                warm,
+                step,
+                since,
+                end,
+                targets,
+                partial(_advance, bar, task),
             )
             results[name] = summary(examples, meaning.k)
     if baselines:
         console.print(_table(results))
     line = results.pop("lstm") | {"horizon": meaning.horizons[0], "targets_of": targets}
     print(json.dumps(line | ({"baselines": results} if results else {})))
+
+
+def _advance(bar: Progress, task: TaskID, done: int, _of: int) -> None:
+    bar.update(task, completed=done)
 
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:

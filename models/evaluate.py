@@ -21,7 +21,7 @@ _CHUNK = 8192  # events scored at once
 
 @dataclass(slots=True)
 class Examples:
-    """Per-example values of an evaluation: ranks where a next item is asked for, probabilities where a label is known."""
+    """Per-example values: ranks where a next item is asked for, probabilities where a label is known."""
 
     rank: NDArray[np.int64]
     rank_user: NDArray[np.int64]
@@ -130,5 +130,3 @@ def summary(examples: Examples, k: int) -> dict[str, Any]:
         "labelled": len(examples.label),
         "positives": int(examples.label.sum()),
     }
-
-

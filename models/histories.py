@@ -98,8 +98,19 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
         raise DataError("the log has no events", "check the path and the format")
     arrays = [np.frombuffer(column, np.int64) for column in columns]
     order = np.lexsort((arrays[4], arrays[0]))
-    tables = (users.names, items.names, categories.names, types.names)
-    return Log(*(a[order] for a in arrays), *tables, timed=timed, bad=bad)
+    return Log(
+        user=arrays[0][order],
+        item=arrays[1][order],
+        category=arrays[2][order],
+        type=arrays[3][order],
+        time=arrays[4][order],
+        users=users.names,
+        items=items.names,
+        categories=categories.names,
+        types=types.names,
+        timed=timed,
+        bad=bad,
+    )
 
 
 def cutoff(log: Log, tail: float) -> int:

@@ -77,7 +77,8 @@ class StepModule(nn.Module):
         vector = network.vectors(item, category)
         side = torch.cat([network.type_vectors(type), numeric], -1)
         x = torch.cat([vector, side], -1)
-        gates = F.linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0) + F.linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0)
+        w_x, w_h, b_x, b_h = lstm.all_weights[0]
+        gates = F.linear(x, w_x, b_x) + F.linear(h, w_h, b_h)
         i, f, g, o = gates.chunk(4, 1)  # input, forget, candidate, output
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)

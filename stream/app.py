@@ -85,7 +85,7 @@ def build(settings: Settings) -> App:
         ownership=app.ownership,
         telemetry=telemetry,
         round_chunks=settings.round_chunks,
-        seek=lambda: app.consumer.perform_seek(),
+        seek=lambda: app.consumer.perform_seek(),  # noqa: PLW0108  # there is no consumer yet
         fail=lambda error: _end(app, error),
     )
     app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, engine.refresh)
@@ -139,7 +139,7 @@ def _wire(app: App, settings: Settings) -> None:
         async for batch in stream:
             await engine.take(batch)
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]
     async def rounds() -> None:
         await engine.run()
 
@@ -150,15 +150,15 @@ def _wire(app: App, settings: Settings) -> None:
 
     app.listen = listen
 
-    @app.on_rebalance_complete.connect
+    @app.on_rebalance_complete.connect  # type: ignore[arg-type]
     async def recover(_app: Any, **_: Any) -> None:
         await engine.recover({tp.partition for tp in app.consumer.assignment()})
 
-    @app.on_partitions_revoked.connect
+    @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def settle(_app: Any, _revoked: Any, **_: Any) -> None:
         await engine.settle()
 
-    @app.on_before_shutdown.connect
+    @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def stop(_app: Any, **_: Any) -> None:
         await engine.stop()
 
@@ -167,7 +167,9 @@ def _end(app: App, error: BaseException) -> None:
     """End the process with one message; the next one goes on from the last commit."""
     if not isinstance(error, ForecartError):
         log.error("the worker failed", exc_info=error)
-        error = FaultError(f"{type(error).__name__}: {error}", "a restart goes on from the last commit; please report it")
+        error = FaultError(
+            f"{type(error).__name__}: {error}", "a restart goes on from the last commit; please report it"
+        )
     print(f"forecart: {error}", file=sys.stderr, flush=True)
     app.engine.committer.abort()
     os._exit(error.exit_code)
@@ -214,6 +216,6 @@ def run(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR if settings.log_level != "debug" else logging.DEBUG)
     app = build(settings)
     worker = faust.Worker(
-        app, loglevel=None, override_logging=False, redirect_stdouts=False, console_port=None, blocking_timeout=None
+        app, loglevel=None, override_logging=False, redirect_stdouts=False, console_port=0, blocking_timeout=0
     )
     worker.execute_from_commandline()

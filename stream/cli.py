@@ -45,7 +45,7 @@ def worker(
     from stream.app import run
 
     pairs = dict(_pair(text) for text in setting or [])
-    given = {"bundle": bundle, "bootstrap_servers": bootstrap_servers, "group": group, "name": name}
+    given: dict[str, object] = {"bundle": bundle, "bootstrap_servers": bootstrap_servers, "group": group, "name": name}
     given |= {"recommend": recommend, "metrics_port": metrics_port}
     run(configuration.load(config, **{**pairs, **{k: v for k, v in given.items() if v is not None}}))
 
@@ -157,7 +157,7 @@ def replay(
 
     Example: forecart replay --format taobao --data events.csv.gz --rate 500
     """
-    from stream.replay import replay as publish
+    from stream.kafka.logs import replay as publish
 
     settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
     if rate and speed:
@@ -186,7 +186,7 @@ def capture(
 
     Example: forecart capture --topic scores --out scores.jsonl.gz
     """
-    from stream.replay import capture as write
+    from stream.kafka.logs import capture as write
 
     settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
     written, skipped = write(settings, topic, out, envelope, limit, follow)
@@ -206,7 +206,7 @@ def score(
 
     Example: forecart score --bundle bundles/taobao --format taobao < events.csv > scores.jsonl
     """
-    from stream.replay import score_log
+    from stream.offline import score_log
 
     counts, bad = score_log(configuration.load(), bundle, _checked(form), data, dead_letters, recommend)
     sys.stdout.flush()

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from stream.core.errors import AbortedError, FaultError
@@ -20,6 +20,8 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
+_ROUND_SECONDS = 0.5  # a round aims to stay below: far from the transaction's timeout, and from what a reader notices
+_CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 256
 
 
 class Engine:
@@ -33,7 +35,7 @@ class Engine:
         ownership: Ownership,
         telemetry: Telemetry,
         round_chunks: int,
-        seek: Callable[[], "asyncio.Future[None]"],
+        seek: Callable[[], Awaitable[None]],
         fail: Callable[[BaseException], None],
     ) -> None:
         self.scorer, self.committer, self.recovery = scorer, committer, recovery
@@ -42,7 +44,9 @@ class Engine:
         self.moved = time.monotonic()
         self.recovered = False
         self.stopping = False
-        self._limit = round_chunks
+        self._limit, self._chunk = round_chunks, ownership.chunk
+        ownership.chunk = min(ownership.chunk, _CHUNK_AT_FIRST)
+        self._cost = 0.0  # seconds an event, as last measured
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "scorer")
@@ -69,13 +73,30 @@ class Engine:
             while True:
                 await self._came.wait()
                 self._came.clear()
-                batches, self._pending = self._pending, []
+                batches = self._next()
                 self._room.set()
                 membership = self.ownership.current
                 if membership and not self.stopping:
                     await self._guarded(batches, membership)
         except Exception as error:
             self.fail(error)
+
+    def _next(self) -> list[Batch]:
+        """Take what a round has time for, at least one batch; the rest is the next round."""
+        seconds, taken = 0.0, 0
+        while taken < len(self._pending) and (not taken or seconds < _ROUND_SECONDS):
+            seconds += len(self._pending[taken].records) * self._cost
+            taken += 1
+        batches, self._pending = self._pending[:taken], self._pending[taken:]
+        if self._pending:
+            self._came.set()
+        return batches
+
+    def _measure(self, events: int, seconds: float) -> None:
+        """Size the chunks to come: a costly model gets smaller ones."""
+        self._cost = seconds / max(events, 1)
+        fit = int(_ROUND_SECONDS / 2 / self._cost)
+        self.ownership.chunk = min(max(fit, _CHUNK_AT_LEAST), self._chunk)
 
     async def settle(self) -> None:
         """Wait for the running round: on revocation, and before the end."""
@@ -99,23 +120,25 @@ class Engine:
             self._idle.set()
 
     def _round(self, batches: list[Batch], membership: Membership) -> None:
-        began = time.perf_counter()
-        works, owned = [], {}
+        start = time.perf_counter()
+        works: list[Work] = []
+        owned: dict[int, Owned] = {}
         for batch in batches:
             held = membership.owned.get(batch.partition)
             if held is None or batch.membership is not membership or batch.end <= held.part.position:
                 continue
             owned[batch.partition] = held
             works.append(self._score(batch, held))
-        began = self.telemetry.observe_stage("score", began)
         if not works:
             return
+        scored = self.telemetry.observe_stage("score", start)
+        self._measure(sum(w.records for w in works), scored - start)
         if self.ownership.current is not membership:
             self.telemetry.transactions.labels("dropped").inc()
             log.info("a round was dropped: its membership ended")
             return
         self.committer.commit(works, owned, membership)
-        self.telemetry.observe_stage("commit", began)
+        self.telemetry.observe_stage("commit", scored)
         self._count(works)
 
     def _score(self, batch: Batch, held: Owned) -> Work:
@@ -126,7 +149,9 @@ class Engine:
                 "a restart goes on from the last commit; please report it",
             )
         held.dirty = True
-        records = batch.records if batch.start == part.position else [r for r in batch.records if r.offset >= part.position]
+        records = (
+            batch.records if batch.start == part.position else [r for r in batch.records if r.offset >= part.position]
+        )
         work = self.scorer.process(part, records, int(time.time() * 1000))
         part.position = batch.end
         return work
@@ -192,10 +217,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         found: dict[int, Owned] = {}
         for number in sorted(partitions):
-            held = await loop.run_in_executor(
-                self._thread, self.recovery.recover, number, membership.kept.pop(number, None),
-                lambda: self.ownership.current is membership, self._progress,
-            )  # fmt: skip
+            held = await loop.run_in_executor(self._thread, self._recover_one, number, membership)
             if held is None:
                 log.info("recovery dropped: its membership ended")
                 return False
@@ -207,6 +229,10 @@ class Engine:
         self.telemetry.recovery.observe(time.monotonic() - began)
         self.recovered = self.ownership.current is membership
         return self.recovered
+
+    def _recover_one(self, number: int, membership: Membership) -> Owned | None:
+        kept = membership.kept.pop(number, None)
+        return self.recovery.recover(number, kept, lambda: self.ownership.current is membership, self._progress)
 
     def _progress(self, at: Progress) -> None:
         self.moved = time.monotonic()
@@ -238,7 +264,9 @@ class Engine:
         """Return why the worker is not live: work waits, and nothing has moved for `limit` seconds."""
         now = time.monotonic()
         membership = self.ownership.current
-        waiting = self.at_work or any(self.lag(n, held) for n, held in (dict(membership.owned) if membership else {}).items())
+        waiting = self.at_work or any(
+            self.lag(n, held) for n, held in (dict(membership.owned) if membership else {}).items()
+        )
         if waiting and now - self.moved > limit:
             return f"no progress for {now - self.moved:.0f} s with work at hand"
         if membership and membership.owned and now - self.ownership.fetched_at > limit:
@@ -250,5 +278,3 @@ class Engine:
         if self.ownership.current is None:
             return "not assigned"
         return "" if self.recovered else "recovering"
-
-

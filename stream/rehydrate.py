@@ -57,7 +57,9 @@ class Rehydrator:
         if any(len(value) != size for value in values):
             return True
         records = np.frombuffer(b"".join(values), self.layout)
-        return bool((records["format"] != session.FORMAT).any() or (records["model"] != self.manifest.fingerprint).any())
+        return bool(
+            (records["format"] != session.FORMAT).any() or (records["model"] != self.manifest.fingerprint).any()
+        )
 
     def revive(self, heads: Sessions) -> Sessions:
         """Score the rings of other models' records, (n,), with this model; session times and lengths stay."""

@@ -1,4 +1,4 @@
-"""Records of a partition in, what is to be published out: decode, score, encode. No Kafka here: `forecart score` is this."""
+"""Records of a partition in, what is to be published out: decode, score, encode. `forecart score` is this, too."""
 
 import hashlib
 from collections import Counter
@@ -27,11 +27,16 @@ _encode = msgspec.json.Encoder().encode
 class Record(Protocol):
     """What is needed of a Kafka record; `timestamp` in ms."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where and how much: settings from a file, the environment and flags, the later ones first. Never what a model means."""
+"""Where and how much: settings from a file, the environment and flags. Never what a model means."""
 
 import os
 import tomllib

@@ -81,11 +81,16 @@ def read(file: BinaryIO, name: str) -> Iterator[Event | BadRow]:
         raise DataError(f"not one of the first {bad} rows is of format {name}", f"{name} means: {form.expects}")
 
 
-def _text(file: BinaryIO) -> Iterator[str]:
+def plain(file: BinaryIO) -> BinaryIO:
+    """Return the bytes of a log, unpacked where it is gzipped."""
     buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
-    plain = gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == b"\x1f\x8b" else buffered
+    zipped = buffered.peek(2)[:2] == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.GzipFile(fileobj=buffered)) if zipped else buffered
+
+
+def _text(file: BinaryIO) -> Iterator[str]:
     # A byte that is no UTF-8 becomes U+FFFD, which marks its row as bad.
-    return iter(io.TextIOWrapper(cast(BinaryIO, plain), "utf-8-sig", errors="replace", newline="\n"))
+    return iter(io.TextIOWrapper(plain(file), "utf-8-sig", errors="replace", newline="\n"))
 
 
 def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | BadRow]:
@@ -215,12 +220,14 @@ def _whole_lines(lines: Iterator[str]) -> Iterator[list[str]]:
 
 FORMATS = {
     "events": Format(
-        "one JSON object a line with event_id, user_id, type, item_id and timestamp (ms)", _canonical, split=_whole_lines
+        "one JSON object a line with event_id, user_id, type, item_id and timestamp (ms)",
+        _canonical,
+        split=_whole_lines,
     ),
     "retailrocket": Format("CSV with the header " + ",".join(_RETAILROCKET), _retailrocket, _RETAILROCKET),
-    "taobao": Format(
-        "CSV with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True
-    ),
+    "taobao": Format("CSV with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True),
     "rees46": Format("CSV with the header " + ",".join(_REES46), _rees46, _REES46),
-    "sessions": Format("one session a line, item ids in click order, separated by spaces", _session, split=_whole_lines),
+    "sessions": Format(
+        "one session a line, item ids in click order, separated by spaces", _session, split=_whole_lines
+    ),
 }

@@ -42,9 +42,7 @@ class Scores:
     def empty(cls, n: int, horizons: int) -> Self:
         """Return room for `n` outcomes."""
         whole = np.zeros(n, np.int64)
-        return cls(
-            np.zeros(n, np.uint8), np.zeros(n, bool), whole, whole.copy(), np.zeros((n, horizons), np.float32)
-        )
+        return cls(np.zeros(n, np.uint8), np.zeros(n, bool), whole, whole.copy(), np.zeros((n, horizons), np.float32))
 
     def put(self, rows: Rows, outputs: Arrays) -> None:
         """Store a wave's outputs."""

@@ -186,7 +186,9 @@ class Broker:
         run = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
         done = subprocess.run(run, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BrokerError(f"{self.data} cannot be formatted: {done.stderr.strip()[-300:]}", "give another --data-dir")
+            raise BrokerError(
+                f"{self.data} cannot be formatted: {done.stderr.strip()[-300:]}", "give another --data-dir"
+            )
 
     def _await_answer(self) -> None:
         client = admin(Settings(bootstrap_servers=self.address))

@@ -8,7 +8,7 @@ partition's offset, which is what fences it.
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from confluent_kafka import KafkaException, TopicPartition
@@ -21,6 +21,7 @@ from stream.round import Message, Work
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
+PARTITION_UA = -1  # librdkafka's: by the key
 FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
 _INIT_SECONDS = 25.0
 _SHARE = 0.8  # of the transaction's timeout that its calls may use up
@@ -111,26 +112,27 @@ class Committer:
         self._send(settings.dead_letters_topic, work.dead)
         self._send(settings.changelog, work.changes, work.partition)
 
-    def _send(self, topic: str, messages: list[Message], partition: int | None = None) -> None:
-        at = {} if partition is None else {"partition": partition}
+    def _send(self, topic: str, messages: list[Message], partition: int = PARTITION_UA) -> None:
+        """Produce messages, those without headers many at a call."""
         plain: list[dict[str, Any]] = []
-        for m in messages:
-            if m.headers:
-                self._one(topic, m, at)
+        for message in messages:
+            if message.headers:
+                self._one(topic, message, partition)
             else:
-                plain.append({"key": m.key, "value": m.value})
-        while plain and self._producer.produce_batch(topic, plain, **at) < len(plain):
-            plain = [m for m in plain if "_error" in m]
-            for m in plain:
-                if m["_error"].name() != "_QUEUE_FULL":
-                    raise KafkaException(m["_error"])
-                del m["_error"]
+                plain.append({"key": message.key, "value": message.value})
+        while plain and self._producer.produce_batch(topic, plain, partition) < len(plain):
+            plain = [rejected for rejected in plain if "_error" in rejected]
+            for rejected in plain:
+                if rejected["_error"].name() != "_QUEUE_FULL":
+                    raise KafkaException(rejected["_error"])
+                del rejected["_error"]
             self._producer.poll(0.1)
 
-    def _one(self, topic: str, m: Message, at: dict[str, int]) -> None:
+    def _one(self, topic: str, message: Message, partition: int) -> None:
+        headers = cast(Any, message.headers)
         while True:
             try:
-                return self._producer.produce(topic, value=m.value, key=m.key, headers=m.headers, **at)
+                return self._producer.produce(topic, message.value, message.key, partition, headers=headers)
             except BufferError:
                 self._producer.poll(0.1)
 
@@ -159,7 +161,9 @@ class Committer:
             ) from error
         if cause.txn_requires_abort():
             self._abort(text)
-        raise FaultError(f"the transaction of {self._name} failed ({text})", "a restart goes on from the last commit") from error
+        raise FaultError(
+            f"the transaction of {self._name} failed ({text})", "a restart goes on from the last commit"
+        ) from error
 
     def _abort(self, text: str) -> None:
         try:
@@ -170,5 +174,3 @@ class Committer:
             ) from error
         self._open = False
         raise Aborted(text)
-
-

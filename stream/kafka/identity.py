@@ -31,5 +31,7 @@ def name(settings: Settings) -> str:
             _held.append(file)
             return f"{socket.gethostname()}-{slot}"
     except OSError as error:
-        raise SettingError(f"no slot can be locked in {folder}: {error.strerror}", "give --name, or FORECART_STATE_DIR") from error
+        raise SettingError(
+            f"no slot can be locked in {folder}: {error.strerror}", "give --name, or FORECART_STATE_DIR"
+        ) from error
     raise SettingError(f"all {_SLOTS} slots in {folder} are taken", "give --name")

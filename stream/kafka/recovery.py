@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicCollection, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import BrokerError, PositionError, StuckError
 from stream.kafka.client import again, consumer
@@ -86,7 +86,12 @@ class Recovery:
         return owned
 
     def _read(
-        self, owned: Owned, tp: TopicPartition, end: int, wanted: Callable[[], bool], progress: Callable[[Progress], None]
+        self,
+        owned: Owned,
+        tp: TopicPartition,
+        end: int,
+        wanted: Callable[[], bool],
+        progress: Callable[[Progress], None],
     ) -> Position | None:
         part, at = owned.part, owned.changelog
         position = Position(self.topic_id, part.position, part.clock)
@@ -102,11 +107,12 @@ class Recovery:
                     if error := message.error():
                         reached = max(reached, self._at_end(message, error))
                         continue
-                    reached = message.offset() + 1
-                    if message.key() == POSITION:
-                        position = msgspec.json.decode(message.value(), type=Position)
+                    reached = (message.offset() or 0) + 1
+                    key, value = message.key() or b"", message.value()
+                    if key == POSITION and value:
+                        position = msgspec.json.decode(value, type=Position)
                     else:
-                        changes.append((message.key(), message.value()))
+                        changes.append((key, value))
                 self._rehydrator.apply(part.store, changes)
                 reached = max(reached, self._reader.position([TopicPartition(tp.topic, tp.partition)])[0].offset)
                 if reached > at:
@@ -193,5 +199,3 @@ class Recovery:
             return str(answer[name].result(6).topic_id)
 
         return again(self._deadline(), ask)
-
-

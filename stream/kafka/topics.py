@@ -3,7 +3,12 @@
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from stream.core.errors import TopicError
 from stream.kafka.client import reach
@@ -108,7 +113,9 @@ def apply(settings: Settings, partitions: int | None = None, replication: int | 
             try:
                 answer.result(_TIMEOUT)
             except KafkaException as error:
-                raise TopicError(f"{name} cannot be created: {error.args[0].str()}", "check rights and replication") from error
+                raise TopicError(
+                    f"{name} cannot be created: {error.args[0].str()}", "check rights and replication"
+                ) from error
     return found
 
 

@@ -6,10 +6,11 @@ the fetch that brought it. It owns the sessions of its partitions. Rules 1, 4, 8
 tests/kafka/test_hooks.py.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
@@ -108,9 +109,11 @@ class _Fetched(dict[Any, tuple[int, int, list[Record]]]):
 class Listener(driver.ConsumerRebalanceListener):
     """Take and drop memberships, in the consumer's thread."""
 
+    _thread: "Thread"
+
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> Any:
         """Drop the membership before anything is awaited."""
-        self._thread.app.ownership.drop()
+        self._thread.ownership.drop()
         return super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
@@ -118,7 +121,7 @@ class Listener(driver.ConsumerRebalanceListener):
         coordinator = self._thread._ensure_consumer()._coordinator
         self._thread.handed.clear()
         self._thread.stood.clear()
-        self._thread.app.ownership.take(
+        self._thread.ownership.take(
             coordinator.generation,
             coordinator.member_id,
             coordinator._group_instance_id,
@@ -138,6 +141,11 @@ class Thread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self.handed, self.stood = {}, {}
 
+    @property
+    def ownership(self) -> Ownership:
+        """Return the app's."""
+        return cast(Ownership, cast(Any, self.app).ownership)
+
     def hand_on(self, positions: Mapping[Any, int]) -> None:
         """Note that everything before these positions was handed on, or is not wanted."""
         self.handed.update(positions)
@@ -154,17 +162,17 @@ class Thread(driver.AIOKafkaConsumerThread):
         self.hand_on(partitions)
         await super()._seek_wait(consumer, partitions)
 
-    async def _fetch_records(
+    async def _fetch_records(  # type: ignore[override]  # only our own getmany reads it
         self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None
     ) -> _Fetched:
-        ownership = self.app.ownership
+        ownership = self.ownership
         consumer._coordinator.check_errors()
         membership, found = ownership.current, _Fetched()
         found.membership = membership
         ownership.fetched_at = time.monotonic()
         ready = {tp for tp in active_partitions if membership and tp.partition in membership.owned}
         if not ready:
-            await driver.asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
             return found
         self._rewind(consumer, ready)
         got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
@@ -200,33 +208,35 @@ class BatchConsumer(driver.Consumer):
     """Yield batches where Faust expects messages; commit nothing, since offsets travel in the transaction."""
 
     RebalanceListener = Listener
+    _thread: Thread
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
         """Yield (partition, message), the message's value a `Batch`."""
-        ownership = self.app.ownership
-        fetched, _ = await self._wait_next_records(timeout)
+        ownership = self._thread.ownership
+        fetched = cast(_Fetched, (await self._wait_next_records(timeout))[0])
         if not fetched or self.should_stop or not self.flow_active:
             return
         membership = fetched.membership
         for tp, (start, end, records) in fetched.items():
-            for i in range(0, len(records), ownership.chunk):
+            size, begin = ownership.chunk, start
+            for i in range(0, len(records), size):
                 if not self.flow_active or ownership.current is not membership or ownership.drop_fetch():
                     return
-                part = records[i : i + ownership.chunk]
-                stop = end if i + ownership.chunk >= len(records) else part[-1].offset + 1
-                batch = Batch(membership, tp.partition, start, stop, part)
+                part = records[i : i + size]
+                stop = end if i + size >= len(records) else part[-1].offset + 1
+                batch = Batch(cast(Membership, membership), tp.partition, begin, stop, part)
+                begin = stop
                 self._thread.hand_on({tp: stop})
-                start = stop
                 message = self._to_message(tp, part[-1])
-                message.key, message.value, message.headers = None, batch, None
+                message.key, message.value, message.headers = None, cast(Any, batch), None
                 yield tp, message
 
     async def perform_seek(self) -> None:
         """Seek to the recovered positions; what is not recovered is not fetched."""
-        if membership := self.app.ownership.current:
+        if membership := self._thread.ownership.current:
             owned = membership.owned
             at = {tp: owned[tp.partition].part.position for tp in self.assignment() if tp.partition in owned}
             await self._thread.seek_wait(at)

@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo check test clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+help: ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/served ## Broker, shoppers, worker and a live view here, until Ctrl-C or for DEMO_SECONDS.
+	$(BIN)/forecart demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+
+check: $(VENV)/developed ## Format, lint, types, import contracts, unit tests: seconds.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -m "not kafka and not deploy and not slow"
+
+test: $(VENV)/developed ## check, and the tests on a real broker and of the deployment.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest --durations=15
+
+clean: ## Remove the environment and what tools left.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/python: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet "$$(grep '^pip==' constraints.txt)"
+	touch $@
+
+$(VENV)/served: $(VENV)/python pyproject.toml
+	$(PIP) --editable '.[broker]'
+	touch $@
+
+$(VENV)/developed: $(VENV)/served
+	$(PIP) --editable '.[broker,train]' --group dev --group deploy
+	touch $@

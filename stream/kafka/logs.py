@@ -1,0 +1,115 @@
+"""Logs to topics, and topics to files."""
+
+import base64
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaException, TopicPartition
+
+from stream.core.errors import BrokerError, TopicError
+from stream.core.formats import BadRow, BadRows, read
+from stream.files import sink, source
+from stream.kafka.client import consumer, producer, reach
+from stream.settings import Settings
+
+_encode = msgspec.json.Encoder().encode
+
+
+def replay(
+    settings: Settings, form: str, data: Path, topic: str, rate: float | None, speed: float | None, limit: int | None
+) -> tuple[int, BadRows]:
+    """Publish a log; return the number of events and the rows left out. Raises BrokerError or TopicError."""
+    client = reach(settings)
+    if topic not in client.list_topics(timeout=10).topics:
+        raise TopicError(f"there is no topic {topic}", "create it: forecart topics apply")
+    out = producer(settings, **{"linger.ms": 5, "enable.idempotence": True})
+    bad, failed = BadRows(), []
+
+    def delivered(error: Any, _message: Any) -> None:
+        if error:
+            failed.append(error)
+
+    published, began, first = 0, time.monotonic(), None
+    for row in read(source(data), form):
+        if isinstance(row, BadRow):
+            bad.add(row)
+            continue
+        first = row.timestamp if first is None else first
+        due = published / rate if rate else (row.timestamp - first) / 1000 / speed if speed else 0.0
+        while (wait := began + due - time.monotonic()) > 0:
+            out.poll(min(wait, 0.5))
+        while True:
+            try:
+                out.produce(topic, _encode(row), row.user_id.encode(), on_delivery=delivered)
+                break
+            except BufferError:
+                out.poll(0.1)
+        published += 1
+        if failed or published == limit:
+            break
+    if left := out.flush(30) or failed:
+        raise BrokerError(
+            f"events could not be published: {failed[0] if failed else f'{left} unacknowledged'}", "check the broker"
+        )
+    return published, bad
+
+
+def capture(
+    settings: Settings, topic: str, path: Path, envelope: bool, limit: int | None, follow: bool
+) -> tuple[int, int]:
+    """Write a topic's committed records to a file; return (written, left out)."""
+    client = reach(settings)
+    known = client.list_topics(timeout=10).topics.get(topic)
+    if known is None:
+        raise TopicError(f"there is no topic {topic}", "check --topic")
+    reader = consumer(settings, **{"group.id": "forecart-capture", "enable.partition.eof": True})
+    reader.assign([TopicPartition(topic, number, 0) for number in known.partitions])
+    written = skipped = 0
+    to_end, out = set(known.partitions), sink(path)
+    try:
+        while to_end or follow:
+            for message in reader.consume(1000, 0.5):
+                if error := message.error():
+                    if error.name() != "_PARTITION_EOF":
+                        raise KafkaException(error)
+                    to_end.discard(message.partition())
+                    continue
+                line = _enveloped(message) if envelope else _plain(message.value())
+                if line is None:
+                    skipped += 1
+                    continue
+                out.write(line + b"\n")
+                written += 1
+                if written == limit:
+                    return written, skipped
+            out.flush()
+    except KafkaException as error:
+        raise BrokerError(
+            f"{topic} cannot be read: {error.args[0].str()}", "check the broker and the rights"
+        ) from error
+    except KeyboardInterrupt:
+        pass
+    finally:
+        reader.close()
+        if out is not sys.stdout.buffer:
+            out.close()
+    return written, skipped
+
+
+def _plain(value: bytes | None) -> bytes | None:
+    return None if value is None or b"\n" in value or b"\r" in value else value
+
+
+def _enveloped(message: Any) -> bytes:
+    def text(raw: bytes | None) -> Any:
+        try:
+            return raw if raw is None else raw.decode()
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(raw or b"").decode()}
+
+    headers = [[name, text(value)] for name, value in message.headers() or []]
+    place = {"partition": message.partition(), "offset": message.offset(), "timestamp": message.timestamp()[1]}
+    return _encode(place | {"key": text(message.key()), "headers": headers, "value": text(message.value())})
