@@ -216,6 +216,8 @@ class Engine:
         self.telemetry.recovering.set(1)
         loop = asyncio.get_running_loop()
         found: dict[int, Owned] = {}
+        if partitions:
+            await loop.run_in_executor(self._thread, self.committer.claim, min(partitions))
         for number in sorted(partitions):
             held = await loop.run_in_executor(self._thread, self._recover_one, number, membership)
             if held is None:

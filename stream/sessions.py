@@ -1,6 +1,6 @@
 """One partition's sessions: an array of records, and which shopper has which."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ class SessionStore:
 
     def __len__(self) -> int:
         return len(self._slot)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slot)
 
     @property
     def bytes(self) -> int:

@@ -21,6 +21,7 @@ from stream.round import Message, Work
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
+CLAIM = b"w"
 PARTITION_UA = -1  # librdkafka's: by the key
 FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
 _INIT_SECONDS = 25.0
@@ -67,6 +68,22 @@ class Committer:
                 f"the transactions of {self._name} cannot begin: {error.args[0].str()}",
                 "check the brokers and the rights on the transactional id",
             ) from error
+
+    def claim(self, partition: int) -> None:
+        """Prove that this producer is the newest of its name, before a recovery that may take long (rule 7).
+
+        The proof is a transaction with one tombstone that no reader looks at; an older process of the same
+        name ends here with FencedError.
+        """
+        deadline = time.monotonic() + self._timeout * _SHARE
+        try:
+            again(deadline, self._producer.begin_transaction)
+            self._open = True
+            self._one(self._settings.changelog, Message(CLAIM + self._name.encode(), None), partition)
+            again(deadline, lambda: self._producer.commit_transaction(self._timeout * _SHARE))
+        except KafkaException as error:
+            self._fail(error)
+        self._open = False
 
     def commit(self, works: Iterable[Work], owned: dict[int, Owned], membership: Membership) -> None:
         """Commit a round for the partitions in `owned`; their positions are those of their sessions.

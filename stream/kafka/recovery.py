@@ -21,7 +21,7 @@ from stream.settings import Settings
 log = logging.getLogger(__name__)
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
-_BATCH = 10_000
+_BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
 
@@ -103,7 +103,7 @@ class Recovery:
                     return None
                 changes = []
                 reached = at
-                for message in self._reader.consume(_BATCH, 0.2):
+                for message in self._reader.consume(_BATCH, _WAIT):
                     if error := message.error():
                         reached = max(reached, self._at_end(message, error))
                         continue

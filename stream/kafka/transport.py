@@ -7,6 +7,7 @@ tests/kafka/test_hooks.py.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from faust.transport.drivers import aiokafka as driver
 
 from stream.kafka.client import group_metadata
 from stream.round import Partition, Record
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -119,14 +122,16 @@ class Listener(driver.ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Read the coordinator, the only time that it is read."""
         coordinator = self._thread._ensure_consumer()._coordinator
+        numbers = {tp.partition for tp in assigned}
         self._thread.handed.clear()
         self._thread.stood.clear()
         self._thread.ownership.take(
             coordinator.generation,
             coordinator.member_id,
             coordinator._group_instance_id,
-            {tp.partition for tp in assigned},
+            numbers,
         )
+        log.info("assigned in generation %d: partitions %s", coordinator.generation, sorted(numbers))
         await super().on_partitions_assigned(assigned)
 
 

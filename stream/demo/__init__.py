@@ -1,0 +1,1 @@
+"""A whole Forecart on one machine, to look at."""

@@ -1,0 +1,123 @@
+"""Exactly once under faults: every input offset has one outcome, every session equals an offline replay."""
+
+import random
+import subprocess
+import time
+
+import pytest
+
+from stream.kafka.commit import FAILPOINTS
+from tests.kafka.shop import Shop, Upstream, Verdict, resume, stopped, wait_for
+
+pytestmark = pytest.mark.slow
+PAUSE = 10.0  # seconds a worker stands still: longer than the session timeout
+
+
+def _right(verdict: Verdict, at_least: int) -> None:
+    print(verdict)
+    assert verdict.want >= at_least
+    assert (verdict.lost, verdict.twice, verdict.alien) == (0, 0, 0)
+    assert verdict.sessions > 100
+    assert verdict.far == 0
+
+
+def _assignments(shop: Shop, name: str) -> int:
+    return shop.log_of(name).read_text().count("assigned in generation")
+
+
+def test_five_kills_lose_nothing_and_repeat_nothing(shop):
+    """Kill -9 five times at random on 60,000 events; the other worker of the static group sees no rebalance."""
+    place = shop(session_timeout_seconds=15)
+    workers = {name: place.start(name) for name in ("w0", "w1")}
+    wait_for(lambda: all(_assignments(place, n) for n in workers), 40, "both workers are assigned")
+    time.sleep(5)
+    before = {name: _assignments(place, name) for name in workers}
+    upstream = Upstream(place, rate=1600, seconds=40)
+    upstream.start()
+    dice = random.Random(7)
+    kills = {"w0": 0, "w1": 0}
+    for _ in range(5):
+        time.sleep(dice.uniform(4, 8))
+        name = dice.choice(sorted(workers))
+        workers[name].kill()
+        workers[name].wait()
+        kills[name] += 1
+        workers[name] = place.start(name)
+    upstream.join()
+    place.await_outcomes(90)
+    _right(place.judge(), 60_000)
+    assert {n: _assignments(place, n) - before[n] for n in workers} == kills
+    assert all(worker.poll() is None for worker in workers.values())
+    assert place.committed_lag() == 0
+
+
+@pytest.mark.parametrize("point", FAILPOINTS)
+def test_a_worker_that_was_stopped_for_too_long_commits_nothing_old(shop, point):
+    """Stop a worker at a point of its round beyond the session timeout, let it go on, and look."""
+    place = shop()
+    workers = {"w0": place.start("w0", failpoint=f"{point}@12"), "w1": place.start("w1")}
+    upstream = Upstream(place, rate=600, seconds=35)
+    wait_for(lambda: all(_assignments(place, n) for n in workers), 40, "both workers are assigned")
+    upstream.start()
+    wait_for(lambda: stopped(workers["w0"]), 40, "the failpoint is reached")
+    time.sleep(PAUSE)
+    resume(workers["w0"])
+    while upstream.is_alive():
+        _restart_ended(place, workers)
+        time.sleep(0.5)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and place.committed_lag():
+        _restart_ended(place, workers)
+        time.sleep(1)
+    place.await_outcomes(20)
+    _right(place.judge(), 10_000)
+
+
+def _restart_ended(place: Shop, workers: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Do what a supervisor does."""
+    for name, worker in list(workers.items()):
+        if worker.poll() is not None:
+            workers[name] = place.start(name)
+
+
+def test_aborted_input_is_never_scored(shop):
+    """Let the upstream abort 30 % of its transactions."""
+    place = shop()
+    workers = {name: place.start(name) for name in ("w0", "w1")}
+    upstream = Upstream(place, rate=800, seconds=20, abort=0.3)
+    upstream.start()
+    upstream.join()
+    place.await_outcomes(60)
+    assert upstream.aborted > 10
+    _right(place.judge(), 5_000)
+    assert all(worker.poll() is None for worker in workers.values())
+
+
+def test_a_dropped_fetch_is_read_again(shop):
+    """Throw fetches away between Kafka and the scorer."""
+    place = shop(chunk_events=64)
+    worker = place.start("w0", failpoint="drop-fetch@0.1")
+    upstream = Upstream(place, rate=800, seconds=15, abort=0.3)
+    upstream.start()
+    upstream.join()
+    place.await_outcomes(60)
+    _right(place.judge(), 5_000)
+    assert place.log_of("w0").read_text().count("a fetch was dropped") > 10
+    assert worker.poll() is None
+
+
+def test_of_two_processes_with_one_name_the_older_ends(shop):
+    """Start a worker's twin on an idle topic: they must not take the membership from each other for ever."""
+    place = shop()
+    upstream = Upstream(place, rate=500, seconds=2)
+    upstream.start()
+    upstream.join()
+    older = place.start("w0")
+    wait_for(lambda: sum(place.outcomes().values()) >= upstream.sent, 40, "the backlog is scored")
+    younger = place.start("w0")
+    wait_for(lambda: older.poll() is not None, 40, "the older process ends")
+    assert older.returncode == 76
+    assert "another process runs as w0" in place.log_of("w0").read_text()
+    time.sleep(5)
+    assert younger.poll() is None
+    _right(place.judge(), 900)
