@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from stream.core.errors import ForecartError
 
 COMMANDS = {
-    "demo": "stream.demo",
+    "demo": "stream.demo.cli",
     "worker": "stream.cli",
     "broker": "stream.cli",
     "topics": "stream.cli",

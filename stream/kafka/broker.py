@@ -112,7 +112,7 @@ class Broker:
         self._cache, self._heap, self._say = cache or base / "forecart" / "kafka", heap, say
         self._temporary = data is None
         self.data = data or Path(tempfile.mkdtemp(prefix="forecart-broker-"))
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -156,7 +156,7 @@ class Broker:
 
     def _configure(self) -> Path:
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        controller = _free_port()
+        controller = free_port()
         properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -222,7 +222,8 @@ class Broker:
             shutil.rmtree(self.data, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

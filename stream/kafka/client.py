@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream.core.errors import BrokerError, SettingError
@@ -90,6 +90,12 @@ def consumer(settings: Settings, **more: Any) -> Consumer:
     """Make a consumer that reads committed records and commits nothing by itself."""
     base = {"isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
     return Consumer({**properties(settings), **_QUIET, **base, **more})
+
+
+def subscribe_all(reader: Consumer, topic: str) -> None:
+    """Read all partitions of a topic from their beginnings, as no member of a group."""
+    known = reader.list_topics(topic, 10).topics[topic].partitions
+    reader.assign([TopicPartition(topic, number, 0) for number in known])
 
 
 def admin(settings: Settings) -> AdminClient:

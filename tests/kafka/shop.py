@@ -204,7 +204,7 @@ def _far(raw: bytes | None, mine: Any) -> bool:
 
 
 class Upstream(threading.Thread):
-    """A live producer of shoppers' events; with `abort` it is transactional and aborts that share of its transactions."""
+    """A live producer of shoppers' events; with `abort` it aborts that share of its transactions."""
 
     def __init__(self, shop: Shop, rate: int, seconds: float, abort: float = 0.0, users: int = 2000) -> None:
         super().__init__(daemon=True)
@@ -224,9 +224,9 @@ class Upstream(threading.Thread):
             if self.abort:
                 out.begin_transaction()
             due = int((time.monotonic() - started) * self.rate)
-            for n in range(n, due):
+            for i in range(n, due):
                 user = f"user-{dice.randrange(self.users)}"
-                out.produce(self.shop.settings.events_topic, event(n, user, begin + n, dice), user.encode())
+                out.produce(self.shop.settings.events_topic, event(i, user, begin + i, dice), user.encode())
             n = max(n, due)
             out.flush()
             if self.abort and dice.random() < self.abort:

@@ -1,0 +1,196 @@
+"""`forecart demo`: a broker, a worker, live shoppers and what they are about to do, in one terminal."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from stream import settings as configuration
+from stream.core.errors import StuckError
+from stream.demo.figures import Figures, read_figures
+from stream.kafka.broker import Broker, free_port
+from stream.kafka.client import consumer, subscribe_all
+from stream.kafka.topics import apply
+
+BUNDLE = Path(__file__).parent / "bundle"
+_PARTITIONS = 4
+_SHOPPERS, _DAYS = 10_000, 14
+_FIRST_SCORE_SECONDS = 60.0
+_SHOWN = 12
+
+app = typer.Typer()
+console = Console(stderr=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Show Forecart."""
+
+
+@dataclass(slots=True)
+class View:
+    """What the terminal shows."""
+
+    latest: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_SHOWN))
+    scores: int = 0
+    first: float = 0.0  # monotonic seconds of the first score
+    figures: Figures = field(default_factory=Figures)
+
+    def add(self, score: dict[str, Any]) -> None:
+        """Take up a score."""
+        self.first = self.first or time.monotonic()
+        self.scores += 1
+        self.latest.appendleft(score)
+
+    def line(self) -> str:
+        """Describe the state in one line."""
+        f = self.figures
+        rate = self.scores / max(time.monotonic() - self.first, 1.0) if self.first else 0.0
+        return (
+            f"{self.scores:,} scores, {rate:,.0f}/s, {f.shoppers:,} shoppers, lag {f.lag:,}, "
+            f"event to score p50 {f.median * 1000:.0f} ms, p99 {f.p99 * 1000:.0f} ms"
+        )
+
+    def render(self) -> Group:
+        """Draw the state."""
+        table = Table("shopper", "buys within 1 h", "", "session", "may look at next", expand=True)
+        for score in list(self.latest):
+            p = next(iter(score["intent"].values()))
+            items = ", ".join(r["item_id"] for r in score.get("recommendations", [])[:3])
+            bar = Text("█" * round(p * 20), style="green" if p < 0.2 else "yellow" if p < 0.4 else "red")
+            table.add_row(score["user_id"], f"{p:.1%}", bar, f"{score['session']['length']} events", items)
+        return Group(Text(self.line(), style="bold"), table, Text("Ctrl-C stops everything", style="dim"))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=1, help="Stop so long after the first score.")] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 150.0,
+) -> None:
+    """Run everything on this machine and watch it: nothing to install, nothing left behind.
+
+    Example: forecart demo --seconds 30
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forecart-demo-")))
+        broker = stack.enter_context(Broker(say=console.print))
+        settings = configuration.load(bootstrap_servers=broker.address, group="demo", bundle=BUNDLE)
+        apply(settings, _PARTITIONS)
+        port = free_port()
+        at = ["--bootstrap-servers", broker.address]
+        console.print("starting a worker")
+        worker = [
+            "worker",
+            "--bundle",
+            str(BUNDLE),
+            "--group",
+            "demo",
+            "--name",
+            "demo",
+            "--metrics-port",
+            str(port),
+            *at,
+        ]
+        stack.enter_context(_process(worker, folder / "worker.log"))
+        reader = consumer(settings, **{"group.id": "demo-view"})
+        stack.callback(reader.close)
+        subscribe_all(reader, settings.scores_topic)
+        view = View()
+        with suppress(KeyboardInterrupt):
+            _watch(view, reader, _traffic(folder, rate, at), port, seconds, folder)
+        console.print(f"stopping: {view.line()}")
+
+
+def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds: float | None, folder: Path) -> None:
+    began = shown = time.monotonic()
+    terminal = Console()
+    with ExitStack() as stack:
+        live = None
+        while True:
+            next(traffic)
+            for message in reader.consume(500, 0.25):
+                if not message.error():
+                    view.add(json.loads(message.value()))
+            now = time.monotonic()
+            if not view.first and now - began > _FIRST_SCORE_SECONDS:
+                tail = (folder / "worker.log").read_text(errors="replace")[-800:]
+                raise StuckError(f"no score within {_FIRST_SCORE_SECONDS:.0f} s; the worker says: …{tail}", "try again")
+            if seconds and view.first and now - view.first > seconds:
+                return
+            if now - shown < 1.0 or not view.first:
+                continue
+            shown, view.figures = now, read_figures(_metrics(port))
+            if not terminal.is_terminal:
+                print(view.line(), flush=True)
+            elif live is None:
+                live = stack.enter_context(Live(view.render(), console=terminal, screen=True, auto_refresh=False))
+            else:
+                live.update(view.render(), refresh=True)
+
+
+def _metrics(port: int) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
+
+
+def _traffic(folder: Path, rate: float, at: list[str]) -> Iterator[None]:
+    """Keep a replay of synthetic shoppers running: when one fortnight is over, the next begins."""
+    for fortnight in range(20):
+        log = folder / "shoppers.jsonl"
+        begin = time.strftime("%Y-%m-%d", time.gmtime(1_767_225_600 + fortnight * _DAYS * 86_400))
+        console.print(f"shoppers arrive: {_SHOPPERS:,} of them, {rate:,.0f} events/s")
+        with log.open("wb") as out:
+            made = [
+                "shoppers",
+                "--shoppers",
+                str(_SHOPPERS),
+                "--days",
+                str(_DAYS),
+                "--seed",
+                str(fortnight),
+                "--begin",
+                begin,
+            ]
+            subprocess.run([sys.executable, "-m", "forecart", *made], stdout=out, check=True)
+        replay = ["replay", "--format", "events", "--data", str(log), "--rate", str(rate), *at]
+        with _process(replay, folder / "replay.log") as running:
+            while running.poll() is None:
+                yield
+    while True:
+        yield
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command of Forecart's under a guard: it ends with us, whatever becomes of us."""
+    with log.open("wb") as out:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "stream.kafka.guard", sys.executable, "-m", "forecart", *command],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        yield running
+    finally:
+        if running.stdin:
+            running.stdin.close()
+        running.wait(30)
