@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -103,6 +104,6 @@ def load(folder: Path, device: str = "cpu") -> Checkpoint:
         unfinished = " (the run was interrupted: train again with the same --out to go on)"
         hint = unfinished if (folder / STATE).exists() else ""
         raise CheckpointError(f"{error.filename} is missing{hint}", "name the folder that train --out wrote") from error
-    except (ValueError, RuntimeError, KeyError, OSError, msgspec.DecodeError) as error:
+    except (ValueError, RuntimeError, KeyError, OSError, EOFError, BadZipFile, msgspec.DecodeError) as error:
         raise CheckpointError(f"{folder} is no readable run: {error}", "train again") from error
     return Checkpoint(network.to(device).eval(), run, histories)

@@ -93,7 +93,7 @@ def _overrides(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _config(meaning: Meaning, config: dict[str, Any]) -> Any:
+def _config(config: dict[str, Any]) -> Any:
     from models.config import TrainConfig
 
     try:
@@ -137,18 +137,18 @@ def train(
     _checked(form)
     if (out / RUN).exists():
         raise SettingError(f"{out} holds a finished run", "give another --out, or delete the folder")
+    config = _config(_overrides(setting or []) | {"device": device, "seed": seed})
+    try:
+        meaning = Meaning(horizons=tuple(horizon or ("1h", "24h")), gap=milliseconds(gap))
+    except ValueError as error:
+        raise SettingError(str(error), "see forecart train --help") from error
     log = _load(data, form)
-    end = int(log.time.max()) if len(log) else 0
+    meaning = msgspec.structs.replace(meaning, types=tuple(log.types))
+    end = int(log.time.max())
     since = cutoff(log, holdout_tail) if holdout_tail else end + 1
     seen = log.where(log.time < since)
     if not len(seen):
         raise DataError("nothing is left to train on", "hold out a smaller tail")
-    types = tuple(log.types)
-    try:
-        meaning = Meaning(types=types, horizons=tuple(horizon or ("1h", "24h")), gap=milliseconds(gap))
-    except ValueError as error:
-        raise SettingError(str(error), "see forecart train --help") from error
-    config = _config(meaning, _overrides(setting or []) | {"device": device, "seed": seed})
     vocab = vocabulary(seen)
     facts = {"path": data.name, "format": form, "events": len(log), "trained": len(seen), "bad": dict(log.bad.count)}
     run = Run(

@@ -1,0 +1,74 @@
+"""Bundles: written whole when all agree, else not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export import bundle
+from models.checkpoint import load
+from stream.core.errors import BundleError, ParityError
+from stream.runtime import load as load_bundle
+from tests.models.conftest import checkpoint, log, run_folder
+
+__all__ = ["checkpoint", "log", "run_folder"]
+
+
+@pytest.fixture(scope="module")
+def written(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("bundles") / "small"
+    bundle.write(load(run_folder), target, "float16")
+    return target
+
+
+def test_the_worker_loads_what_was_written(written: Path, run_folder: Path):
+    found, run = load_bundle(written), load(run_folder).run
+    assert found.manifest.meaning == run.meaning
+    assert found.vocabulary.items == run.items
+    assert found.manifest.state_dtype == "float16"
+    assert max(found.manifest.parity.values()) <= 1e-5
+    assert set(found.manifest.parity) == {
+        f"{step} step, {kind} histories" for step in ("torch", "ONNX") for kind in ("random", "real")
+    }
+
+
+def test_the_name_is_the_content(written: Path, run_folder: Path, tmp_path: Path):
+    again = bundle.write(load(run_folder), tmp_path / "again", "float16")
+    other = bundle.write(load(run_folder), tmp_path / "other", "float32")
+    assert again.model == json.loads((written / "manifest.json").read_text())["model"]
+    assert other.model != again.model
+
+
+def test_a_bundle_is_never_overwritten(written: Path, run_folder: Path):
+    with pytest.raises(BundleError, match="exists"):
+        bundle.write(load(run_folder), written, "float16")
+
+
+@pytest.mark.parametrize("where", ["graph", "history"])
+def test_without_parity_nothing_is_written(where: str, run_folder: Path, tmp_path: Path, monkeypatch):
+    """Change one weight between training and export, or what a history should give."""
+    point = load(run_folder)
+    if where == "graph":
+        original = bundle.write_step
+
+        def other(checkpoint, path):
+            with torch.no_grad():
+                checkpoint.network.lstm.weight_hh_l0[0, 0] += 0.01
+            original(checkpoint, path)
+            with torch.no_grad():
+                checkpoint.network.lstm.weight_hh_l0[0, 0] -= 0.01
+
+        monkeypatch.setattr(bundle, "write_step", other)
+    else:
+        monkeypatch.setattr("export.parity.difference", lambda *_: float("nan"))
+    with pytest.raises(ParityError, match="nothing was written"):
+        bundle.write(point, tmp_path / "new", "float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_catalog_is_plain_numpy(written: Path, run_folder: Path):
+    catalog = np.load(written / "catalog.npy", allow_pickle=False)
+    assert catalog.shape == (len(load(run_folder).run.items), 16)
+    assert np.linalg.norm(catalog, axis=1) == pytest.approx(1, abs=1e-5)

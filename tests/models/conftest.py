@@ -1,0 +1,50 @@
+"""A small world: some shoppers, and a model trained on them."""
+
+from pathlib import Path
+
+import pytest
+
+from models.batches import Sequences
+from models.checkpoint import Checkpoint, Run
+from models.config import TrainConfig
+from models.histories import Log, gather, vocabulary
+from models.shoppers import simulate
+from models.train import train
+from stream.core.manifest import Meaning
+from tests.fakes import NOON
+
+MEANING = Meaning(horizons=("1h", "session"))
+
+
+@pytest.fixture(scope="session")
+def log() -> Log:
+    """Let 300 shoppers shop for three days."""
+    return gather(simulate(300, 3, 0, NOON, items=60, categories=6).events(), timed=True)
+
+
+def small_run(log: Log, **config: object) -> tuple[Sequences, Run]:
+    """Prepare a run of a tiny model."""
+    vocab = vocabulary(log)
+    settings = TrainConfig(**{"dimension": 16, "epochs": 2, "batch_events": 512, "longest": 64, **config})
+    run = Run(
+        config=settings,
+        meaning=MEANING,
+        items=vocab.items,
+        categories=vocab.categories,
+        category_of=vocab.category_of[1:].tolist(),
+    )
+    return Sequences(log, vocab, MEANING, int(log.time.max()), settings.longest), run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Train a tiny model."""
+    return train(*small_run(log, epochs=8), tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def run_folder(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run."""
+    folder = tmp_path_factory.mktemp("finished")
+    train(*small_run(log, epochs=8), folder)
+    return folder

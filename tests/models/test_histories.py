@@ -1,0 +1,98 @@
+"""Logs as arrays: sorted, split, labelled from what comes after."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.histories import cutoff, gather, labels, load, sessions_of, vocabulary
+from stream.core.errors import DataError
+from stream.core.events import Event
+from stream.core.formats import BadRow
+from stream.core.manifest import Meaning
+from tests.fakes import HOUR, MINUTE, NOON
+
+MEANING = Meaning(horizons=("1h", "session"))
+
+
+def _log(rows, timed=True):
+    """Make a log from (user, minute, type, item)."""
+    return gather(
+        (Event(f"e{n}", u, kind, item, NOON + m * MINUTE) for n, (u, m, kind, item) in enumerate(rows)), timed
+    )
+
+
+def test_events_are_sorted_by_shopper_and_time_and_ties_keep_their_order():
+    log = _log([("b", 5, "view", "1"), ("a", 9, "view", "2"), ("b", 2, "view", "3"), ("b", 5, "view", "4")])
+    assert [log.users[u] for u in log.user] == ["b", "b", "b", "a"]
+    assert [log.items[i] for i in log.item] == ["3", "1", "4", "2"]
+    assert log.starts.tolist() == [True, False, False, True]
+
+
+def test_bad_rows_are_counted():
+    log = gather([BadRow(1, "empty", ""), Event("e", "u", "view", "i", NOON)], timed=True)
+    assert dict(log.bad.count) == {"empty": 1}
+    assert len(log) == 1
+
+
+def test_a_log_without_events_is_an_error():
+    with pytest.raises(DataError, match="no events"):
+        gather([], timed=True)
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        load(tmp_path / "none", "events")
+
+
+def test_the_tail_is_the_latest_part():
+    log = _log([("u", m, "view", "i") for m in range(100)])
+    assert (log.time >= cutoff(log, 0.05)).sum() == 5
+    sessions = _log([(f"s{n}", n, "view", "i") for n in range(40) for _ in range(1 + n % 3)], timed=False)
+    assert len(np.unique(sessions.user[sessions.time >= cutoff(sessions, 0.05)])) == 2
+    with pytest.raises(DataError, match="no part"):
+        cutoff(log, 1.0)
+
+
+def test_the_vocabulary_takes_the_last_category_of_an_item():
+    rows = [
+        Event("1", "u", "view", "i", NOON, "old"),
+        Event("2", "u", "view", "i", NOON + 1, "new"),
+        Event("3", "u", "view", "j", NOON + 2),
+    ]
+    vocab = vocabulary(gather(rows, timed=True))
+    assert vocab.items == ["i", "j"]
+    assert [vocab.categories[c - 1] if c else None for c in vocab.category_of[1:]] == ["new", None]
+
+
+rows = st.lists(
+    st.tuples(
+        st.sampled_from("ab"), st.integers(0, 200), st.sampled_from(["view", "transaction"]), st.sampled_from("12")
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(rows)
+def test_labels_agree_with_a_search(rows):
+    log = _log(rows)
+    end = int(log.time.max())
+    label, known = labels(log, MEANING, end)
+    session = sessions_of(log, MEANING.gap)
+    for i in range(len(log)):
+        later = [j for j in range(i + 1, len(log)) if log.user[j] == log.user[i] and log.type[j] == 2]
+        within = any(log.time[j] - log.time[i] <= HOUR for j in later)
+        assert label[i, 0] == within
+        assert known[i, 0] == (within or log.time[i] + HOUR <= end)
+        same = any(session[j] == session[i] for j in later)
+        last = max(j for j in range(len(log)) if session[j] == session[i])
+        assert label[i, 1] == same
+        assert known[i, 1] == (same or log.time[last] + MEANING.gap < end)
+
+
+def test_a_log_without_purchases_has_no_positives():
+    log = _log([("u", 0, "view", "1"), ("u", 300, "view", "1")])
+    label, known = labels(log, MEANING, int(log.time.max()))
+    assert not label.any()
+    assert known[:, 0].tolist() == [True, False]

@@ -1,0 +1,55 @@
+"""The network: step by step equals the whole sequence, and the unknown has a fallback."""
+
+import numpy as np
+import pytest
+import torch
+
+from export.parity import expected, random_histories, step_by_step
+from models.network import Network
+
+
+def test_step_by_step_equals_the_whole_sequence(checkpoint):
+    vectors = expected(checkpoint, random_histories(checkpoint, seed=3))
+    assert step_by_step(checkpoint, vectors) <= 1e-5
+
+
+def test_a_whole_sequence_can_be_taken_up_in_the_middle(checkpoint):
+    given = {k: torch.from_numpy(v) for k, v in random_histories(checkpoint, seed=4).items()}
+    zero = torch.zeros(len(given["item"]), checkpoint.network.dimension)
+    with torch.inference_mode():
+        whole = checkpoint.network(**given, h=zero, c=zero)
+        first = checkpoint.network(**{k: v[:, :10] for k, v in given.items()}, h=zero, c=zero)
+        second = checkpoint.network(**{k: v[:, 10:] for k, v in given.items()}, h=first[2], c=first[3])
+    assert torch.allclose(torch.cat([first[0], second[0]], 1), whole[0], atol=1e-5)
+    assert torch.allclose(second[2], whole[2], atol=1e-5)
+
+
+def test_what_comes_later_changes_nothing_before(checkpoint):
+    given = {k: torch.from_numpy(v) for k, v in random_histories(checkpoint, seed=5).items()}
+    other = {k: v.clone() for k, v in given.items()}
+    other["item"][:, 12:] = 1
+    other["numeric"][:, 12:] = 0
+    zero = torch.zeros(len(given["item"]), checkpoint.network.dimension)
+    with torch.inference_mode():
+        one, two = (checkpoint.network(**g, h=zero, c=zero) for g in (given, other))
+    assert torch.equal(one[0][:, :12], two[0][:, :12])
+    assert torch.equal(one[1][:, :12], two[1][:, :12])
+
+
+def test_an_unknown_item_has_its_categorys_vector(checkpoint):
+    network: Network = checkpoint.network
+    category = torch.tensor([1, 2, 0])
+    found = network.vectors(torch.zeros(3, dtype=torch.long), category)
+    assert torch.equal(found, network.category_vectors(category))
+    assert found[2].abs().max() == 0
+
+
+def test_queries_and_catalog_meet_in_scaled_cosines(checkpoint):
+    given = {k: torch.from_numpy(v) for k, v in random_histories(checkpoint).items()}
+    zero = torch.zeros(len(given["item"]), checkpoint.network.dimension)
+    with torch.inference_mode():
+        query = checkpoint.network(**given, h=zero, c=zero)[0]
+        catalog = checkpoint.network.catalog(torch.tensor([1, 2]), torch.tensor([1, 1]))
+    assert query.norm(dim=-1).numpy() == pytest.approx(14.0, abs=1e-4)
+    assert catalog.norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)
+    assert np.isfinite(query.numpy()).all()

@@ -1,0 +1,119 @@
+"""The loop: it learns, and a kill costs nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from models import checkpoint as files
+from models.shoppers import simulate
+from models.train import train
+from stream.core.errors import CheckpointError
+from tests.fakes import NOON
+from tests.models.conftest import small_run
+
+
+def test_the_loss_falls(log, tmp_path: Path):
+    sequences, run = small_run(log)
+    losses: list[float] = []
+    done = train(sequences, run, tmp_path, lambda p: losses.append(p.loss))
+    assert np.mean(losses[-3:]) < 0.8 * losses[0]
+    assert [e["epoch"] for e in done.run.epochs] == [1, 2]
+    assert done.run.epochs[1]["item_loss"] < done.run.epochs[0]["item_loss"]
+
+
+def test_the_same_seed_gives_the_same_weights(log, tmp_path: Path):
+    one, two, other = (
+        train(*small_run(log, seed=seed), tmp_path / name).network.state_dict()
+        for name, seed in (("1", 0), ("2", 0), ("3", 1))
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["lstm.weight_hh_l0"], other["lstm.weight_hh_l0"])
+
+
+def test_the_best_epoch_is_kept(log, tmp_path: Path):
+    seen: list[torch.Tensor] = []
+
+    def validate(network):
+        seen.append(network.lstm.weight_hh_l0.detach().clone())
+        return {"selection": -len(seen)}
+
+    done = train(*small_run(log), tmp_path, validate=validate)
+    assert torch.equal(done.network.lstm.weight_hh_l0, seen[0])
+    assert done.run.metrics["epoch"] == 1
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(log, tmp_path: Path):
+    """Interrupt after each of several steps, in the middle of epochs too."""
+    whole = train(*small_run(log), tmp_path / "whole").network.state_dict()
+
+    class Interrupt(Exception):
+        pass
+
+    for stop in (3, 7, 12):
+        sequences, run = small_run(log, state_every=0.0)
+
+        def watch(progress, stop=stop):
+            if progress.step == stop:
+                raise Interrupt
+
+        try:
+            train(sequences, run, tmp_path / "cut", watch)
+        except Interrupt:
+            continue
+    sequences, run = small_run(log, state_every=0.0)
+    resumed = train(sequences, run, tmp_path / "cut").network.state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not (tmp_path / "cut" / files.STATE).exists()
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_resumed(tmp_path: Path):
+    data = tmp_path / "shop.jsonl"
+    rows = (msgspec.json.encode(e) for e in simulate(400, 3, 0, NOON, items=60, categories=6).events())
+    data.write_bytes(b"\n".join(rows))
+    dials = ["dimension=16", "epochs=6", "batch_events=256", "state_every=0.2"]
+    command = [sys.executable, "-m", "forecart", "train", "--format", "events", "--data", str(data)]
+    command += [word for dial in dials for word in ("--set", dial)]
+
+    def run(out: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([*command, "--out", str(tmp_path / out)], stdout=subprocess.PIPE, text=True)
+
+    with run("whole") as whole:
+        assert json.loads(whole.communicate()[0])["epoch"] == 6
+    for _ in range(2):
+        with run("cut") as cut:
+            state, seen = tmp_path / "cut" / files.STATE, None
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and cut.poll() is None:
+                now = state.stat().st_mtime_ns if state.exists() else None
+                if seen and now != seen:
+                    break
+                seen = now
+                time.sleep(0.05)
+            os.kill(cut.pid, signal.SIGKILL)
+    with pytest.raises(CheckpointError, match="was interrupted"):
+        files.load(tmp_path / "cut")
+    with run("cut") as cut:
+        cut.communicate()
+        assert cut.returncode == 0
+    one, two = (files.load(tmp_path / name).network.state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_with_other_settings_is_not_resumed(log, tmp_path: Path):
+    def interrupt(_progress):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(*small_run(log, state_every=0.0), tmp_path, lambda p: interrupt(p) if p.step == 2 else None)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(*small_run(log, dropout=0.5), tmp_path)

@@ -1,0 +1,144 @@
+"""Logs: every row becomes events or a reason; nothing is dropped in silence."""
+
+import gzip
+import io
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.core.errors import DataError
+from stream.core.events import Event
+from stream.core.formats import FORMATS, BadRow, BadRows, read
+from tests.fakes import NOON
+
+ROCKET = "timestamp,visitorid,event,itemid,transactionid\n"
+TAOBAO = "user_id,item_id,category_id,behavior,timestamp\n"
+REES46 = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+
+
+def _read(text: str | bytes, form: str) -> list[Event | BadRow]:
+    raw = text.encode() if isinstance(text, str) else text
+    return list(read(io.BytesIO(raw), form))
+
+
+def _bad(rows: list[Event | BadRow]) -> list[tuple[int, str]]:
+    return [(row.line, row.reason) for row in rows if isinstance(row, BadRow)]
+
+
+def test_retailrocket():
+    rows = _read(ROCKET + "1430622120563,683727,view,422926,\n1430622120564,1,transaction,2,77\n", "retailrocket")
+    assert rows[0] == Event("retailrocket-2", "683727", "view", "422926", 1430622120563)
+    assert rows[1].type == "transaction"
+
+
+@pytest.mark.parametrize("header", [TAOBAO, ""])
+def test_taobao_with_or_without_header(header: str):
+    rows = _read(header + "1,2268318,2520377,pv,1511544070\n1,5,6,buy,1511544071\n", "taobao")
+    assert rows[0].category_id == "2520377"
+    assert rows[0].timestamp == 1511544070000
+    assert [row.type for row in rows] == ["view", "transaction"]
+
+
+def test_taobao_rows_outside_its_nine_days_are_counted():
+    assert _bad(_read(TAOBAO + "1,2,3,pv,1511544070\n1,2,3,pv,1505117799\n", "taobao")) == [(3, "out_of_period")]
+
+
+def test_rees46():
+    row = "2019-10-01 00:00:00 UTC,purchase,44600062,2103,appliances.iron,shiseido,35.79,541312140,72d76fde\n"
+    (event,) = _read(REES46 + row, "rees46")
+    assert event == Event(
+        "rees46-2", "541312140", "transaction", "44600062", 1569888000000, "2103", 35.79, None, "72d76fde"
+    )
+
+
+def test_sessions_take_their_line_as_time():
+    rows = _read("1 2 1\n3 4\n", "sessions")
+    assert [(r.user_id, r.item_id, r.timestamp) for r in rows] == [
+        *[("session-1", item, 1) for item in "121"],
+        *[("session-2", item, 2) for item in "34"],
+    ]
+    assert len({r.event_id for r in rows}) == 5
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad", "reason"),
+    [
+        ("retailrocket", ROCKET + "1,2,view,3,\n", "1,2,view\n", "missing_field"),
+        ("retailrocket", ROCKET + "1,2,view,3,\n", "1,2,view,3,4,5\n", "extra_field"),
+        ("retailrocket", ROCKET + "1,2,view,3,\n", "x,2,view,3,\n", "wrong_type"),
+        ("retailrocket", ROCKET + "1,2,view,3,\n", "1,2,wish,3,\n", "unknown_type"),
+        ("retailrocket", ROCKET + "1,2,view,3,\n", "1,,view,3,\n", "missing_field"),
+        ("retailrocket", ROCKET + "1,2,view,3,\n", "-1,2,view,3,\n", "wrong_type"),
+        ("retailrocket", ROCKET + "1,2,view,3,\n", f"1,{'u' * 300},view,3,\n", "wrong_type"),
+        ("rees46", REES46 + "2019-10-01 00:00:00 UTC,view,1,2,,,3.5,4,5\n", "soon,view,1,2,,,3.5,4,5\n", "wrong_type"),
+        ("sessions", "1 2\n", "\n", "empty"),
+        ("events", '{"event_id":"e","user_id":"u","type":"v","item_id":"i","timestamp":1}\n', "{\n", "not_json"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_reported_with_line_and_reason(form: str, good: str, bad: str, reason: str):
+    rows = _read(good + bad + good.splitlines()[-1] + "\n", form)
+    line = good.count("\n") + 1
+    assert _bad(rows) == [(line, reason)]
+    assert len([r for r in rows if isinstance(r, Event)]) >= 2
+
+
+def test_bytes_that_are_no_text_are_a_bad_row():
+    raw = (ROCKET + "1,2,view,3,\n").encode() + b"1,\xff,view,3,\n"
+    assert _bad(_read(raw, "retailrocket")) == [(3, "not_utf8")]
+
+
+def test_gzip_is_recognised_by_its_bytes():
+    assert len(_read(gzip.compress(b"1 2 3\n"), "sessions")) == 3
+
+
+@pytest.mark.parametrize("form", [name for name in FORMATS if name != "sessions"])
+def test_a_wrong_format_names_what_was_expected(form: str):
+    with pytest.raises(DataError) as caught:
+        _read("a;b;c\n" * 200, form)
+    assert FORMATS[form].expects in caught.value.remedy
+
+
+def test_a_truncated_gzip_is_an_error():
+    whole = gzip.compress("".join(f"{n} {n + 1}\n" for n in range(10_000)).encode())
+    with pytest.raises(DataError, match="cannot be read"):
+        _read(whole[: len(whole) // 2], "sessions")
+
+
+events = st.builds(
+    Event,
+    *[st.text(min_size=1, max_size=20)] * 4,
+    st.integers(1, NOON),
+    category_id=st.one_of(st.none(), st.text(max_size=9)),
+    price=st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)),
+)
+
+
+@given(st.lists(events, min_size=1, max_size=20))
+def test_canonical_events_survive_a_file(written: list[Event]):
+    raw = b"".join(msgspec.json.encode(event) + b"\n" for event in written)
+    assert _read(raw, "events") == written
+
+
+def test_bad_rows_are_counted_by_reason():
+    bad = BadRows()
+    for n in (3, 7):
+        bad.add(BadRow(n, "wrong_type", "x"))
+    assert bad.lines() == ["2 rows left out: wrong_type, first in line 3: 'x'"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "good", "bad"),
+    [
+        ("retailrocket/events_sample_5000_visitors.csv.gz", "retailrocket", 9_385, 0),
+        ("taobao_userbehavior/events.csv.gz", "taobao", 77_884, 34),
+        ("rees46_head/2019-10-01_head.csv.gz", "rees46", 17_434, 1),  # its last row is cut off
+    ],
+)
+def test_real_logs(real_data: Path, path: str, form: str, good: int, bad: int):
+    with (real_data / path).open("rb") as file:
+        rows = list(read(file, form))
+    assert sum(isinstance(row, Event) for row in rows) == good
+    assert len(_bad(rows)) == bad

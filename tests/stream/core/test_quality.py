@@ -1,0 +1,59 @@
+"""Metrics against scikit-learn, and against hand-made cases."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from stream.core import quality
+
+examples = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=2, max_size=80).filter(
+    lambda rows: len({label for label, _ in rows}) == 2
+)
+
+
+@given(examples)
+def test_intent_metrics_agree_with_scikit_learn(rows):
+    label = np.array([row[0] for row in rows])
+    p = np.array([row[1] for row in rows]) / 20
+    assert quality.pr_auc(label, p) == pytest.approx(metrics.average_precision_score(label, p), abs=1e-9)
+    assert quality.roc_auc(label, p) == pytest.approx(metrics.roc_auc_score(label, p), abs=1e-9)
+    assert quality.brier(label, p) == pytest.approx(metrics.brier_score_loss(label, p), abs=1e-9)
+    inner = p.clip(0.01, 0.99)
+    assert quality.log_loss(label, inner) == pytest.approx(metrics.log_loss(label, inner), abs=1e-9)
+
+
+def test_one_class_has_no_curve():
+    assert np.isnan(quality.pr_auc(np.array([False, False]), np.array([0.1, 0.2])))
+    assert np.isnan(quality.roc_auc(np.array([True, True]), np.array([0.1, 0.2])))
+
+
+def test_ece_is_zero_for_the_truth_and_large_for_its_opposite():
+    random = np.random.default_rng(0)
+    p = random.random(200_000)
+    label = random.random(200_000) < p
+    assert quality.ece(label, p) < 0.01
+    assert quality.ece(~label, p) > 0.4
+
+
+def test_ranks_break_ties_against_the_target():
+    items = np.array([[5, 6, 7], [5, 6, 7], [5, 6, 7], [5, 6, 7]])
+    scores = np.array([[3, 2, 1], [3, 3, 1], [2, 2, 2], [3, 2, 1]], np.float32)
+    assert quality.ranks(items, scores, np.array([6, 5, 6, 9])).tolist() == [2, 2, 3, 0]
+
+
+def test_ranking_metrics_by_hand():
+    rank = np.array([1, 2, 0, 20])
+    assert quality.RANKING["hr"](rank).tolist() == [1, 1, 0, 1]
+    assert quality.RANKING["mrr"](rank).tolist() == [1, 0.5, 0, 0.05]
+    assert quality.RANKING["ndcg"](rank) == pytest.approx([1, 1 / np.log2(3), 0, 1 / np.log2(21)])
+
+
+@given(st.integers(1, 12), st.integers(0, 11))
+def test_ndcg_agrees_with_scikit_learn(k, place):
+    relevance = np.zeros((1, 12))
+    relevance[0, place] = 1
+    scores = np.arange(12, 0, -1.0)[None]
+    rank = np.array([place + 1 if place < k else 0])
+    assert quality.RANKING["ndcg"](rank)[0] == pytest.approx(metrics.ndcg_score(relevance, scores, k=k), abs=1e-9)

@@ -1,0 +1,81 @@
+"""`score`: waves, failing steps, results that are no numbers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.core import score
+from stream.core.events import REASONS
+from stream.core.scoring import waves
+from stream.core.session import record
+from tests.fakes import NOON, events, manifest, step
+
+
+@given(st.lists(st.integers(0, 6), max_size=60))
+def test_waves_hold_each_shopper_once_and_in_order(slots):
+    found = [wave.tolist() for wave in waves(np.array(slots, np.int64))]
+    assert sorted(i for wave in found for i in wave) == list(range(len(slots)))
+    for wave in found:
+        assert len({slots[i] for i in wave}) == len(wave)
+    for slot in set(slots):
+        order = [i for wave in found for i in wave if slots[i] == slot]
+        assert order == sorted(order)
+    assert len(found) == max((slots.count(slot) for slot in set(slots)), default=0)
+
+
+def test_what_was_given_is_left_as_it_was():
+    facts = manifest()
+    before = np.zeros(1, record(facts))
+    score(events([(0, "a", NOON, 1)]), before, step, facts)
+    assert before.tobytes() == bytes(before.nbytes)
+
+
+@pytest.mark.parametrize("bad", [{3}, {0, 15}, set(range(16)), set()])
+def test_a_failing_step_costs_only_the_events_to_blame(bad):
+    def failing(inputs, hidden):
+        if bad & set(inputs["item"].tolist()):
+            raise RuntimeError("no")
+        return step(inputs, hidden)
+
+    facts = manifest()
+    rows = [(i, f"e{i}", NOON, i) for i in range(16)]
+    scores, after = score(events(rows), np.zeros(16, record(facts)), failing, facts)
+    expected, _ = score(events(rows), np.zeros(16, record(facts)), step, facts)
+    unscorable = REASONS.index("unscorable") + 1
+    assert scores.outcome.tolist() == [unscorable if i in bad else 0 for i in range(16)]
+    for i in range(16):
+        if i in bad:
+            assert after[i].tobytes() == bytes(after.dtype.itemsize)
+        else:
+            assert scores.intent[i].tolist() == expected.intent[i].tolist()
+
+
+@pytest.mark.parametrize("where", ["intent", "h"])
+def test_a_result_that_is_no_number_leaves_the_session(where):
+    def broken(inputs, hidden):
+        outputs, state = step(inputs, hidden)
+        (outputs if where == "intent" else state)[where][inputs["item"] == 2] = np.nan
+        return outputs, state
+
+    facts = manifest()
+    rows = [(0, "a", NOON, 1), (1, "b", NOON, 2), (1, "c", NOON + 1, 3)]
+    scores, after = score(events(rows), np.zeros(2, record(facts)), broken, facts)
+    assert scores.outcome.tolist() == [0, REASONS.index("not_finite") + 1, 0]
+    assert after["length"].tolist() == [1, 1]
+    assert after["recent_event"][1, 1] == 0
+
+
+def test_a_state_too_large_for_its_type_is_no_number():
+    def large(inputs, hidden):
+        return step(inputs, hidden)[0], {"h": np.full((len(inputs["item"]), 2), 1e6, "f4"), "c": hidden["c"]}
+
+    facts = manifest("float16")
+    scores, _ = score(events([(0, "a", NOON, 1)]), np.zeros(1, record(facts)), large, facts)
+    assert REASONS[scores.outcome[0] - 1] == "not_finite"
+
+
+def test_nothing_comes_of_nothing():
+    facts = manifest()
+    scores, after = score(events([]), np.zeros(0, record(facts)), step, facts)
+    assert len(scores.outcome) == len(after) == 0

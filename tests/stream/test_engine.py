@@ -1,0 +1,253 @@
+"""Rounds without Kafka: which batches are scored, what an abort does, when it is enough."""
+
+import asyncio
+from collections import Counter
+
+import msgspec
+import numpy as np
+import pytest
+
+from stream.core.errors import AbortedError, FaultError
+from stream.core.events import Event
+from stream.core.manifest import Vocabulary
+from stream.engine import Engine
+from stream.kafka.commit import Aborted
+from stream.kafka.transport import Batch, Mark, Owned, Ownership
+from stream.offline import Line
+from stream.round import Limits, Partition, Scorer
+from stream.runtime import Bundle
+from stream.sessions import SessionStore
+from stream.telemetry import Telemetry
+from tests.fakes import NOON, manifest, step
+
+
+class Committer:
+    """Remember what was committed; abort when told to."""
+
+    def __init__(self) -> None:
+        self.committed: list[int] = []
+        self.aborts = self.claims = self.left_open = 0
+
+    def claim(self, _partition):
+        self.claims += 1
+
+    def commit(self, works, owned, _membership):
+        if works and self.aborts:
+            self.aborts -= 1
+            raise Aborted("told to")
+        for work in works:
+            self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
+        for held in owned.values():
+            held.dirty = False
+            held.changelog = held.part.position
+
+    def abort(self):
+        self.left_open += 1
+
+
+class Recovery:
+    """Recover from what was committed last."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer, self.position, self.calls = scorer, 0, Counter()
+
+    def recover(self, number, kept, wanted, _progress):
+        self.calls["kept" if kept else "anew"] += 1
+        if not wanted():
+            return None
+        return kept or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+class Rig:
+    """An engine with fakes around it."""
+
+    def __init__(self) -> None:
+        bundle = Bundle(manifest(), Vocabulary([], [], []), step, step)
+        self.scorer = Scorer(bundle, False, Limits(9999, 9999, 9**15), "events")
+        self.committer, self.recovery = Committer(), Recovery(self.scorer)
+        self.ownership, self.failed, self.sought = Ownership("g", 100), [], 0
+        self.telemetry = Telemetry()
+        self.engine = Engine(
+            scorer=self.scorer,
+            committer=self.committer,
+            recovery=self.recovery,
+            ownership=self.ownership,
+            telemetry=self.telemetry,
+            round_chunks=3,
+            seek=self.seek,
+            fail=self.failed.append,
+        )
+
+    async def seek(self):
+        self.sought += 1
+
+    async def join(self, *partitions: int, generation: int = 1):
+        membership = self.ownership.take(generation, "m", None, set(partitions))
+        await self.engine.recover(set(partitions))
+        return membership
+
+    def batch(self, start, end, membership=None, partition=0):
+        records = [
+            Line(o, NOON, b"u", msgspec.json.encode(Event(f"e{o}", "u", "view", "i", NOON + o)))
+            for o in range(start, end)
+        ]
+        return Batch(membership or self.ownership.current, partition, start, end, records)
+
+    async def play(self, *batches):
+        task = asyncio.create_task(self.engine.run())
+        for batch in batches:
+            await self.engine.take(batch)
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            if not self.engine.at_work:
+                break
+        task.cancel()
+
+    def result(self, name):
+        return self.telemetry.registry.get_sample_value("forecart_transactions_total", {"result": name})
+
+
+def test_batches_are_scored_in_order_and_committed(rig):
+    async def main():
+        await rig.join(0)
+        await rig.play(rig.batch(0, 3), rig.batch(3, 5), rig.batch(5, 6))
+
+    asyncio.run(main())
+    assert rig.committer.committed == list(range(6))
+    assert not rig.failed
+    assert rig.telemetry.registry.get_sample_value("forecart_events_consumed_total", {"partition": "0"}) == 6
+
+
+def test_what_lies_below_the_position_is_dropped(rig):
+    async def main():
+        rig.recovery.position = 4
+        await rig.join(0)
+        await rig.play(rig.batch(0, 3), rig.batch(2, 6))
+
+    asyncio.run(main())
+    assert rig.committer.committed == [4, 5]
+
+
+def test_a_batch_that_begins_beyond_the_position_ends_the_process(rig):
+    async def main():
+        await rig.join(0)
+        await rig.play(rig.batch(1, 3))
+
+    asyncio.run(main())
+    assert [type(e) for e in rig.failed] == [FaultError]
+    assert rig.committer.committed == []
+
+
+def test_batches_of_another_membership_are_dropped(rig):
+    async def main():
+        old = await rig.join(0)
+        foreign = rig.batch(0, 3, old)
+        await rig.join(0)  # the same generation: only the object differs
+        await rig.play(foreign, rig.batch(0, 2))
+
+    asyncio.run(main())
+    assert rig.committer.committed == [0, 1]
+    assert not rig.failed
+
+
+def test_a_round_whose_membership_ended_is_dropped_and_its_sessions_are_not_kept(rig):
+    async def main():
+        membership = await rig.join(0)
+        process = rig.scorer.process
+
+        def late(*args):
+            rig.ownership.drop()
+            return process(*args)
+
+        rig.scorer.process = late
+        await rig.play(rig.batch(0, 3))
+        rig.scorer.process = process
+        assert membership.owned[0].dirty
+        await rig.join(0, generation=2)
+
+    asyncio.run(main())
+    assert rig.committer.committed == []
+    assert rig.result("dropped") == 1
+    assert rig.recovery.calls == {"anew": 2}
+
+
+def test_clean_sessions_of_a_kept_partition_are_caught_up_only(rig):
+    async def main():
+        await rig.join(0, 1)
+        await rig.play(rig.batch(0, 3))
+        rig.ownership.drop()
+        await rig.join(0, generation=2)
+        await rig.play(rig.batch(3, 4))
+
+    asyncio.run(main())
+    assert rig.recovery.calls == {"anew": 2, "kept": 1}
+    assert rig.committer.committed == [0, 1, 2, 3]
+
+
+def test_an_aborted_transaction_is_recovered_and_done_again(rig):
+    async def main():
+        await rig.join(0)
+        rig.committer.aborts = 1
+        await rig.play(rig.batch(0, 3))
+        await rig.play(rig.batch(0, 3))
+
+    asyncio.run(main())
+    assert rig.committer.committed == [0, 1, 2]
+    assert rig.sought == 1
+    assert rig.result("aborted") == 1
+    assert not rig.failed
+
+
+def test_too_many_aborts_end_the_process(rig):
+    async def main():
+        await rig.join(0)
+        rig.committer.aborts = 99
+        for _ in range(7):
+            await rig.play(rig.batch(0, 1))
+
+    asyncio.run(main())
+    assert [type(e) for e in rig.failed] == [AbortedError]
+
+
+def test_readiness_and_liveness(rig):
+    async def main():
+        assert rig.engine.ready() == "not assigned"
+        await rig.join(0)
+        assert rig.engine.ready() == ""
+        rig.ownership.marks[0] = Mark(position=5, stable=5)
+        rig.engine.moved -= 100
+        assert rig.engine.live(60) == ""
+        rig.ownership.marks[0] = Mark(position=3, stable=5)
+        assert "no progress" in rig.engine.live(60)
+        rig.engine.moved += 100
+        rig.ownership.fetched_at -= 100
+        assert "nothing was asked" in rig.engine.live(60)
+        rig.ownership.drop()
+        assert rig.engine.ready() == "not assigned"
+
+    asyncio.run(main())
+
+
+def test_stopping_finishes_the_round_and_begins_no_other(rig):
+    async def main():
+        await rig.join(0)
+        await rig.play(rig.batch(0, 1))
+        await rig.engine.stop()
+        await rig.play(rig.batch(1, 2))
+
+    asyncio.run(main())
+    assert rig.committer.committed == [0]
+    assert rig.committer.left_open == 1
+
+
+def test_a_costly_model_gets_smaller_chunks(rig):
+    rig.engine._measure(100, 10.0)
+    assert rig.ownership.chunk == 32
+    rig.engine._measure(100, 0.001)
+    assert rig.ownership.chunk == 100
+    assert np.isfinite(rig.engine._cost)

@@ -1,0 +1,77 @@
+"""Changelog records into sessions, those of another model too."""
+
+import numpy as np
+import pytest
+
+from stream.core import score, session
+from stream.core.manifest import Vocabulary
+from stream.rehydrate import Rehydrator
+from stream.runtime import Bundle
+from stream.sessions import SessionStore
+from tests.fakes import MINUTE, NOON, events, manifest, step
+
+VOCAB = Vocabulary([], [], [])
+
+
+def _bundle(**changes: object) -> Bundle:
+    import msgspec
+
+    facts = msgspec.structs.replace(manifest(), **changes)
+    return Bundle(facts, VOCAB, step, step)
+
+
+def _packed(bundle: Bundle, rows: list[tuple[int, str, int, int]]) -> bytes:
+    facts = bundle.manifest
+    _, after = score(events(rows), np.zeros(1, session.record(facts)), step, facts)
+    return bytes(after[0].tobytes())
+
+
+def test_records_are_written_in_order_and_tombstones_remove():
+    bundle = _bundle()
+    reader, store = Rehydrator(bundle), SessionStore(session.record(bundle.manifest))
+    old, new = _packed(bundle, [(0, "a", NOON, 1)]), _packed(bundle, [(0, "a", NOON, 1), (0, "b", NOON, 2)])
+    reader.apply(store, [(b"uA", old), (b"uB", old), (b"p", b"{}"), (b"uA", new), (b"uB", None), (b"wname", None)])
+    assert list(store) == ["A"]
+    assert store.get("A").tobytes() == new
+    reader.apply(store, [(b"uA", None), (b"uA", old)])
+    assert store.get("A").tobytes() == old
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
+    """Within the ring's length nobody can tell that the model was another one."""
+    other = _bundle(model="00000000000000aa", hidden={"h": (2,), "c": (2,)} if width == 2 else {"h": (3,), "c": (3,)})
+    mine = _bundle()
+    rows = [(0, f"e{i}", NOON + i * 20 * MINUTE, 0) for i in range(6)]
+    expected = np.frombuffer(_packed(mine, rows), session.record(mine.manifest))
+    facts = other.manifest
+    raw = np.zeros(1, session.record(facts))
+    for name in raw.dtype.names:
+        if name not in ("h", "c", "model"):
+            raw[name] = expected[name]
+    raw["model"] = facts.fingerprint
+    store = SessionStore(session.record(mine.manifest))
+    Rehydrator(mine).apply(store, [(b"uA", raw.tobytes()), (b"uB", expected.tobytes())])
+    assert store.get("B").tobytes() == expected.tobytes()
+    revived = store.get("A")
+    assert revived["h"].tolist() == expected["h"][0].tolist()
+    assert revived["model"] == mine.manifest.fingerprint
+    for name in ("length", "last", "started", "arrived", "recent_event"):
+        assert np.array_equal(revived[name], expected[name][0])
+
+
+def test_a_longer_history_comes_back_from_what_the_ring_holds():
+    other, mine = _bundle(model="00000000000000aa"), _bundle()
+    rows = [(0, f"e{i}", NOON + i, 0) for i in range(30)]
+    store = SessionStore(session.record(mine.manifest))
+    Rehydrator(mine).apply(store, [(b"uA", _packed(other, rows))])
+    revived = store.get("A")
+    assert revived["length"] == 30
+    assert revived["started"] == NOON
+    assert (revived["recent_event"] != 0).all()
+
+
+def test_bytes_that_are_no_record_are_refused():
+    bundle = _bundle()
+    with pytest.raises(ValueError, match="session record"):
+        Rehydrator(bundle).apply(SessionStore(session.record(bundle.manifest)), [(b"uA", b"\x09junk")])

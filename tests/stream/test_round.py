@@ -1,0 +1,168 @@
+"""Chunks of records: scores, dead letters, changelog records."""
+
+import hashlib
+import json
+from collections import Counter
+
+import msgspec
+import numpy as np
+import pytest
+
+from stream.core.events import Event
+from stream.core.manifest import Vocabulary
+from stream.offline import Line
+from stream.round import Limits, Partition, Scorer
+from stream.runtime import Bundle
+from stream.sessions import SessionStore
+from tests.fakes import DAY, NOON, manifest, step
+
+VOCAB = Vocabulary([f"i{n}" for n in range(1, 10)], ["x"], [1] * 9)
+LIMITS = Limits(event_bytes=2000, dead_letter_bytes=500, future=1000)
+
+
+def recommending(inputs, hidden):
+    outputs, state = step(inputs, hidden)
+    n = len(inputs["item"])
+    ranked = {"items": np.tile([3, 1], (n, 1)), "item_scores": np.tile(np.float32([2, 1]), (n, 1))}
+    return {**outputs, **ranked}, state
+
+
+@pytest.fixture
+def scorer() -> Scorer:
+    return _scorer()
+
+
+def _scorer(recommend: bool = True, **meaning: object) -> Scorer:
+    return Scorer(Bundle(manifest(**meaning), VOCAB, step, recommending), recommend, LIMITS, "events")
+
+
+def _part(scorer: Scorer) -> Partition:
+    return Partition(3, SessionStore(scorer.layout))
+
+
+def _line(offset: int, user: str = "u", item: str = "i1", time: int = NOON, **more: object) -> Line:
+    value = msgspec.json.encode(Event(f"e{offset}", user, "view", item, time))
+    return Line(**{"offset": offset, "timestamp": NOON, "key": user.encode(), "value": value, **more})
+
+
+def test_a_score_says_what_it_is_about(scorer: Scorer):
+    part = _part(scorer)
+    work = scorer.process(part, [_line(7, headers=[("traceparent", b"00-1")])], NOON + 5)
+    (message,) = work.scores
+    score = json.loads(message.value)
+    assert message.key == b"u"
+    assert message.headers == [("traceparent", b"00-1")]
+    assert score.pop("intent").keys() == {"1h", "24h"}
+    assert score == {
+        "event_id": "e7",
+        "user_id": "u",
+        "source": {"partition": 3, "offset": 7},
+        "event_time": NOON,
+        "scored_at": NOON + 5,
+        "model": "00000000000000ff",
+        "session": {"length": 1, "started": NOON},
+        "recommendations": [{"item_id": "i3", "score": 2.0}, {"item_id": "i1", "score": 1.0}],
+    }
+    assert part.clock == NOON
+
+
+def test_one_changelog_record_a_touched_shopper(scorer: Scorer):
+    part = _part(scorer)
+    work = scorer.process(part, [_line(0, "a"), _line(1, "b"), _line(2, "a", time=NOON + 1)], NOON)
+    assert sorted(change.key for change in work.changes) == [b"ua", b"ub"]
+    for change in work.changes:
+        stored = part.store.get(change.key[1:].decode())
+        assert stored is not None
+        assert change.value == stored.tobytes()
+
+
+def test_each_record_has_one_outcome_in_its_order(scorer: Scorer):
+    lines = [_line(0), _line(1, value=b"{"), _line(0, time=NOON + 9), _line(3, value=None), _line(4, time=NOON + DAY)]
+    lines[2].offset = 2  # the event of offset 0 again
+    work = scorer.process(_part(scorer), lines, NOON)
+    assert [json.loads(m.value)["source"]["offset"] for m in work.scores] == [0]
+    reasons = [(dict(m.headers)["forecart-offset"], dict(m.headers)["forecart-reason"]) for m in work.dead]
+    assert reasons == [(b"1", b"not_json"), (b"2", b"duplicate"), (b"3", b"null"), (b"4", b"future")]
+    assert work.rejected == Counter(not_json=1, duplicate=1, null=1, future=1)
+
+
+def test_an_unknown_type_and_long_headers_are_dead_letters(scorer: Scorer):
+    raw = msgspec.json.encode(Event("e", "u", "wave", "i1", NOON))
+    lines = [_line(0, value=raw), _line(1, headers=[("h", b"x" * 3000)])]
+    work = scorer.process(_part(scorer), lines, NOON)
+    assert work.rejected == Counter(unknown_type=1, oversized=1)
+    assert not work.scores
+
+
+def test_a_dead_letter_carries_the_raw_bytes_and_where_they_lay(scorer: Scorer):
+    (letter,) = scorer.process(_part(scorer), [_line(9, value=b"\xff", headers=[("a", b"b")])], NOON).dead
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value) == (b"u", b"\xff")
+    assert headers["a"] == b"b"
+    for prefix in ("forecart-", "__streams.errors."):
+        place = [headers[prefix + name] for name in ("topic", "partition", "offset")]
+        assert place == [b"events", b"3", b"9"]
+    assert headers["forecart-reason"] == b"not_utf8"
+
+
+def test_a_long_dead_letter_is_cut_and_says_so(scorer: Scorer):
+    raw = b"x" * 5000
+    (letter,) = scorer.process(_part(scorer), [_line(9, value=raw)], NOON).dead
+    headers = dict(letter.headers)
+    assert letter.value == raw[:500]
+    assert headers["forecart-length"] == b"5000"
+    assert headers["forecart-sha256"].decode() == hashlib.sha256(raw).hexdigest()
+
+
+def test_headers_without_end_are_cut(scorer: Scorer):
+    (letter,) = scorer.process(_part(scorer), [_line(9, value=b"", headers=[("h", b"x" * 30_000)] * 9)], NOON).dead
+    assert sum(len(k) + len(v) for k, v in letter.headers) < 65_536
+
+
+def test_a_foreign_key_is_scored_where_it_lies_and_counted(scorer: Scorer):
+    part = _part(scorer)
+    work = scorer.process(part, [_line(0, key=b"other"), _line(1, key=None), _line(2)], NOON)
+    assert work.foreign == 2
+    assert len(work.scores) == 3
+    assert list(part.store) == ["u"]
+
+
+def test_a_shopper_without_a_score_leaves_no_session(scorer: Scorer):
+    part = _part(_failing())
+    work = _failing().process(part, [_line(0)], NOON)
+    assert work.rejected == Counter(unscorable=1)
+    assert not work.changes
+    assert len(part.store) == 0
+
+
+def _failing() -> Scorer:
+    def fail(_inputs, _hidden):
+        raise RuntimeError
+
+    return Scorer(Bundle(manifest(), VOCAB, fail, fail), False, LIMITS, "events")
+
+
+def test_idle_shoppers_are_evicted_with_tombstones():
+    scorer = _scorer(ttl=DAY)
+    part = _part(scorer)
+    scorer.process(part, [_line(0, "old"), _line(1, "new")], NOON)
+    scorer.process(part, [_line(2, "new", timestamp=NOON + DAY)], NOON)
+    work = scorer.process(part, [_line(3, "new", timestamp=NOON + DAY + DAY // 20 + 1)], NOON)
+    assert [(c.key, c.value) for c in work.changes if c.value is None] == [(b"uold", None)]
+    assert work.evicted == 1
+    assert list(part.store) == ["new"]
+    assert scorer.process(part, [], NOON).changes == []
+
+
+def test_eviction_changes_no_score():
+    """A shopper who comes back after the TTL scores the same, evicted or not."""
+    lines = [_line(0, "a"), _line(1, "b", timestamp=NOON + 2 * DAY), _line(2, "a", timestamp=NOON + 2 * DAY + 1)]
+    one_by_one, at_once = _scorer(ttl=DAY), _scorer(ttl=DAY)
+    part = _part(one_by_one)
+    kept = [json.loads(m.value) for line in lines for m in one_by_one.process(part, [line], 0).scores]
+    assert [json.loads(m.value) for m in at_once.process(_part(at_once), lines, 0).scores] == kept
+
+
+def test_no_records_no_work(scorer: Scorer):
+    work = scorer.process(_part(scorer), [], NOON)
+    assert (work.scores, work.dead, work.changes, work.records) == ([], [], [], 0)

@@ -1,0 +1,106 @@
+"""Bundles: loaded whole, or refused with the file that is wrong."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream import runtime
+from stream.core.errors import BundleError
+from stream.core.features import NUMERIC
+
+DEMO = Path(runtime.__file__).parent / "demo/bundle"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DEMO, tmp_path / "bundle"))
+
+
+def _inputs(n: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    random = np.random.default_rng(seed)
+    inputs = {name: random.integers(0, 3, n) for name in ("category", "type")}
+    inputs |= {"item": random.integers(0, 2000, n), "numeric": random.random((n, len(NUMERIC)), np.float32)}
+    return inputs, {name: random.random((n, 64), np.float32) for name in ("h", "c")}
+
+
+def test_the_demo_bundle_recommends_the_exact_best():
+    bundle = runtime.load(DEMO)
+    inputs, hidden = _inputs(50)
+    outputs, state = bundle.recommending_step(inputs, hidden)
+    plain, plain_state = bundle.intent_step(inputs, hidden)
+    assert np.array_equal(outputs["intent"], plain["intent"])
+    assert all(np.array_equal(state[name], plain_state[name]) for name in ("h", "c"))
+    whole, _ = runtime.Network(DEMO, bundle.manifest).whole(inputs, hidden)
+    logits = whole["query"] @ np.load(DEMO / runtime.CATALOG).T
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :20]
+    assert np.allclose(np.take_along_axis(logits, best, 1), outputs["item_scores"], atol=1e-4)
+    assert (outputs["items"] == best + 1).mean() > 0.999
+
+
+def test_a_step_does_not_depend_on_its_company():
+    bundle = runtime.load(DEMO)
+    inputs, hidden = _inputs(33)
+    together, _ = bundle.intent_step(inputs, hidden)
+    alone = [
+        bundle.intent_step({k: v[i : i + 1] for k, v in inputs.items()}, {k: v[i : i + 1] for k, v in hidden.items()})
+        for i in range(33)
+    ]
+    assert np.allclose(np.concatenate([outputs["intent"] for outputs, _ in alone]), together["intent"], atol=1e-6)
+
+
+def test_a_missing_bundle_is_refused(tmp_path: Path):
+    with pytest.raises(BundleError, match="there is no bundle"):
+        runtime.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", [path.name for path in DEMO.iterdir() if path.name != "manifest.json"])
+def test_a_changed_file_is_named(copy: Path, name: str):
+    raw = bytearray((copy / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (copy / name).write_bytes(raw)
+    with pytest.raises(BundleError, match=name):
+        runtime.load(copy)
+
+
+@pytest.mark.parametrize("name", [path.name for path in DEMO.iterdir()])
+def test_a_missing_file_is_named(copy: Path, name: str):
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        runtime.load(copy)
+
+
+def _edit(copy: Path, change: Callable[[dict[str, object]], object]) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    change(manifest)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format=99), "format 99"),
+        (lambda m: m.update(items=5), "changed after the export"),
+        (lambda m: m.update(surprise=1), "no manifest"),
+        (lambda m: m.pop("hidden"), "no manifest"),
+    ],
+)
+def test_a_changed_manifest_is_refused(copy: Path, change: Callable[[dict[str, object]], object], message: str):
+    _edit(copy, change)
+    with pytest.raises(BundleError, match=message):
+        runtime.load(copy)
+
+
+def test_a_manifest_that_is_no_json_is_refused(copy: Path):
+    (copy / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="no manifest"):
+        runtime.load(copy)
+
+
+def test_other_scores_than_at_the_export_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runtime, "difference", lambda *_: 2e-5)
+    with pytest.raises(BundleError, match="parity is 2e-05"):
+        runtime.load(copy)

@@ -1,0 +1,58 @@
+"""Settings: file, environment, flags, in this order; a wrong one says what is right."""
+
+from pathlib import Path
+
+import pytest
+
+from stream.core.errors import SettingError
+from stream.settings import Settings, load
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = tmp_path / "forecart.toml"
+    config.write_text('group = "file"\nchunk_events = 7\nevents_topic = "clicks"\n')
+    monkeypatch.setenv("FORECART_GROUP", "environment")
+    monkeypatch.setenv("FORECART_CHUNK_EVENTS", "8")
+    found = load(config, group="flag", name=None)
+    assert (found.group, found.chunk_events, found.events_topic) == ("flag", 8, "clicks")
+    assert found.changelog == "flag-changelog"
+    monkeypatch.setenv("FORECART_CONFIG", str(config))
+    assert load().events_topic == "clicks"
+
+
+@pytest.mark.parametrize("name", ["FORECART_GRUOP", "FORECART_"])
+def test_an_unknown_name_in_the_environment_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(SettingError, match=name) as caught:
+        load()
+    assert "group" in caught.value.remedy
+
+
+def test_an_unknown_name_in_the_file_is_an_error(tmp_path: Path):
+    (tmp_path / "c.toml").write_text("gruop = 1\n")
+    with pytest.raises(SettingError, match="'gruop'"):
+        load(tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize("text", ["group = ", "\xff"])
+def test_a_file_that_is_no_toml_is_an_error(tmp_path: Path, text: str):
+    (tmp_path / "c.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(SettingError, match="no TOML"):
+        load(tmp_path / "c.toml")
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path):
+    with pytest.raises(SettingError, match="cannot be read"):
+        load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("chunk_events", "many"), ("start", "middle"), ("metrics_port", 70_000), ("group", "")]
+)
+def test_an_impossible_value_names_its_setting(name: str, value: object):
+    with pytest.raises(SettingError, match=name):
+        load(**{name: value})
+
+
+def test_settings_are_documented():
+    assert all(field.description for field in Settings.model_fields.values())

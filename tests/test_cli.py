@@ -1,0 +1,144 @@
+"""The command line: what people type, what they get, and how it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.stream.test_runtime import DEMO
+
+pytestmark = pytest.mark.slow  # each command is a process of its own
+NOWHERE = "127.0.0.1:1"
+
+
+def forecart(*words: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command as its user would."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")} | {"COLUMNS": "200"} | (env or {})
+    done = subprocess.run(
+        [sys.executable, "-m", "forecart", *words], input=stdin, capture_output=True, env=clean, timeout=120
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def refuses(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Expect one readable message and no traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("forecart: ")
+    for word in words:
+        assert word in done.stderr
+
+
+def test_help_lists_every_command_with_its_sentence():
+    done = forecart("--help")
+    assert done.returncode == 0
+    for command in ("demo", "worker", "broker", "topics", "replay", "capture", "score", "train", "evaluate", "export"):
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "train", "evaluate", "export"]
+)
+def test_help_has_an_example(command: str):
+    assert f"forecart {command}" in forecart(command, "--help").stdout
+
+
+def test_serving_commands_do_not_wait_for_torch():
+    code = "import sys, forecart, stream.cli, stream.app, stream.demo.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_shoppers_are_scored_from_a_pipe():
+    shop = forecart("shoppers", "--shoppers", "20", "--days", "1", "--seed", "3").stdout
+    done = forecart("score", "--bundle", str(DEMO), stdin=shop.encode())
+    scores = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(scores) == len(shop.splitlines()) > 20
+    assert all(len(score["recommendations"]) == 20 and 0 <= score["intent"]["1h"] <= 1 for score in scores)
+    assert f"{len(scores)} scored" in done.stderr
+
+
+def test_what_cannot_be_scored_is_written_apart(tmp_path: Path):
+    letters = tmp_path / "dead.jsonl"
+    done = forecart("score", "--bundle", str(DEMO), "--dead-letters", str(letters), stdin=b'{"a"\n\xff\n')
+    assert done.stdout == ""
+    reasons = [json.loads(line)["forecart-reason"] for line in letters.read_text().splitlines()]
+    assert reasons == ["not_json", "not_utf8"]
+    assert "1 not_json" in done.stderr
+
+
+def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
+    """Train, evaluate, export, score."""
+    shop, run, bundle = tmp_path / "shop.jsonl", str(tmp_path / "run"), str(tmp_path / "bundle")
+    shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken\n")
+    log = ["--format", "events", "--data", str(shop)]
+    trained = forecart(
+        "train", *log, "--out", run, "--holdout-tail", "0.1", "--set", "dimension=8", "--set", "epochs=2"
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "1 rows left out: not_json, first in line" in trained.stderr
+    assert json.loads(trained.stdout.splitlines()[-1])["hr@20"] >= 0
+    assert {"loss.png", "run.json", "weights.npz"} <= {path.name for path in Path(run).iterdir()}
+    measured = forecart("evaluate", run, *log, "--tail", "0.1", "--baselines")
+    line = json.loads(measured.stdout.splitlines()[-1])
+    names = {"hr@20", "mrr@20", "ndcg@20", "pr_auc", "roc_auc", "log_loss", "brier", "ece"}
+    assert names | {"users", "events", "positives"} <= set(line)
+    assert set(line["baselines"]) == {"popularity", "last item"}
+    assert line["hr@20"] == pytest.approx(json.loads(trained.stdout.splitlines()[-1])["hr@20"], abs=0.01)
+    exported = forecart("export", run, bundle)
+    assert json.loads(exported.stdout)["model"]
+    assert forecart("score", "--bundle", bundle, stdin=shop.read_bytes()).stdout.count("\n") > 100
+    refuses(forecart("train", *log, "--out", run), 78, "finished run")
+    refuses(forecart("export", run, bundle), 78, "exists")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["score", "--bundle", "none"], 78, "there is no bundle"),
+        (["score", "--bundle", str(DEMO), "--format", "xml"], 78, "there is no format"),
+        (["score", "--bundle", str(DEMO), "--data", "none"], 65, "cannot be read"),
+        (["worker"], 78, "no bundle is given"),
+        (["worker", "--bundle", "none"], 78, "there is no bundle"),
+        (["worker", "--set", "colour=red"], 78, "there is no setting 'colour'"),
+        (["worker", "--set", "colour"], 78, "--set name=value"),
+        (["worker", "--config", "none.toml"], 78, "cannot be read"),
+        (["train", "--format", "events", "--data", "none"], 65, "cannot be read"),
+        (["train", "--format", "events", "--data", "none", "--set", "depth=3"], 78, "depth"),
+        (["train", "--format", "events", "--data", "none", "--horizon", "soon"], 78, "24h"),
+        (["train", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
+        (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
+        (["export", "none", "bundle"], 66, "is missing"),
+        (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_gets_a_message_and_a_remedy(words: list[str], code: int, message: str, tmp_path: Path):
+    refuses(forecart(*words), code, message)
+
+
+def test_an_unknown_setting_in_the_environment(tmp_path: Path):
+    done = forecart("worker", "--bundle", str(DEMO), env={"FORECART_BROKERS": "x"})
+    refuses(done, 78, "FORECART_BROKERS", "bootstrap_servers")
+
+
+@pytest.mark.parametrize(
+    "words", [["worker", "--bundle", str(DEMO)], ["topics", "plan"], ["replay", "--format", "sessions", "--data", "-"]]
+)
+def test_an_unreachable_broker_is_told_within_half_a_minute(words: list[str]):
+    began = time.monotonic()
+    refuses(forecart(*words, "--bootstrap-servers", NOWHERE), 69, "no Kafka broker answers", "--bootstrap-servers")
+    assert time.monotonic() - began < 30
+
+
+def test_faust_finds_the_app_and_importing_builds_nothing():
+    code = "import stream.app; print('app' in vars(stream.app))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    faust = Path(sys.executable).with_name("faust")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")} | {"FORECART_BUNDLE": "none"}
+    done = subprocess.run([faust, "-A", "stream.app", "worker"], capture_output=True, text=True, env=env)
+    assert done.returncode == 78
+    assert "there is no bundle" in done.stderr
+    assert "Traceback" not in done.stderr
