@@ -43,8 +43,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65_535, description="0: a free port.")
     stall_seconds: float = Field(60.0, ge=1, description="No progress for so long: not live.")
     state_dir: Path = Field(
-        Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "forecart",
-        description="Where a host's worker slots are locked.",
+        Path("~/.local/state/forecart"), description="Where a host's worker slots are locked, where no name is given."
     )
     log_level: Literal["debug", "info", "warn", "error"] = Field("info", description="Of the worker's log.")
     failpoint: str = Field("", description="For tests: where to stop, as POINT@ROUND.")

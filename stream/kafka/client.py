@@ -28,6 +28,18 @@ _PROPERTIES = {
     "ssl.key.location",
     "ssl.key.password",
 }
+# Errors that pass by themselves, which librdkafka does not always call retriable.
+_PASSING = {
+    "_TIMED_OUT",
+    "_TRANSPORT",
+    "COORDINATOR_LOAD_IN_PROGRESS",
+    "COORDINATOR_NOT_AVAILABLE",
+    "LEADER_NOT_AVAILABLE",
+    "NOT_COORDINATOR",
+    "NOT_LEADER_FOR_PARTITION",
+    "REQUEST_TIMED_OUT",
+    "UNSTABLE_OFFSET_COMMIT",
+}
 _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
 
 
@@ -122,7 +134,8 @@ def again(deadline: float, call: Callable[[], T]) -> T:
         try:
             return call()
         except KafkaException as error:
-            if not (error.args[0].retriable() or error.args[0].name() == "_TIMED_OUT") or time.monotonic() > deadline:
+            passing = error.args[0].retriable() or error.args[0].name() in _PASSING
+            if not passing or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 

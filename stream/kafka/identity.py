@@ -18,7 +18,7 @@ def name(settings: Settings) -> str:
     """
     if settings.name:
         return settings.name
-    folder = settings.state_dir / settings.group
+    folder = settings.state_dir.expanduser() / settings.group
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for slot in range(_SLOTS):

@@ -121,7 +121,7 @@ class Recovery:
                 elif time.monotonic() - moved > self._patience:
                     raise StuckError(
                         f"recovery of {tp.topic} partition {tp.partition} stands at {at} of {end}",
-                        "a transaction may hang: kafka-transactions --find-hanging; a restart is safe",
+                        "a transaction may hang: kafka-transactions.sh find-hanging; a restart is safe",
                     )
         finally:
             self._reader.unassign()

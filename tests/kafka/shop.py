@@ -51,18 +51,35 @@ class Verdict:
 class Shop:
     """One group with topics of its own."""
 
-    def __init__(self, address: str, group: str, folder: Path, partitions: int = 4, **settings: object) -> None:
+    def __init__(
+        self,
+        address: str,
+        group: str,
+        folder: Path,
+        partitions: int = 4,
+        bundle_path: Path = BUNDLE,
+        **settings: object,
+    ) -> None:
+        self.bundle = bundle_path
         self.address, self.group, self.folder, self.partitions = address, group, folder, partitions
         names = {f"{role}_topic": f"{group}-{role}" for role in ("events", "scores", "dead_letters", "changelog")}
         self.names = names
         self.extra = {"session_timeout_seconds": 6, "transaction_timeout_seconds": 10, "stall_seconds": 30, **settings}
-        self.settings = configuration.load(bootstrap_servers=address, group=group, bundle=BUNDLE, **names, **self.extra)
+        self.settings = configuration.load(
+            bootstrap_servers=address, group=group, bundle=self.bundle, **names, **self.extra
+        )
         apply(self.settings, partitions, 1)
         self.workers: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
 
     def start(self, name: str, **settings: object) -> subprocess.Popen[bytes]:
         """Start a worker process."""
-        given = {**self.names, **self.extra, "bundle": BUNDLE, "bootstrap_servers": self.address, "group": self.group}
+        given = {
+            **self.names,
+            **self.extra,
+            "bundle": self.bundle,
+            "bootstrap_servers": self.address,
+            "group": self.group,
+        }
         given |= {"name": name, "metrics_port": 0, **settings}
         env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")}
         env |= {f"FORECART_{k.upper()}": str(v) for k, v in given.items()}
@@ -164,7 +181,7 @@ class Shop:
         """Score the input offline, partition by partition, and return the final sessions."""
         settings = self.settings
         limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
-        scorer = Scorer(load(BUNDLE), False, limits, settings.events_topic)
+        scorer = Scorer(load(self.bundle), False, limits, settings.events_topic)
         final = {}
         for number in range(self.partitions):
             part = Partition(number, SessionStore(scorer.layout))

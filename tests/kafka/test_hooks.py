@@ -1,0 +1,152 @@
+"""Contracts with what is private: the group metadata's bytes, and what is touched of faust and aiokafka."""
+
+import asyncio
+import inspect
+import time
+
+import aiokafka
+import pytest
+from aiokafka.consumer.subscription_state import TopicPartitionState
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from faust.transport.consumer import Consumer as FaustConsumer
+from faust.transport.drivers import aiokafka as driver
+
+from stream.kafka.client import group_metadata
+
+
+def _joined(address: str, topic: str, group: str, **more: object) -> Consumer:
+    consumer = Consumer({"bootstrap.servers": address, "group.id": group, "session.timeout.ms": 6000, **more})
+    consumer.subscribe([topic])
+    deadline = time.monotonic() + 30
+    while not consumer.assignment():
+        consumer.poll(0.2)
+        assert time.monotonic() < deadline
+    return consumer
+
+
+@pytest.mark.parametrize("instance", [None, "worker-1"])
+def test_the_bytes_are_those_of_librdkafkas_own_consumer(shop, instance):
+    place = shop()
+    more = {"group.instance.id": instance} if instance else {}
+    consumer = _joined(place.address, place.settings.events_topic, place.group, **more)
+    theirs = consumer.consumer_group_metadata()
+    member = consumer.memberid()
+    generation = int.from_bytes(theirs[7:11], "little", signed=True)
+    consumer.close()
+    assert group_metadata(place.group, generation, member, instance) == theirs
+    assert generation >= 1
+
+
+@pytest.mark.parametrize(("generation", "member"), [(-1, "m"), (-1, ""), (3, "")])
+def test_what_is_no_membership_is_never_written(generation, member):
+    with pytest.raises(ValueError, match="not a member"):
+        group_metadata("g", generation, member, None)
+
+
+@pytest.mark.parametrize("instance", [None, "worker"])
+def test_what_a_broker_takes(shop, instance):
+    """Send offsets of a live member of aiokafka's with right and wrong metadata: only the right one passes."""
+    place = shop()
+    asyncio.run(_send_all(place, instance))
+
+
+async def _send_all(place, instance):
+    topic = place.settings.events_topic
+    consumer = aiokafka.AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=place.address,
+        group_id=place.group,
+        group_instance_id=instance,
+        enable_auto_commit=False,
+        session_timeout_ms=6000,
+        heartbeat_interval_ms=1000,
+    )
+    await consumer.start()
+    try:
+        while not consumer.assignment():
+            await consumer.getmany(timeout_ms=200)
+        coordinator = consumer._coordinator
+        generation, member = coordinator.generation, coordinator.member_id
+        assert coordinator._group_instance_id == instance
+        producer = Producer({"bootstrap.servers": place.address, "transactional.id": place.group})
+        await asyncio.to_thread(producer.init_transactions, 20)
+
+        async def send(metadata):
+            producer.begin_transaction()
+            producer.produce(place.settings.scores_topic, b"x")
+            try:
+                offsets = [TopicPartition(topic, 0, 1)]
+                await asyncio.to_thread(producer.send_offsets_to_transaction, offsets, metadata, 10)
+                await asyncio.to_thread(producer.commit_transaction, 10)
+            except KafkaException as error:
+                await asyncio.to_thread(producer.abort_transaction, 10)
+                return error.args[0].name()
+            return "accepted"
+
+        def raw(g, m, i=instance):
+            right = group_metadata(place.group, 1, "m", i)
+            return right.replace((1).to_bytes(4, "little"), g.to_bytes(4, "little", signed=True), 1).replace(
+                b"\0m\0", b"\0" + m.encode() + b"\0", 1
+            )
+
+        assert raw(generation, member) == group_metadata(place.group, generation, member, instance)
+        assert await send(raw(generation, member)) == "accepted"
+        for stale in (generation - 1, generation + 1, -1):
+            assert await send(raw(stale, member)) == "ILLEGAL_GENERATION"
+        unknown = "FENCED_INSTANCE_ID" if instance else "UNKNOWN_MEMBER_ID"
+        assert await send(raw(generation, "nobody")) == unknown
+        assert await send(raw(generation, "")) == unknown
+        # Why nothing reads the coordinator at commit time: what it shows after a lost membership is not fenced.
+        assert await send(raw(-1, "", None)) == "accepted"
+    finally:
+        await consumer.stop()
+
+
+def test_the_attributes_that_are_touched_are_there(shop):
+    place = shop()
+    asyncio.run(_look(place))
+
+
+async def _look(place):
+    consumer = aiokafka.AIOKafkaConsumer(
+        place.settings.events_topic, bootstrap_servers=place.address, group_id=place.group
+    )
+    for name in ("_isolation_level", "_partition_assignment_strategy", "_fetch_max_wait_ms", "_max_poll_records"):
+        assert hasattr(consumer, name), name
+    await consumer.start()
+    try:
+        for name in ("generation", "member_id", "_group_instance_id", "check_errors"):
+            assert hasattr(consumer._coordinator, name), name
+        while not consumer.assignment():
+            await consumer.getmany(timeout_ms=200)
+        tp = next(iter(consumer.assignment()))
+        await consumer.position(tp)
+        state = consumer._subscription.subscription.assignment.state_value(tp)
+        assert isinstance(state, TopicPartitionState)
+        assert state.has_valid_position
+        assert state.position == 0
+        assert hasattr(state, "lso")
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (driver.AIOKafkaConsumerThread, "_fetch_records", ["consumer", "active_partitions", "timeout", "max_records"]),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["transport"]),
+        (driver.AIOKafkaConsumerThread, "_seek_wait", ["consumer", "partitions"]),
+        (driver.ConsumerRebalanceListener, "on_partitions_revoked", ["revoked"]),
+        (driver.ConsumerRebalanceListener, "on_partitions_assigned", ["assigned"]),
+        (driver.Consumer, "_new_consumer_thread", []),
+        (driver.Consumer, "_to_message", ["tp", "record"]),
+        (FaustConsumer, "_wait_next_records", ["timeout"]),
+        (FaustConsumer, "getmany", ["timeout"]),
+        (FaustConsumer, "perform_seek", []),
+        (FaustConsumer, "force_commit", ["topics", "start_new_transaction"]),
+        (FaustConsumer, "_add_gap", ["tp", "offset_from", "offset_to"]),
+        (FaustConsumer, "verify_event_path", ["now", "tp"]),
+    ],
+)
+def test_the_methods_that_are_overridden_are_there(owner, name, parameters):
+    assert list(inspect.signature(getattr(owner, name)).parameters)[1:] == parameters

@@ -1,0 +1,203 @@
+"""Recovery against a real changelog: it waits for what is open, and refuses what does not fit."""
+
+import threading
+import time
+
+import msgspec
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import NewTopic
+
+from stream.core.errors import PositionError, StuckError
+from stream.kafka.client import admin, consumer
+from stream.kafka.recovery import POSITION, Position, Recovery
+from stream.kafka.transport import Owned
+from stream.rehydrate import Rehydrator
+from stream.round import Partition
+from stream.runtime import load
+from stream.sessions import SessionStore
+from tests.fakes import NOON
+from tests.kafka.shop import BUNDLE, Shop
+
+
+@pytest.fixture
+def place(shop) -> Shop:
+    return shop(partitions=1)
+
+
+def _recovery(place: Shop, **changes: object) -> Recovery:
+    settings = place.settings.model_copy(update=changes)
+    return Recovery(settings, admin(settings), Rehydrator(load(BUNDLE)))
+
+
+def _recover(place: Shop, **changes: object) -> Owned:
+    recovery = _recovery(place, **changes)
+    try:
+        found = recovery.recover(0, None, lambda: True)
+        assert found
+        return found
+    finally:
+        recovery.close()
+
+
+def _session(last: int) -> bytes:
+    import numpy as np
+
+    one = np.zeros((), Rehydrator(load(BUNDLE)).layout)
+    one["format"], one["ring"], one["model"], one["last"] = 1, 8, load(BUNDLE).manifest.fingerprint, last
+    return bytes(one.tobytes())
+
+
+def _write(place: Shop, *records: tuple[bytes, bytes | None], producer: Producer | None = None) -> None:
+    out = producer or place.producer()
+    for key, value in records:
+        out.produce(place.settings.changelog, value, key, 0)
+    assert out.flush(10) == 0
+
+
+def _position(place: Shop, offset: int, topic_id: str | None = None) -> tuple[bytes, bytes]:
+    return POSITION, msgspec.json.encode(Position(topic_id or _recovery(place).topic_id, offset, NOON))
+
+
+def _transactional(place: Shop, timeout_ms: int = 60_000) -> Producer:
+    out = place.producer(**{"transactional.id": f"tx-{place.group}", "transaction.timeout.ms": timeout_ms})
+    out.init_transactions(20)
+    out.begin_transaction()
+    return out
+
+
+def test_an_empty_changelog_begins_at_the_input_s_beginning(place: Shop):
+    place.send([(b"u", b"{}")] * 3)
+    assert _recover(place).part.position == 0
+    assert _recover(place, start="latest").part.position == 3
+
+
+def test_the_last_record_of_a_shopper_counts(place: Shop):
+    place.send([(b"u", b"{}")] * 9)
+    _write(place, (b"ua", _session(1)), (b"ub", _session(2)), _position(place, 4), (b"ua", _session(3)), (b"ub", None))
+    found = _recover(place)
+    assert (found.part.position, found.part.clock) == (4, NOON)
+    assert list(found.part.store) == ["a"]
+    assert found.part.store.get("a")["last"] == 3
+    assert found.changelog == 5
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_it_waits_for_an_open_transaction(place: Shop, commit: bool):
+    """Rule 2: the last stable offset hides exactly what it must wait for."""
+    place.send([(b"u", b"{}")] * 9)
+    _write(place, (b"ua", _session(1)), _position(place, 2))
+    out = _transactional(place)
+    _write(place, (b"ua", _session(2)), _position(place, 5), producer=out)
+    found: list[Owned] = []
+    waiting = threading.Thread(target=lambda: found.append(_recover(place)))
+    waiting.start()
+    time.sleep(3)
+    assert not found
+    (out.commit_transaction if commit else out.abort_transaction)(10)
+    waiting.join(20)
+    assert found[0].part.position == (5 if commit else 2)
+    assert found[0].part.store.get("a")["last"] == (2 if commit else 1)
+
+
+def test_a_transaction_that_hangs_ends_it_with_the_partition(place: Shop, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stream.kafka.recovery._PATIENCE", -7.0)
+    out = _transactional(place)
+    _write(place, (b"ua", _session(2)), producer=out)
+    with pytest.raises(StuckError, match="partition 0 stands at 0 of 1"):
+        _recover(place)
+    out.abort_transaction(10)
+
+
+def test_it_is_dropped_when_the_membership_ends(place: Shop):
+    _write(place, *[(b"u%d" % n, _session(1)) for n in range(100)])
+    recovery = _recovery(place)
+    assert recovery.recover(0, None, lambda: False) is None
+    recovery.close()
+
+
+def test_a_kept_partition_is_caught_up_from_where_it_was(place: Shop):
+    place.send([(b"u", b"{}")] * 9)
+    _write(place, (b"ua", _session(1)), (b"ub", _session(1)), _position(place, 2))
+    kept = _recover(place)
+    _write(place, (b"ub", _session(7)), _position(place, 6))
+    recovery = _recovery(place)
+    kept.part.store.records["last"][kept.part.store.slots(["a"])] = 99  # what is not in the new part stays
+    found = recovery.recover(0, kept, lambda: True)
+    assert found is kept
+    assert found.part.position == 6
+    assert [found.part.store.get(u)["last"] for u in "ab"] == [99, 7]
+    kept.read_at -= 90_000
+    again = recovery.recover(0, kept, lambda: True)
+    assert again is not kept
+    assert again.part.store.get("a")["last"] == 1
+    recovery.close()
+
+
+def test_a_changelog_without_position_but_with_committed_offsets_is_refused(place: Shop):
+    place.send([(b"u", b"{}")] * 5)
+    _commit(place, 3)
+    with pytest.raises(PositionError, match="holds no position"):
+        _recover(place)
+
+
+@pytest.mark.parametrize(("offset", "committed", "message"), [(9, None, "its end is 5"), (2, 4, "the group is at 4")])
+def test_a_position_that_does_not_fit_is_refused(place: Shop, offset: int, committed: int | None, message: str):
+    place.send([(b"u", b"{}")] * 5)
+    _write(place, _position(place, offset))
+    if committed is not None:
+        _commit(place, committed)
+    with pytest.raises(PositionError, match=message):
+        _recover(place)
+
+
+def test_a_committed_offset_before_the_position_is_only_a_hint(place: Shop):
+    place.send([(b"u", b"{}")] * 5)
+    _write(place, _position(place, 4))
+    _commit(place, 1)
+    assert _recover(place).part.position == 4
+
+
+def test_a_topic_that_was_made_again_is_refused(place: Shop):
+    place.send([(b"u", b"{}")] * 5)
+    _write(place, _position(place, 2))
+    client = admin(place.settings)
+    name = place.settings.events_topic
+    client.delete_topics([name])[name].result(10)
+    deadline = time.monotonic() + 10
+    while name in client.list_topics(timeout=5).topics and time.monotonic() < deadline:
+        time.sleep(0.2)
+    client.create_topics([NewTopic(name, 1, 1)])[name].result(10)
+    time.sleep(0.5)
+    place.send([(b"u", b"{}")] * 5)
+    with pytest.raises(PositionError, match="deleted and made again"):
+        _recover(place)
+
+
+def test_input_that_was_deleted_unread_stops_or_is_told(place: Shop, caplog: pytest.LogCaptureFixture):
+    place.send([(b"u", b"{}")] * 8)
+    _write(place, _position(place, 2))
+    tp = TopicPartition(place.settings.events_topic, 0, 6)
+    client = admin(place.settings)
+    client.delete_records([tp])[tp].result(10)
+    with pytest.raises(PositionError, match="4 records were deleted before they were scored"):
+        _recover(place)
+    assert _recover(place, on_lost="continue").part.position == 6
+    assert "going on behind the gap" in caplog.text
+
+
+def _commit(place: Shop, offset: int) -> None:
+    reader = consumer(place.settings, **{"group.id": place.group})
+    reader.commit(offsets=[TopicPartition(place.settings.events_topic, 0, offset)], asynchronous=False)
+    reader.close()
+
+
+def test_sessions_are_found_in_a_changelog_of_several_reads(place: Shop):
+    """Write more records than one read takes, and compacted keys."""
+    place.send([(b"u", b"{}")] * 3)
+    _write(place, *[(b"u%d" % (n % 4000), _session(n)) for n in range(25_000)], _position(place, 3))
+    found = _recover(place)
+    assert len(found.part.store) == 4000
+    assert found.part.store.get("3999")["last"] == 23_999
+    assert isinstance(found.part, Partition)
+    assert isinstance(found.part.store, SessionStore)

@@ -1,0 +1,248 @@
+"""The worker on a real broker: bad input, sessions, probes, the end."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stream.kafka.broker import free_port
+from tests.fakes import HOUR
+from tests.kafka.shop import BUNDLE, Upstream, event, wait_for
+
+NOW = int(time.time() * 1000)
+
+
+def _value(n: int, user: str = "u", time_ms: int = NOW, **more: object) -> bytes:
+    fields = {"event_id": f"e{n}", "user_id": user, "type": "view", "item_id": "item-1", "timestamp": time_ms}
+    return msgspec.json.encode({k: v for k, v in {**fields, **more}.items() if v is not ...})
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+POISON = {
+    "null": None,
+    "empty": b"",
+    "not_utf8": b"\xff\xfe",
+    "not_json": _value(0)[:-4],
+    "too_deep": _value(0)[:-1] + b',"x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "wrong_type": _value(0, timestamp="soon"),
+    "unknown_type": _value(0, type="wave"),
+    "missing_field": _value(0, user_id=...),
+    "future": _value(0, time_ms=NOW + 400 * 24 * HOUR),
+    "oversized": _value(0, padding="x" * 70_000),
+}
+
+
+def test_bad_input_is_a_dead_letter_and_the_worker_goes_on(shop):
+    """Mix every kind of poison into good traffic, 10 to 1."""
+    place = shop()
+    dice = random.Random(0)
+    rows: list[tuple[bytes | None, bytes | None]] = []
+    for n in range(600):
+        user = f"user-{n % 50}"
+        rows.append((user.encode(), event(n, user, NOW + n, dice)))
+        if n % 10 == 0:
+            kind = sorted(POISON)[n // 10 % len(POISON)]
+            rows.append((b"k", POISON[kind]))
+    rows.append((b"k", b'{"price":NaN}'))
+    place.send(rows)
+    worker = place.start("w0")
+    place.await_outcomes(40)
+    verdict = place.judge()
+    assert (verdict.lost, verdict.twice, verdict.alien, verdict.far) == (0, 0, 0, 0)
+    assert worker.poll() is None
+    sent = {(m.partition(), m.offset()): m for m in place.read(place.settings.events_topic)}
+    letters = place.read(place.settings.dead_letters_topic)
+    for letter in letters:
+        headers = dict(letter.headers())
+        assert headers["forecart-topic"].decode() == place.settings.events_topic
+        source = sent[int(headers["forecart-partition"]), int(headers["forecart-offset"])]
+        assert (letter.key(), letter.value()) == (source.key(), source.value())
+    reasons = Counter(dict(m.headers())["forecart-reason"].decode() for m in letters)
+    assert reasons == Counter({name: 6 for name in POISON}) + Counter(not_json=1)
+
+
+def test_late_duplicate_and_returning_shoppers(shop):
+    place = shop(partitions=1)
+    hour = HOUR
+    place.send(
+        [
+            (b"u", _value(1, time_ms=NOW)),
+            (b"u", _value(1, time_ms=NOW)),
+            (b"u", _value(2, time_ms=NOW - hour)),
+            (b"u", _value(3, time_ms=NOW - hour - 1)),
+            (b"u", _value(4, time_ms=NOW + hour // 2)),
+            (b"u", _value(5, time_ms=NOW + hour + 1)),
+            (None, _value(6, user="v")),
+        ]
+    )
+    place.start("w0")
+    place.await_outcomes(40)
+    scores = [json.loads(m.value()) for m in place.read(place.settings.scores_topic)]
+    assert [(s["event_id"], s["session"]["length"], s.get("late", False)) for s in scores if s["user_id"] == "u"] == [
+        ("e1", 1, False),
+        ("e2", 2, True),
+        ("e4", 3, False),
+        ("e5", 1, False),
+    ]
+    reasons = [dict(m.headers())["forecart-reason"] for m in place.read(place.settings.dead_letters_topic)]
+    assert sorted(reasons) == [b"duplicate", b"late"]
+    assert [s["user_id"] for s in scores if s["event_id"] == "e6"] == ["v"]
+
+
+def test_headers_are_carried_over(shop):
+    place = shop()
+    place.send([(b"u", _value(1))], headers=[("traceparent", b"00-abc-01")])
+    place.start("w0")
+    place.await_outcomes(40)
+    (score,) = place.read(place.settings.scores_topic)
+    assert score.headers() == [("traceparent", b"00-abc-01")]
+
+
+def test_idle_shoppers_end_as_tombstones_and_come_back_anew(shop):
+    """The TTL runs on the record's time, and needs a record to run on."""
+    place = shop(partitions=1)
+    day = 24 * HOUR
+    place.send([(b"old", _value(1, "old", NOW - 40 * day))], timestamp=NOW - 40 * day)
+    place.send([(b"u", _value(2, "u", NOW))], timestamp=NOW)
+    worker = place.start("w0")
+    place.await_outcomes(40)
+    changes = [(m.key(), m.value() is None) for m in place.read(place.settings.changelog) if m.key()[:1] == b"u"]
+    assert changes.index((b"uold", True)) > changes.index((b"uold", False))
+    place.send([(b"old", _value(3, "old", NOW))], timestamp=NOW)
+    place.await_outcomes(40)
+    last = json.loads(place.read(place.settings.scores_topic)[-1].value())
+    assert last["session"]["length"] == 1
+    assert worker.poll() is None
+    assert place.judge().far == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_ends_within_15_seconds(shop, number):
+    """End it under load, start it again: nothing open, nothing lost."""
+    place = shop()
+    upstream = Upstream(place, rate=1000, seconds=14)
+    worker = place.start("w0")
+    upstream.start()
+    wait_for(lambda: place.read(place.settings.scores_topic), 40, "the first scores")
+    worker.send_signal(number)
+    began = time.monotonic()
+    assert worker.wait(20) == 0
+    assert time.monotonic() - began < 15
+    assert "Traceback" not in place.log_of("w0").read_text()
+    place.start("w0")
+    upstream.join()
+    place.await_outcomes(40)
+    verdict = place.judge()
+    assert (verdict.lost, verdict.twice, verdict.far) == (0, 0, 0)
+
+
+def test_probes_and_metrics_tell_the_truth(shop):
+    place = shop()
+    port = free_port()
+    place.send([(f"user-{n}".encode(), _value(n, f"user-{n}")) for n in range(300)])
+    place.start("w0", metrics_port=port)
+    seen = []
+    wait_for(lambda: seen.append(_get(port, "/readyz")) or seen[-1][0] == 200, 40, "readiness")
+    assert any(status == 503 for status, _ in seen)
+    place.await_outcomes(40)
+    assert _get(port, "/livez") == (200, "ok\n")
+    _, text = _get(port, "/metrics")
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    model = json.loads((BUNDLE / "manifest.json").read_text())["model"]
+    assert float(samples[f'forecart_scores_published_total{{model="{model}"}}']) == 300
+    assert sum(float(v) for k, v in samples.items() if k.startswith("forecart_consumer_lag{")) == 0
+    assert float(samples["forecart_state_users"]) == 300
+    assert float(samples["forecart_event_to_score_seconds_count"]) == 300
+
+
+def test_score_without_kafka_agrees_with_the_worker(shop, tmp_path: Path):
+    """Score the captured input offline: the same events, the same scores to 1e-5."""
+    place = shop(partitions=3)
+    upstream = Upstream(place, rate=800, seconds=4, users=60)
+    upstream.start()
+    upstream.join()
+    place.start("w0")
+    place.await_outcomes(40)
+    captured = tmp_path / "events.jsonl"
+    forecart = [sys.executable, "-m", "forecart"]
+    topic = ["--topic", place.settings.events_topic, "--bootstrap-servers", place.address]
+    subprocess.run([*forecart, "capture", *topic, "--out", str(captured)], check=True)
+    command = [*forecart, "score", "--bundle", str(BUNDLE), "--data", str(captured)]
+    lines = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+    offline = {s["event_id"]: s for s in map(json.loads, lines)}
+    online = {s["event_id"]: s for s in (json.loads(m.value()) for m in place.read(place.settings.scores_topic))}
+    assert set(online) == set(offline)
+    assert len(online) > 2500
+    for name, score in online.items():
+        mine = offline[name]
+        assert score["session"] == mine["session"]
+        assert score["intent"] == pytest.approx(mine["intent"], abs=1e-5)
+        theirs, ours = ([r["score"] for r in s["recommendations"]] for s in (score, mine))
+        assert theirs == pytest.approx(ours, abs=1e-3)
+
+
+def test_faust_users_start_the_same_app(shop):
+    place = shop()
+    place.send([(b"u", _value(1))])
+    given = {**place.names, **place.extra, "bundle": BUNDLE, "bootstrap_servers": place.address, "group": place.group}
+    env = {f"FORECART_{k.upper()}": str(v) for k, v in {**given, "name": "f0", "metrics_port": 0}.items()}
+    import os
+
+    with place.log_of("f0").open("wb") as log:
+        command = [Path(sys.executable).with_name("faust"), "-A", "stream.app", "worker", "--without-web"]
+        worker = subprocess.Popen(command, env=os.environ | env, stdout=log, stderr=log)
+    place.workers["f0"].append(worker)
+    place.await_outcomes(40)
+    assert sum(place.outcomes().values()) == 1
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+
+
+def test_a_missing_topic_ends_the_start_with_the_remedy(shop):
+    place = shop()
+    worker = place.start("w0", scores_topic="nowhere")
+    assert worker.wait(30) == 78
+    text = place.log_of("w0").read_text()
+    assert "missing topics: nowhere (scores)" in text
+    assert "forecart topics apply" in text
+    assert "Traceback" not in text
+
+
+def test_a_start_at_the_end_leaves_the_past_alone(shop):
+    place = shop(partitions=1, start="latest")
+    place.send([(b"u", _value(1))])
+    worker = place.start("w0")
+    wait_for(lambda: "assigned in generation" in place.log_of("w0").read_text(), 40, "the assignment")
+    wait_for(lambda: place.read(place.settings.changelog), 40, "the first position")
+    place.send([(b"u", _value(2))])
+    wait_for(lambda: place.read(place.settings.scores_topic), 40, "a score")
+    assert [json.loads(m.value())["event_id"] for m in place.read(place.settings.scores_topic)] == ["e2"]
+    assert worker.poll() is None
+
+
+def test_an_idle_worker_writes_nothing(shop):
+    place = shop()
+    place.send([(b"u", _value(1))])
+    place.start("w0")
+    place.await_outcomes(40)
+    before = len(place.read(place.settings.changelog))
+    time.sleep(5)
+    assert len(place.read(place.settings.changelog)) == before
