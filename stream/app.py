@@ -1,5 +1,6 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
+import gc
 import logging
 import os
 import random
@@ -32,6 +33,7 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 _DROP = "drop-fetch"
+_GC_EVERY = 50_000
 
 
 class App(faust.App):
@@ -215,6 +217,9 @@ def run(settings: Settings) -> None:
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(logging.ERROR if settings.log_level != "debug" else logging.DEBUG)
     app = build(settings)
+    # Rounds allocate by the ten thousand and leave no cycles: the collector would walk all sessions' names in vain.
+    gc.freeze()
+    gc.set_threshold(_GC_EVERY, 50, 100)
     worker = faust.Worker(
         app, loglevel=None, override_logging=False, redirect_stdouts=False, console_port=0, blocking_timeout=0
     )

@@ -1,7 +1,7 @@
 """Rounds: the batches at hand are scored and committed together while the next ones arrive.
 
 What came in during a round is the next round: alone and at once when the topic is idle, many chunks when it is
-behind. One thread scores and commits; the event loop stays free for Kafka's heartbeats.
+behind. One thread scores while another commits the round before; the event loop stays free for heartbeats.
 """
 
 import asyncio
@@ -10,18 +10,20 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from stream.core.errors import AbortedError, FaultError
-from stream.kafka.commit import Aborted, Committer
+from stream.kafka.commit import Aborted, Committer, Stand
 from stream.kafka.recovery import Progress, Recovery
 from stream.kafka.transport import Batch, Membership, Owned, Ownership
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
 _ROUND_SECONDS = 0.5  # a round aims to stay below: far from the transaction's timeout, and from what a reader notices
-_CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 256
+_CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 1024
 
 
 class Engine:
@@ -49,7 +51,9 @@ class Engine:
         self._cost = 0.0  # seconds an event, as last measured
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "scorer")
+        self._scoring, self._committing = ThreadPoolExecutor(1, "scorer"), ThreadPoolExecutor(1, "committer")
+        self._last: asyncio.Task[None] | None = None  # the newest commit
+        self._flying = 0  # rounds that are being scored or committed
         self._idle = asyncio.Event()
         self._idle.set()
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
@@ -77,14 +81,14 @@ class Engine:
                 self._room.set()
                 membership = self.ownership.current
                 if membership and not self.stopping:
-                    await self._guarded(batches, membership)
+                    await self._round(batches, membership)
         except Exception as error:
             self.fail(error)
 
     def _next(self) -> list[Batch]:
-        """Take what a round has time for, at least one batch; the rest is the next round."""
+        """Take what a round has time for, at least one batch; the first round shows what a batch costs."""
         seconds, taken = 0.0, 0
-        while taken < len(self._pending) and (not taken or seconds < _ROUND_SECONDS):
+        while taken < len(self._pending) and (not taken or (self._cost and seconds < _ROUND_SECONDS)):
             seconds += len(self._pending[taken].records) * self._cost
             taken += 1
         batches, self._pending = self._pending[:taken], self._pending[taken:]
@@ -99,59 +103,76 @@ class Engine:
         self.ownership.chunk = min(max(fit, _CHUNK_AT_LEAST), self._chunk)
 
     async def settle(self) -> None:
-        """Wait for the running round: on revocation, and before the end."""
+        """Wait for what is being scored or committed: on revocation, and before the end."""
         await self._idle.wait()
 
     async def stop(self) -> None:
         """Finish the running round, begin no other, leave nothing open."""
         self.stopping = True
         await self.settle()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self.committer.abort)
+        await self._in(self._committing, self.committer.abort)
 
-    async def _guarded(self, batches: list[Batch], membership: Membership) -> None:
+    async def _round(self, batches: list[Batch], membership: Membership) -> None:
+        """Score, while the round before is being committed; then commit, while the next one is being scored."""
+        self._flying += 1
         self._idle.clear()
+        works, stands = await self._in(self._scoring, self._score_all, batches, membership)
+        self.moved = time.monotonic()
+        if self._last:
+            await self._last
+        self._last = asyncio.create_task(self._commit(works, stands, membership))
+
+    async def _commit(self, works: list[Work], stands: dict[int, Stand], membership: Membership) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._round, batches, membership)
+            if works and self.ownership.current is not membership:
+                self.telemetry.transactions.labels("dropped").inc()
+                log.info("a round was dropped: its membership ended")
+            elif works:
+                began = time.perf_counter()
+                await self._in(self._committing, self.committer.commit, works, stands, membership)
+                self.telemetry.observe_stage("commit", began)
+                for stand in stands.values():
+                    stand.held.ahead -= 1
+                self._count(works)
         except Aborted as error:
-            self._note_abort(error)
-            await self._begin_again(membership)
+            await self._begin_again(membership, error)
+        except Exception as error:
+            self.fail(error)
         finally:
             self.moved = time.monotonic()
-            self._idle.set()
+            self._flying -= 1
+            if not self._flying:
+                self._idle.set()
 
-    def _round(self, batches: list[Batch], membership: Membership) -> None:
-        start = time.perf_counter()
+    @staticmethod
+    def _in(thread: ThreadPoolExecutor, call: Callable[..., T], *given: Any) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(thread, call, *given)
+
+    def _score_all(self, batches: list[Batch], membership: Membership) -> tuple[list[Work], dict[int, Stand]]:
+        began = time.perf_counter()
         works: list[Work] = []
-        owned: dict[int, Owned] = {}
+        stands: dict[int, Stand] = {}
         for batch in batches:
             held = membership.owned.get(batch.partition)
             if held is None or batch.membership is not membership or batch.end <= held.part.position:
                 continue
-            owned[batch.partition] = held
+            held.ahead += batch.partition not in stands
             works.append(self._score(batch, held))
-        if not works:
-            return
-        scored = self.telemetry.observe_stage("score", start)
-        self._measure(sum(w.records for w in works), scored - start)
-        if self.ownership.current is not membership:
-            self.telemetry.transactions.labels("dropped").inc()
-            log.info("a round was dropped: its membership ended")
-            return
-        self.committer.commit(works, owned, membership)
-        self.telemetry.observe_stage("commit", scored)
-        self._count(works)
+            stands[batch.partition] = Stand.of(held)
+        if works:
+            scored = self.telemetry.observe_stage("score", began)
+            self._measure(sum(w.records for w in works), scored - began)
+        return works, stands
 
     def _score(self, batch: Batch, held: Owned) -> Work:
-        part = held.part
+        part, records = held.part, batch.records
         if batch.start > part.position:
             raise FaultError(
                 f"partition {part.number}: a batch begins at {batch.start}, expected was {part.position}",
                 "a restart goes on from the last commit; please report it",
             )
-        held.dirty = True
-        records = (
-            batch.records if batch.start == part.position else [r for r in batch.records if r.offset >= part.position]
-        )
+        if batch.start < part.position:
+            records = [record for record in records if record.offset >= part.position]
         work = self.scorer.process(part, records, int(time.time() * 1000))
         part.position = batch.end
         return work
@@ -182,7 +203,8 @@ class Engine:
             )
         self._aborts.append(now)
 
-    async def _begin_again(self, membership: Membership) -> None:
+    async def _begin_again(self, membership: Membership, error: Aborted) -> None:
+        self._note_abort(error)
         partitions = set(membership.owned)
         renewed = self.ownership.renew(membership)
         if renewed and await self._recover(renewed, partitions):
@@ -214,18 +236,18 @@ class Engine:
         """Recover, then commit the positions: this proves membership and producer before anything is scored."""
         self.recovered, began = False, time.monotonic()
         self.telemetry.recovering.set(1)
-        loop = asyncio.get_running_loop()
         found: dict[int, Owned] = {}
         if partitions:
-            await loop.run_in_executor(self._thread, self.committer.claim, min(partitions))
+            await self._in(self._committing, self.committer.claim, min(partitions))
         for number in sorted(partitions):
-            held = await loop.run_in_executor(self._thread, self._recover_one, number, membership)
+            held = await self._in(self._committing, self._recover_one, number, membership)
             if held is None:
                 log.info("recovery dropped: its membership ended")
                 return False
             found[number] = held
         if found:
-            await loop.run_in_executor(self._thread, self.committer.commit, [], found, membership)
+            stands = {number: Stand.of(held) for number, held in found.items()}
+            await self._in(self._committing, self.committer.commit, [], stands, membership)
         membership.owned.update(found)
         self.telemetry.recovering.set(0)
         self.telemetry.recovery.observe(time.monotonic() - began)

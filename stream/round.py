@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -20,7 +20,8 @@ from stream.sessions import SessionStore
 Headers = list[tuple[str, bytes]]
 USER = b"u"
 _SWEEPS = 24  # in a TTL
-_HEADER_ROOM = 49_152  # bytes of the input's headers that a dead letter carries
+# Bytes of the input's headers and key that a dead letter carries: with its own headers below 64 KiB.
+_HEADER_ROOM, _KEY_ROOM = 49_152, 8_192
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,13 +49,12 @@ class Limits:
     future: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, gc=False):
     """One record to publish; a value of None is a tombstone."""
 
     key: bytes | None
     value: bytes | None
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(slots=True)
@@ -105,14 +105,15 @@ class Scorer:
             rejected.append((at[i], REASONS[code - 1]))
         rejected.sort()
         evicted = self._evict(part)
+        keys = [event.user_id.encode() for event in events]
         return Work(
             partition=part.number,
-            scores=self._messages(part.number, records, events, at, scores, now),
+            scores=self._messages(part.number, records, events, keys, at, scores, now),
             dead=[self._dead(part.number, records[i], reason) for i, reason in rejected],
             changes=changes + evicted,
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
-            foreign=sum(records[i].key != e.user_id.encode() for i, e in zip(at, events, strict=True)),
+            foreign=sum(records[i].key != key for i, key in zip(at, keys, strict=True)),
             arrived=arrived[at][scores.outcome == SCORED],
             records=len(records),
             evicted=len(evicted),
@@ -159,36 +160,47 @@ class Scorer:
         return [Message(USER + user.encode(), None) for user in gone]
 
     def _messages(
-        self, number: int, records: Sequence[Record], events: list[Event], at: list[int], scores: Scores, now: int
+        self,
+        number: int,
+        records: Sequence[Record],
+        events: list[Event],
+        keys: list[bytes],
+        at: list[int],
+        scores: Scores,
+        now: int,
     ) -> list[Message]:
         horizons, model = self.manifest.meaning.horizons, self.manifest.model
         # Seven digits are more than float32 holds, and half the bytes of its shortest double.
         intent = scores.intent.astype(np.float64).round(7).tolist()
         length, started, late = scores.length.tolist(), scores.started.tolist(), scores.late.tolist()
+        recommended = self._recommended(scores)
         messages = []
         for i in np.flatnonzero(scores.outcome == SCORED).tolist():
             event, source = events[i], records[at[i]]
             value = Score(
-                event_id=event.event_id,
-                user_id=event.user_id,
-                source=Source(number, source.offset),
-                event_time=event.timestamp,
-                scored_at=now,
-                model=model,
-                intent=dict(zip(horizons, intent[i], strict=True)),
-                session=SessionView(length[i], started[i]),
-                recommendations=self._recommendations(scores, i),
-                late=late[i],
+                event.event_id,
+                event.user_id,
+                Source(number, source.offset),
+                event.timestamp,
+                now,
+                model,
+                dict(zip(horizons, intent[i], strict=True)),
+                SessionView(length[i], started[i]),
+                recommended[i] if recommended else [],
+                late[i],
             )
-            messages.append(Message(event.user_id.encode(), _encode(value), list(source.headers)))
+            messages.append(Message(keys[i], _encode(value), source.headers))
         return messages
 
-    def _recommendations(self, scores: Scores, i: int) -> list[Recommendation]:
+    def _recommended(self, scores: Scores) -> list[list[Recommendation]]:
         if scores.items is None or scores.item_scores is None:
             return []
-        items, values = scores.items[i].tolist(), scores.item_scores[i].astype(np.float64).round(5).tolist()
         names = self.vocabulary.items
-        return [Recommendation(names[item - 1], value) for item, value in zip(items, values, strict=True)]
+        rows = zip(scores.items.tolist(), scores.item_scores.astype(np.float64).round(5).tolist(), strict=True)
+        return [
+            [Recommendation(names[item - 1], value) for item, value in zip(items, values, strict=True)]
+            for items, values in rows
+        ]
 
     def _dead(self, number: int, source: Record, reason: str) -> Message:
         """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""
@@ -198,10 +210,13 @@ class Scorer:
         if raw is not None and len(raw) > largest:
             facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}
             raw = raw[:largest]
+        if source.key is not None and len(source.key) > _KEY_ROOM:
+            facts["key-length"] = str(len(source.key))
         streams = place | {"exception": f"forecart.{reason}", "message": f"this record is no event: {reason}"}
         headers = [(f"forecart-{name}", value.encode()) for name, value in facts.items()]
         headers += [(f"__streams.errors.{name}", value.encode()) for name, value in streams.items()]
-        return Message(source.key, raw, [*_carried(source.headers), *headers])
+        key = source.key if source.key is None else source.key[:_KEY_ROOM]
+        return Message(key, raw, [*_carried(source.headers), *headers])
 
 
 def _carried(headers: Sequence[tuple[str, bytes]]) -> Headers:

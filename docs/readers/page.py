@@ -155,7 +155,7 @@ class Examples:
             value = msgspec.json.encode(Event(f"e-{7301 + i}", "shopper-1042", type_, item, time, *more))
             lines.append(Line(40_210 + i, time + 120, b"shopper-1042", value, [TRACE]))
         bad = Line(40_213, began + 90_000, b"shopper-7", b'{"event_id": "e-7304", "user_id": 7}', [TRACE])
-        long = Line(40_214, began + 90_000, b"shopper-7", b"x" * 2048)
+        long = Line(40_214, began + 90_000, b"k" * 10_000, b"x" * 2048)
         scorer = Scorer(bundle, True, Limits(1024, 1024, 0), Settings.model_construct().events_topic)
         part = Partition(3, SessionStore(scorer.layout))
         work = scorer.process(part, [*lines, bad, long], lines[-1].timestamp + 4)

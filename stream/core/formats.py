@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from stream.core.events import ID_BYTES_MAX, BadEvent, Event, decode
 
 _HOPELESS = 100  # this many bad rows and no good one: the file is of another format
 _NEVER = 2**53
+_NO_TEXT = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ def plain(file: BinaryIO) -> BinaryIO:
 
 
 def _text(file: BinaryIO) -> Iterator[str]:
-    # A byte that is no UTF-8 becomes U+FFFD, which marks its row as bad.
-    return iter(io.TextIOWrapper(plain(file), "utf-8-sig", errors="replace", newline="\n"))
+    # A byte that is no UTF-8 becomes a lone surrogate, which no text has, and which marks its row as bad.
+    return iter(io.TextIOWrapper(plain(file), "utf-8-sig", errors="surrogateescape", newline="\n"))
 
 
 def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | BadRow]:
@@ -111,11 +113,11 @@ def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | Bad
             if not form.header_may_lack:
                 raise DataError(f"the first line is {','.join(row)[:80]!r}", f"{name} means: {form.expects}")
         try:
-            if any("\ufffd" in cell for cell in row):
+            if any(_NO_TEXT.search(cell) for cell in row):
                 raise _Bad("not_utf8")
             yield from form.parse(row, line)
         except _Bad as bad:
-            yield BadRow(line, str(bad), ",".join(row)[:80])
+            yield BadRow(line, str(bad), ",".join(row)[:80].encode(errors="backslashreplace").decode())
 
 
 def _event(line: int, prefix: str, **fields: object) -> Event:

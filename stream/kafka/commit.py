@@ -7,8 +7,8 @@ partition's offset, which is what fences it.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from confluent_kafka import KafkaException, TopicPartition
@@ -28,6 +28,19 @@ _INIT_SECONDS = 25.0
 _SHARE = 0.8  # of the transaction's timeout that its calls may use up
 _FENCED = {"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "INVALID_PRODUCER_ID_MAPPING"}
 _encode = msgspec.json.Encoder().encode
+
+
+class Stand(NamedTuple):
+    """Where a round leaves a partition: the next input offset, and the newest record time (ms)."""
+
+    held: Owned
+    offset: int
+    clock: int
+
+    @classmethod
+    def of(cls, held: Owned) -> "Stand":
+        """Take down where a partition stands now."""
+        return cls(held, held.part.position, held.part.clock)
 
 
 class Aborted(Exception):
@@ -79,39 +92,37 @@ class Committer:
         try:
             again(deadline, self._producer.begin_transaction)
             self._open = True
-            self._one(self._settings.changelog, Message(CLAIM + self._name.encode(), None), partition)
+            self._send(self._settings.changelog, [Message(CLAIM + self._name.encode(), None)], partition)
             again(deadline, lambda: self._producer.commit_transaction(self._timeout * _SHARE))
         except KafkaException as error:
             self._fail(error)
         self._open = False
 
-    def commit(self, works: Iterable[Work], owned: dict[int, Owned], membership: Membership) -> None:
-        """Commit a round for the partitions in `owned`; their positions are those of their sessions.
+    def commit(self, works: Iterable[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
+        """Commit a round: its works, and where it leaves each partition.
 
         Raises Aborted where the transaction was aborted, FencedError where another process took over.
         """
         metadata = membership.metadata()
-        works, deadline = list(works), time.monotonic() + self._timeout * _SHARE
+        deadline = time.monotonic() + self._timeout * _SHARE
         self._pause("before-begin")
         try:
             again(deadline, self._producer.begin_transaction)
             self._open = True
             for work in works:
                 self._produce(work)
-            for number, held in owned.items():
-                self._produce_position(number, held)
+            for number, stand in stands.items():
+                self._produce_position(number, stand)
             if left := self._producer.flush(max(deadline - time.monotonic(), 0.1)):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._pause("after-flush")
-            offsets = [TopicPartition(self._settings.events_topic, n, held.part.position) for n, held in owned.items()]
+            offsets = [TopicPartition(self._settings.events_topic, n, stand.offset) for n, stand in stands.items()]
             again(deadline, lambda: self._producer.send_offsets_to_transaction(offsets, metadata, 10))
             self._pause("after-offsets")
             again(deadline, lambda: self._producer.commit_transaction(10))
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
         self._open = False
-        for held in owned.values():
-            held.dirty = False
         self._pause("after-commit")
 
     def abort(self) -> None:
@@ -130,40 +141,28 @@ class Committer:
         self._send(settings.changelog, work.changes, work.partition)
 
     def _send(self, topic: str, messages: list[Message], partition: int = PARTITION_UA) -> None:
-        """Produce messages, those without headers many at a call."""
-        plain: list[dict[str, Any]] = []
-        for message in messages:
-            if message.headers:
-                self._one(topic, message, partition)
-            else:
-                plain.append({"key": message.key, "value": message.value})
-        while plain and self._producer.produce_batch(topic, plain, partition) < len(plain):
-            plain = [rejected for rejected in plain if "_error" in rejected]
-            for rejected in plain:
-                if rejected["_error"].name() != "_QUEUE_FULL":
-                    raise KafkaException(rejected["_error"])
-                del rejected["_error"]
-            self._producer.poll(0.1)
-
-    def _one(self, topic: str, message: Message, partition: int) -> None:
-        headers = cast(Any, message.headers)
-        while True:
+        produce, place = self._producer.produce, 0
+        while place < len(messages):
             try:
-                return self._producer.produce(topic, message.value, message.key, partition, headers=headers)
-            except BufferError:
+                for message in messages[place:]:
+                    if message.headers:
+                        headers = cast(Any, list(message.headers))
+                        produce(topic, message.value, message.key, partition, headers=headers)
+                    else:
+                        produce(topic, message.value, message.key, partition)
+                    place += 1
+            except BufferError:  # the queue is full: let it drain
                 self._producer.poll(0.1)
 
-    def _produce_position(self, number: int, held: Owned) -> None:
-        part = held.part
+    def _produce_position(self, number: int, stand: Stand) -> None:
+        held = stand.held
 
         def acknowledged(error: Any, message: Any) -> None:
             if error is None:  # the last record of this partition's changelog in the transaction
                 held.changelog, held.read_at = message.offset() + 1, time.monotonic()
 
-        value = _encode(Position(self._topic_id, part.position, part.clock))
-        self._producer.produce(
-            self._settings.changelog, value=value, key=POSITION, partition=number, on_delivery=acknowledged
-        )
+        value = _encode(Position(self._topic_id, stand.offset, stand.clock))
+        self._producer.produce(self._settings.changelog, value, POSITION, number, on_delivery=acknowledged)
 
     def _fail(self, error: KafkaException | TimeoutError) -> None:
         """Sort an error (rule 5): fenced and unknown ones end the process, the rest is aborted."""

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 
@@ -24,12 +26,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Owned:
-    """A partition's sessions and how far the changelog is in them; `dirty`: ahead of the changelog."""
+    """A partition's sessions, and how far the changelog is in them."""
 
     part: Partition
     changelog: int = 0  # next changelog offset that is not yet in the sessions
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
-    dirty: bool = False
+    ahead: int = 0  # rounds in the sessions that are not yet in the changelog
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +73,31 @@ class Mark:
     stable: int
 
 
+class FetchedRecord(msgspec.Struct, gc=False):
+    """What is used of a Kafka record."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    checksum: None = None
+    serialized_key_size: int = -1
+    serialized_value_size: int = -1
+
+
+def _fetched_record(_self: PartitionRecords, tp: Any, record: Any) -> FetchedRecord:
+    """Make a record in a tenth of the time that aiokafka's frozen dataclass takes: 2 us of the 20 us of an event."""
+    headers = tuple(record.headers) if record.headers else ()
+    return FetchedRecord(
+        *(tp.topic, tp.partition, record.offset, record.timestamp, record.timestamp_type),
+        *(record.key, record.value, headers),
+    )
+
+
 class Ownership:
     """The current membership, seen by the consumer's thread, the event loop and the scorer's thread."""
 
@@ -91,7 +118,7 @@ class Ownership:
         if self._last:
             for number in partitions & set(self._last.owned):
                 held = self._last.owned.pop(number)
-                if not held.dirty:
+                if not held.ahead:
                     new.kept[number] = held
         self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
         self.current = self._last = new
@@ -161,6 +188,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._partition_assignment_strategy = (StickyPartitionAssignor,)
         consumer._fetch_max_wait_ms = 500
+        PartitionRecords._consumer_record = _fetched_record
         return consumer
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[Any, int]) -> None:

@@ -4,6 +4,7 @@ import threading
 import time
 
 import msgspec
+import numpy as np
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
@@ -19,6 +20,8 @@ from stream.sessions import SessionStore
 from tests.fakes import NOON
 from tests.kafka.shop import BUNDLE, Shop
 
+LOADED = Rehydrator(load(BUNDLE))
+
 
 @pytest.fixture
 def place(shop) -> Shop:
@@ -27,7 +30,7 @@ def place(shop) -> Shop:
 
 def _recovery(place: Shop, **changes: object) -> Recovery:
     settings = place.settings.model_copy(update=changes)
-    return Recovery(settings, admin(settings), Rehydrator(load(BUNDLE)))
+    return Recovery(settings, admin(settings), LOADED)
 
 
 def _recover(place: Shop, **changes: object) -> Owned:
@@ -41,10 +44,8 @@ def _recover(place: Shop, **changes: object) -> Owned:
 
 
 def _session(last: int) -> bytes:
-    import numpy as np
-
-    one = np.zeros((), Rehydrator(load(BUNDLE)).layout)
-    one["format"], one["ring"], one["model"], one["last"] = 1, 8, load(BUNDLE).manifest.fingerprint, last
+    one = np.zeros((), LOADED.layout)
+    one["format"], one["ring"], one["model"], one["last"] = 1, 8, LOADED.manifest.fingerprint, last
     return bytes(one.tobytes())
 
 

@@ -31,15 +31,13 @@ class Committer:
     def claim(self, _partition):
         self.claims += 1
 
-    def commit(self, works, owned, _membership):
+    def commit(self, works, stands, _membership):
         if works and self.aborts:
             self.aborts -= 1
             raise Aborted("told to")
         for work in works:
             self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
-        for held in owned.values():
-            held.dirty = False
-            held.changelog = held.part.position
+        self.position = {number: stand.offset for number, stand in stands.items()}
 
     def abort(self):
         self.left_open += 1
@@ -167,7 +165,7 @@ def test_a_round_whose_membership_ended_is_dropped_and_its_sessions_are_not_kept
         rig.scorer.process = late
         await rig.play(rig.batch(0, 3))
         rig.scorer.process = process
-        assert membership.owned[0].dirty
+        assert membership.owned[0].ahead == 1
         await rig.join(0, generation=2)
 
     asyncio.run(main())

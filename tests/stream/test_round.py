@@ -114,6 +114,12 @@ def test_a_long_dead_letter_is_cut_and_says_so(scorer: Scorer):
     assert headers["forecart-sha256"].decode() == hashlib.sha256(raw).hexdigest()
 
 
+def test_a_key_without_end_is_cut_and_says_so(scorer: Scorer):
+    (letter,) = scorer.process(_part(scorer), [_line(9, value=b"{}", key=b"k" * 100_000)], NOON).dead
+    assert letter.key == b"k" * 8192
+    assert dict(letter.headers)["forecart-key-length"] == b"100000"
+
+
 def test_headers_without_end_are_cut(scorer: Scorer):
     (letter,) = scorer.process(_part(scorer), [_line(9, value=b"", headers=[("h", b"x" * 30_000)] * 9)], NOON).dead
     assert sum(len(k) + len(v) for k, v in letter.headers) < 65_536

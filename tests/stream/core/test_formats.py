@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream.core.errors import DataError
@@ -117,6 +117,7 @@ events = st.builds(
 
 
 @given(st.lists(events, min_size=1, max_size=20))
+@example([Event("1", "\ufffd", "view", "i", NOON)])
 def test_canonical_events_survive_a_file(written: list[Event]):
     raw = b"".join(msgspec.json.encode(event) + b"\n" for event in written)
     assert _read(raw, "events") == written

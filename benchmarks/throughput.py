@@ -1,0 +1,204 @@
+"""Throughput of one worker, exactly once, beside loops without its guarantees, in one run on one machine.
+
+The bare loop consumes, decodes, steps and produces with the same libraries, the same graph and the same score
+record, and keeps nothing: the practical limit. The second loop adds a changelog record per touched shopper, of
+the worker's size. The worker does what it always does. The last line is JSON.
+
+    python benchmarks/throughput.py --events 400000
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from stream import settings as configuration
+from stream.core.events import Event, Score, SessionView, Source
+from stream.core.features import NUMERIC
+from stream.core.session import record
+from stream.kafka.broker import Broker
+from stream.kafka.client import again
+from stream.kafka.topics import apply
+from stream.runtime import load
+
+BATCH = 4096
+
+
+def fill(address: str, topic: str, events: int, users: int, items: list[str], partitions: int) -> None:
+    """Publish a backlog, spread evenly over shoppers and partitions."""
+    out = Producer(
+        {
+            "bootstrap.servers": address,
+            "partitioner": "murmur2_random",
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    random, encode = np.random.default_rng(0), msgspec.json.Encoder().encode
+    user, item = random.integers(0, users, events).tolist(), random.integers(0, len(items), events).tolist()
+    kind = random.choice(["view", "view", "view", "addtocart", "transaction"], events).tolist()
+    for n in range(events):
+        event = Event(f"{n:016x}", str(user[n]), kind[n], items[item[n]], 1_767_225_600_000 + n * 20)
+        out.produce(topic, encode(event), event.user_id)
+        if n % 10_000 == 0:
+            out.poll(0)
+    assert out.flush(120) == 0, partitions
+
+
+def bare(settings: configuration.Settings, events: int, partitions: int, changelog: bool) -> float:
+    """Consume, score and produce without durability; return events a second."""
+    bundle = load(Path(str(settings.bundle)))
+    manifest, step, vocab = bundle.manifest, bundle.intent_step, bundle.vocabulary
+    reader = Consumer(
+        {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "group.id": "bare",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "queued.max.messages.kbytes": 65_536,
+        }
+    )
+    reader.assign([TopicPartition(settings.events_topic, p, 0) for p in range(partitions)])
+    out = Producer(
+        {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 1_048_576,
+        }
+    )
+    decode, encode = msgspec.json.Decoder(Event).decode, msgspec.json.Encoder().encode
+    types = {name: i for i, name in enumerate(manifest.meaning.types)}
+    size = manifest.hidden["h"][0]
+    hidden, slots = {name: np.zeros((1 << 17, size), np.float32) for name in ("h", "c")}, {}
+    padding = bytes(record(manifest).itemsize - 4 * size)
+    horizons, done, began = manifest.meaning.horizons, 0, 0.0
+    while done < events:
+        messages = reader.consume(BATCH, 0.5)
+        began = began or time.perf_counter()
+        batch = [decode(m.value()) for m in messages]
+        waves: list[list[int]] = []
+        seen: dict[str, int] = {}
+        for i, event in enumerate(batch):
+            wave = seen.get(event.user_id, 0)
+            seen[event.user_id] = wave + 1
+            if wave == len(waves):
+                waves.append([])
+            waves[wave].append(i)
+        for wave_ in waves:
+            n = len(wave_)
+            rows = np.fromiter((slots.setdefault(batch[i].user_id, len(slots)) for i in wave_), np.int64, n)
+            inputs = {
+                "item": np.fromiter((vocab.item_index.get(batch[i].item_id, 0) for i in wave_), np.int64, n),
+                "category": np.zeros(n, np.int64),
+                "type": np.fromiter((types[batch[i].type] for i in wave_), np.int64, n),
+                "numeric": np.zeros((n, len(NUMERIC)), np.float32),
+            }
+            outputs, state = step(inputs, {name: value[rows] for name, value in hidden.items()})
+            for name, value in state.items():
+                hidden[name][rows] = value
+            for i, p in zip(wave_, outputs["intent"].astype(np.float64).round(7).tolist(), strict=True):
+                event, message = batch[i], messages[i]
+                score = Score(
+                    event.event_id,
+                    event.user_id,
+                    Source(message.partition(), message.offset()),
+                    event.timestamp,
+                    0,
+                    manifest.model,
+                    dict(zip(horizons, p, strict=True)),
+                    SessionView(1, event.timestamp),
+                )
+                out.produce(settings.scores_topic, encode(score), event.user_id)
+        if changelog:
+            users = list(seen)
+            rows = np.fromiter((slots[user] for user in users), np.int64, len(users))
+            packed = np.concatenate([hidden["h"][rows], hidden["c"][rows]], 1).astype(np.float16)
+            for user, state in zip(users, packed, strict=True):
+                out.produce(settings.changelog, state.tobytes() + padding, b"u" + user.encode())
+        out.poll(0)
+        done += len(messages)
+    assert out.flush(120) == 0
+    reader.close()
+    return events / (time.perf_counter() - began)
+
+
+def worker(settings: configuration.Settings, events: int, folder: Path, name: str, partitions: int) -> float:
+    """Run a worker over the backlog; return events a second, by the offsets that its transactions commit.
+
+    The clock runs from the first commit that is seen to the last, so that start-up is left out, as it is for
+    the loops; nothing but this look at the offsets runs beside it.
+    """
+    env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")}
+    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}) | {
+        "name": name,
+        "metrics_port": 0,
+    }
+    env |= {f"FORECART_{key.upper()}": str(value) for key, value in given.items()}
+    reader = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.group})
+    topic = [TopicPartition(settings.events_topic, p) for p in range(partitions)]
+    with (folder / f"{name}.log").open("wb") as log:
+        running = subprocess.Popen([sys.executable, "-m", "forecart", "worker"], env=env, stdout=log, stderr=log)
+    try:
+        first, skipped = 0.0, 0
+        while True:
+            committed = again(time.monotonic() + 30, lambda: reader.committed(topic, 10))
+            done = sum(max(tp.offset, 0) for tp in committed)
+            if done and not first:
+                first, skipped = time.perf_counter(), done
+            if done >= events:
+                return (events - skipped) / (time.perf_counter() - first)
+            assert running.poll() is None, (folder / f"{name}.log").read_text()[-2000:]
+            time.sleep(0.05)
+    finally:
+        running.terminate()
+        running.wait(30)
+        reader.close()
+
+
+def main() -> None:
+    """Run all of it and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bundle", type=Path, default=Path(__file__).parents[1] / "stream/demo/bundle")
+    options = parser.parse_args()
+    found: dict[str, list[float]] = {"bare": [], "changelog": [], "worker": []}
+    with tempfile.TemporaryDirectory() as name, Broker(heap="1g") as broker:
+        for turn in range(options.rounds):
+            base: dict[str, Any] = {"bootstrap_servers": broker.address, "bundle": options.bundle, "recommend": False}
+            settings = configuration.load(
+                **base, group=f"b{turn}", events_topic=f"events{turn}", scores_topic=f"s{turn}"
+            )
+            apply(settings, options.partitions, 1)
+            items = load(options.bundle).vocabulary.items
+            fill(broker.address, settings.events_topic, options.events, options.users, items, options.partitions)
+            found["worker"].append(worker(settings, options.events, Path(name), f"w{turn}", options.partitions))
+            found["bare"].append(bare(settings, options.events, options.partitions, changelog=False))
+            found["changelog"].append(bare(settings, options.events, options.partitions, changelog=True))
+            print({k: round(v[-1]) for k, v in found.items()}, file=sys.stderr)
+    ratios = {
+        f"to_{k}": statistics.median(w / b for w, b in zip(found["worker"], found[k], strict=True))
+        for k in ("bare", "changelog")
+    }
+    line = {f"{k}_events_per_second": round(statistics.median(v)) for k, v in found.items()}
+    line |= {k: round(v, 3) for k, v in ratios.items()}
+    line |= {"events": options.events, "users": options.users, "hidden": load(options.bundle).manifest.hidden["h"][0]}
+    print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
+
+
+if __name__ == "__main__":
+    main()
