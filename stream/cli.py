@@ -195,6 +195,33 @@ def capture(
 
 
 @app.command()
+def settings(
+    config: Config = None,
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option(help="The reference: names, defaults and meanings.")] = False,
+) -> None:
+    """Show every setting with its value of now, by file and environment.
+
+    Example: FORECART_GROUP=shop forecart settings
+    """
+    fields = configuration.Settings.model_fields
+    if markdown:
+        print("| setting | environment | default | meaning |\n| --- | --- | --- | --- |")
+        for name, field in fields.items():
+            default = "" if field.default in (None, "") else f"`{field.default}`"
+            print(f"| `{name}` | `{configuration.PREFIX}{name.upper()}` | {default} | {field.description} |")
+        return
+    found = configuration.load(config).model_dump(mode="json")
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("setting", "value", "meaning")
+    for name, field in fields.items():
+        table.add_row(name, str(found[name]), field.description)
+    Console().print(table)
+
+
+@app.command()
 def score(
     bundle: Annotated[Path, typer.Option("--bundle", help="The model's folder.")],
     form: FormatOption = "events",

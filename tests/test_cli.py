@@ -119,6 +119,18 @@ def test_a_wrong_word_gets_a_message_and_a_remedy(words: list[str], code: int, m
     refuses(forecart(*words), code, message)
 
 
+def test_the_settings_page_is_up_to_date():
+    """Fail where docs/settings.md lacks a setting: write `forecart settings --markdown` into it."""
+    page = Path(__file__).parents[1] / "docs/settings.md"
+    assert page.read_text().endswith(forecart("settings", "--markdown").stdout)
+
+
+def test_settings_are_shown_as_they_are():
+    shown = json.loads(forecart("settings", "--json", env={"FORECART_GROUP": "shop"}).stdout)
+    assert shown["group"] == "shop"
+    assert shown["metrics_host"] == "127.0.0.1"
+
+
 def test_an_unknown_setting_in_the_environment(tmp_path: Path):
     done = forecart("worker", "--bundle", str(DEMO), env={"FORECART_BROKERS": "x"})
     refuses(done, 78, "FORECART_BROKERS", "bootstrap_servers")
