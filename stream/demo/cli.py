@@ -31,6 +31,7 @@ _PARTITIONS = 4
 _SHOPPERS, _DAYS = 10_000, 14
 _FIRST_SCORE_SECONDS = 60.0
 _SHOWN = 12
+_WINDOW = 10  # seconds that the shown latency looks back
 
 app = typer.Typer()
 console = Console(stderr=True)
@@ -49,6 +50,7 @@ class View:
     scores: int = 0
     first: float = 0.0  # monotonic seconds of the first score
     figures: Figures = field(default_factory=Figures)
+    past: deque[Figures] = field(default_factory=lambda: deque(maxlen=_WINDOW))
 
     def add(self, score: dict[str, Any]) -> None:
         """Take up a score."""
@@ -133,7 +135,8 @@ def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds:
                 return
             if now - shown < 1.0 or not view.first:
                 continue
-            shown, view.figures = now, read_figures(_metrics(port))
+            shown, view.figures = now, read_figures(_metrics(port), view.past[0] if view.past else None)
+            view.past.append(view.figures)
             if not terminal.is_terminal:
                 print(view.line(), flush=True)
             elif live is None:

@@ -14,10 +14,11 @@ class Figures:
     shoppers: int = 0
     median: float = 0.0
     p99: float = 0.0
+    counts: tuple[float, ...] = ()  # of the latency's buckets, since the worker's start
 
 
-def read_figures(text: str) -> Figures:
-    """Read the figures from an exposition; what is missing is 0.
+def read_figures(text: str, before: Figures | None = None) -> Figures:
+    """Read the figures from an exposition, latencies of what came after `before`; what is missing is 0.
 
     >>> read_figures('forecart_consumer_lag{partition="0"} 3.0').lag
     3
@@ -28,11 +29,15 @@ def read_figures(text: str) -> Figures:
         for name, labels, value in samples
         if name == "forecart_event_to_score_seconds_bucket"
     ]
+    counts = tuple(count for _, count in buckets)
+    if before and len(before.counts) == len(counts):
+        buckets = [(edge, n - old) for (edge, n), old in zip(buckets, before.counts, strict=True)]
     return Figures(
         lag=int(sum(value for name, _, value in samples if name == "forecart_consumer_lag")),
         shoppers=int(sum(value for name, _, value in samples if name == "forecart_state_users")),
         median=_quantile(buckets, 0.5),
         p99=_quantile(buckets, 0.99),
+        counts=counts,
     )
 
 
