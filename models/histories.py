@@ -142,8 +142,9 @@ def sessions_of(log: Log, gap: int) -> Ints:
 def labels(log: Log, meaning: Meaning, end: int) -> tuple[Bools, Bools]:
     """Tell for each event and horizon whether its shopper buys within the horizon after it.
 
-    `end` is the time (ms) up to which the log is complete. Returns (label, known), each (n, horizons): a
-    horizon that reaches beyond `end` without a purchase so far is not known.
+    `end` is the time (ms) up to which the log is complete. Returns (label, known), each (n, horizons). A label
+    whose horizon reaches beyond `end` is not known, bought or not: to keep the purchases alone would make every
+    event before the end a purchase.
     """
     n = len(log)
     index = np.arange(n)
@@ -164,5 +165,5 @@ def labels(log: Log, meaning: Meaning, end: int) -> tuple[Bools, Bools]:
             yes = wait <= milliseconds(horizon)
             complete = log.time + milliseconds(horizon) <= end
         label.append(yes)
-        known.append(yes | complete)
+        known.append(complete)
     return np.stack(label, 1), np.stack(known, 1)

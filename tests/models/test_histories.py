@@ -84,11 +84,19 @@ def test_labels_agree_with_a_search(rows):
         later = [j for j in range(i + 1, len(log)) if log.user[j] == log.user[i] and log.type[j] == 2]
         within = any(log.time[j] - log.time[i] <= HOUR for j in later)
         assert label[i, 0] == within
-        assert known[i, 0] == (within or log.time[i] + HOUR <= end)
+        assert known[i, 0] == (log.time[i] + HOUR <= end)
         same = any(session[j] == session[i] for j in later)
         last = max(j for j in range(len(log)) if session[j] == session[i])
         assert label[i, 1] == same
-        assert known[i, 1] == (same or log.time[last] + MEANING.gap < end)
+        assert known[i, 1] == (log.time[last] + MEANING.gap < end)
+
+
+def test_whether_a_label_is_known_does_not_tell_what_it_is():
+    """Hold the trap: purchases near the end of the log count no more than what is not bought."""
+    log = _log([("u", m, kind, "1") for m, kind in [(0, "view"), (50, "view"), (55, "transaction"), (60, "view")]])
+    label, known = labels(log, MEANING, NOON + 70 * MINUTE)
+    assert label[:, 0].tolist() == [True, True, False, False]
+    assert known[:, 0].tolist() == [True, False, False, False]
 
 
 def test_a_log_without_purchases_has_no_positives():
