@@ -53,8 +53,12 @@ def test_five_kills_lose_nothing_and_repeat_nothing(shop):
 
 @pytest.mark.parametrize("point", FAILPOINTS)
 def test_a_worker_that_was_stopped_for_too_long_commits_nothing_old(shop, point):
-    """Stop a worker at a point of its round beyond the session timeout, let it go on, and look."""
-    place = shop()
+    """Stop a worker at a point of its round beyond the session timeout, let it go on, and look.
+
+    The transaction's timeout is longer than the stop: else the broker's own abort would fence what the
+    membership must fence.
+    """
+    place = shop(transaction_timeout_seconds=30)
     workers = {"w0": place.start("w0", failpoint=f"{point}@12"), "w1": place.start("w1")}
     upstream = Upstream(place, rate=600, seconds=35)
     wait_for(lambda: all(_assignments(place, n) for n in workers), 40, "both workers are assigned")
