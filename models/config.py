@@ -12,7 +12,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     seed: int = 0
     dimension: int = 128  # of hidden state and item vectors
     epochs: int = 4
-    batch_events: int = 4096  # padded events a step
+    batch_events: int = 0  # padded events a step; 0: a hundredth of the log, from 256 to 4096
     longest: int = 256  # events a sequence; a longer history is cut
     lr: float = 4e-3
     weight_decay: float = 1e-2
@@ -27,8 +27,14 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 
     def __post_init__(self) -> None:
-        for name in ("dimension", "epochs", "batch_events", "longest", "negatives"):
+        for name in ("dimension", "epochs", "longest", "negatives"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)}", "give a positive number")
+        if self.batch_events < 0:
+            raise SettingError(f"batch_events is {self.batch_events}", "give a positive number, or 0")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise SettingError("there is no CUDA device here", "use --device cpu")
+
+    def budget(self, events: int) -> int:
+        """Return the padded events of a step for a log of so many: a small log needs small steps to have enough."""
+        return self.batch_events or min(max(events // 100, 256), 4096)

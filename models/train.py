@@ -144,7 +144,8 @@ def train(
     torch.manual_seed(config.seed)
     network = run.network().to(config.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    an_epoch = sequences.count(config.batch_events)
+    budget = config.budget(len(sequences.item))
+    an_epoch = sequences.count(budget)
     trainer = Trainer(run, folder, network, optimizer, config.epochs * an_epoch)
     trainer.resume()
     negatives = Negatives(sequences.item, len(run.items), config)
@@ -153,7 +154,7 @@ def train(
     seen = 0
     while trainer.done < trainer.steps:
         epoch, place = divmod(trainer.done, an_epoch)
-        for batch in sequences.batches(config.batch_events, np.random.default_rng((config.seed, epoch)), place):
+        for batch in sequences.batches(budget, np.random.default_rng((config.seed, epoch)), place):
             network.train()
             for group in optimizer.param_groups:
                 group["lr"] = trainer.rate()

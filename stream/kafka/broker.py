@@ -183,7 +183,7 @@ class Broker:
 
     def _format(self, command: list[str], config: Path) -> None:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        run = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+        run = [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
         done = subprocess.run(run, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BrokerError(

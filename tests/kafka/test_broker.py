@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,13 @@ def test_data_outlive_the_broker_and_a_temporary_folder_does_not(tmp_path: Path)
         folder = third.data
         assert folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
+
+
+def test_an_identity_that_looks_like_an_option_formats_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    dash = uuid.UUID(int=0b111110 << 122)  # its URL-safe base64 begins with "-"
+    monkeypatch.setattr(embedded.uuid, "uuid4", lambda: dash)
+    with Broker(tmp_path / "data") as broker:
+        assert broker.alive()
 
 
 def test_without_network_and_jars_the_remedy_is_told(tmp_path: Path):
