@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from stream.core.errors import DataError
-from stream.core.events import ID_BYTES_MAX, BadEvent, Event, decode
+from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
 
 _HOPELESS = 100  # this many bad rows and no good one: the file is of another format
 _NEVER = 2**53
@@ -123,7 +123,7 @@ def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | Bad
 def _event(line: int, prefix: str, **fields: object) -> Event:
     if not all(fields[name] for name in ("user_id", "item_id")):
         raise _Bad("missing_field")
-    if any(len(value) > ID_BYTES_MAX for value in fields.values() if isinstance(value, str)):
+    if any(len(value) > ID_LENGTH_MAX for value in fields.values() if isinstance(value, str)):
         raise _Bad("wrong_type")
     try:
         return msgspec.convert({"event_id": f"{prefix}-{line}", **fields}, Event)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream.core.errors import BrokerError, SettingError
@@ -128,14 +128,18 @@ def reach(settings: Settings) -> AdminClient:
     return client
 
 
+def passing(error: KafkaError) -> bool:
+    """Tell whether the same call may succeed later."""
+    return bool(error.retriable() or error.name() in _PASSING)
+
+
 def again(deadline: float, call: Callable[[], T]) -> T:
     """Call until it succeeds, while its error is retriable and `deadline` (monotonic seconds) is ahead."""
     while True:
         try:
             return call()
         except KafkaException as error:
-            passing = error.args[0].retriable() or error.args[0].name() in _PASSING
-            if not passing or time.monotonic() > deadline:
+            if not passing(error.args[0]) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 
