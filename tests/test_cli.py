@@ -67,7 +67,7 @@ def test_what_cannot_be_scored_is_written_apart(tmp_path: Path):
     assert done.stdout == ""
     reasons = [json.loads(line)["forecart-reason"] for line in letters.read_text().splitlines()]
     assert reasons == ["not_json", "not_utf8"]
-    assert "1 not_json" in done.stderr
+    refuses(done, 65, "1 rows left out: not_json, first in line 1", "first in line 2", "events means")
 
 
 def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
@@ -110,6 +110,11 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["train", "--format", "events", "--data", "none", "--set", "depth=3"], 78, "depth"),
         (["train", "--format", "events", "--data", "none", "--horizon", "soon"], 78, "24h"),
         (["train", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
+        (["train", "--format", "events", "--data", "none", "--set", "dropout=2"], 78, "dropout is 2"),
+        (["train", "--format", "events", "--data", "none", "--set", "lr=-1"], 78, "lr is -1"),
+        (["train", "--format", "events", "--data", "none", "--set", "lr"], 78, "--set name=value"),
+        (["train", "--format", "xml", "--data", "none"], 78, "there is no format"),
+        (["evaluate", "none", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["export", "none", "bundle"], 66, "is missing"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
