@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream import settings as configuration
-from stream.core.errors import SettingError
+from stream.core.errors import BrokerError, SettingError
 from stream.core.formats import FORMATS
 
 app = typer.Typer(no_args_is_help=True)
@@ -76,7 +76,7 @@ def broker(
         console.print(f"Kafka answers on {running.address}, its data are in {running.data}; Ctrl-C stops it")
         while not stop.wait(1.0):
             if not running.alive():
-                raise SettingError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
+                raise BrokerError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
 
 
 topics_app = typer.Typer(no_args_is_help=True, help="Show and create the topics that Forecart needs.")

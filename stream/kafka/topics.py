@@ -119,6 +119,13 @@ def apply(settings: Settings, partitions: int | None = None, replication: int | 
     return found
 
 
+def remove(settings: Settings) -> list[str]:
+    """Delete all topics of a group, its input too; return the names of those that stay."""
+    client = reach(settings)  # it must outlive its answers
+    answers = client.delete_topics([topic.name for topic in wanted(settings, 1, 1)], request_timeout=_TIMEOUT)
+    return [name for name, answer in answers.items() if answer.exception()]
+
+
 def _refuse(found: Plan) -> None:
     if found.wrong:
         raise TopicError("; ".join(found.wrong), "make the change, then run `forecart topics plan`")
