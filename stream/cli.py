@@ -130,7 +130,7 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     rows = [(topic, verb) for topic in found.missing] + [(topic, "present") for topic in found.present]
     if as_json:
         listed = [{"name": t.name, "role": t.role, "partitions": t.partitions, "state": state} for t, state in rows]
-        print(json.dumps({"topics": listed, "wrong": found.wrong}))
+        print(json.dumps({"topics": listed, "wrong": found.wrong, "advice": found.advice}))
         return
     table = Table("topic", "role", "partitions", "replication", "settings", "state")
     for topic, state in rows:
@@ -139,6 +139,8 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     Console().print(table)
     for fault in found.wrong:
         console.print(f"[red]wrong:[/] {fault}")
+    for advice in found.advice:
+        console.print(f"[yellow]better:[/] {advice}")
 
 
 @app.command()
