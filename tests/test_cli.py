@@ -169,7 +169,13 @@ def test_a_wrong_connection_property(words: list[str], lines: str, message: str,
 
 
 @pytest.mark.parametrize(
-    "words", [["worker", "--bundle", str(DEMO)], ["topics", "plan"], ["replay", "--format", "sessions", "--data", "-"]]
+    "words",
+    [
+        ["worker", "--bundle", str(DEMO)],
+        ["topics", "plan"],
+        ["replay", "--format", "sessions", "--data", "-"],
+        ["demo"],
+    ],
 )
 def test_an_unreachable_broker_is_told_within_half_a_minute(words: list[str]):
     began = time.monotonic()
