@@ -13,6 +13,7 @@ from stream.core.errors import BrokerError, TopicError
 from stream.kafka import topics
 from stream.kafka.client import admin
 from stream.kafka.topics import apply, check, plan, wanted
+from tests.kafka.shop import wait_for
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def fresh(broker, request):
 def _create(settings, name, partitions, **config):
     client = admin(settings)  # it must outlive its answers
     client.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(10)
+    wait_for(lambda: name in client.list_topics(timeout=10).topics, 10, "the broker knows its topic")
 
 
 def test_what_is_missing_is_created_once(fresh):
