@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream import settings as configuration
-from stream.core.errors import SettingError
+from stream.core.errors import BrokerError, SettingError
 from stream.options import FormatOption, pairs
 
 app = typer.Typer(no_args_is_help=True)
@@ -71,7 +71,7 @@ def broker(
         console.print(f"Kafka answers on {running.address}, its data are in {running.data}; Ctrl-C stops it")
         while not stop.wait(1.0):
             if not running.alive():
-                raise SettingError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
+                raise BrokerError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
 
 
 topics_app = typer.Typer(no_args_is_help=True, help="Show and create the topics that Forecart needs.")
@@ -125,7 +125,7 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     rows = [(topic, verb) for topic in found.missing] + [(topic, "present") for topic in found.present]
     if as_json:
         listed = [{"name": t.name, "role": t.role, "partitions": t.partitions, "state": state} for t, state in rows]
-        print(json.dumps({"topics": listed, "wrong": found.wrong}))
+        print(json.dumps({"topics": listed, "wrong": found.wrong, "advice": found.advice}))
         return
     table = Table("topic", "role", "partitions", "replication", "settings", "state")
     for topic, state in rows:
@@ -134,6 +134,8 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     Console().print(table)
     for fault in found.wrong:
         console.print(f"[red]wrong:[/] {fault}")
+    for advice in found.advice:
+        console.print(f"[yellow]better:[/] {advice}")
 
 
 @app.command()

@@ -142,7 +142,45 @@ def test_an_unknown_setting_in_the_environment(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "words", [["worker", "--bundle", str(DEMO)], ["topics", "plan"], ["replay", "--format", "sessions", "--data", "-"]]
+    "words",
+    [
+        ["worker", "--bundle", str(DEMO)],
+        ["topics", "plan"],
+        ["capture", "--topic", "scores", "--out", "-"],
+        ["score", "--bundle", str(DEMO)],
+        ["settings"],
+    ],
+)
+def test_an_impossible_value_in_the_environment(words: list[str]):
+    refuses(forecart(*words, env={"FORECART_METRICS_PORT": "abc"}), 78, "metrics_port", "FORECART_METRICS_PORT")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("security.protocol=BOGUS", "line 1 of"),
+        ("security.protocol=SSL\nssl.ca.location=none.pem", "ssl.ca.location failed"),
+        ("security.protocol=SASL_SSL\nsasl.mechanism=BOGUS", "line 2 of"),
+        ("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN", "sasl.username"),
+        ("sasl.passwort: hunter2", "line 1 of"),
+    ],
+)
+@pytest.mark.parametrize("words", [["worker", "--bundle", str(DEMO)], ["topics", "plan"]])
+def test_a_wrong_connection_property(words: list[str], lines: str, message: str, tmp_path: Path):
+    (tmp_path / "kafka.properties").write_text(lines)
+    done = forecart(*words, env={"FORECART_KAFKA_PROPERTIES": str(tmp_path / "kafka.properties")})
+    refuses(done, 78, message)
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["worker", "--bundle", str(DEMO)],
+        ["topics", "plan"],
+        ["replay", "--format", "sessions", "--data", "-"],
+        ["demo"],
+    ],
 )
 def test_an_unreachable_broker_is_told_within_half_a_minute(words: list[str]):
     began = time.monotonic()
