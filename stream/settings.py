@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from stream.core.errors import SettingError
 
@@ -76,16 +77,17 @@ def load(config: Path | None = None, **flags: Any) -> Settings:
         ) from error
 
 
-def _environment() -> dict[str, str]:
-    found = {}
-    for variable, value in os.environ.items():
-        if not variable.startswith(PREFIX) or variable in _FOREIGN:
-            continue
-        name = variable.removeprefix(PREFIX).lower()
-        if name not in Settings.model_fields:
+class _Variables(Settings, BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+
+def _environment() -> dict[str, Any]:
+    """Read the variables; only `load` does, so that a value made elsewhere depends on nothing around it."""
+    known = {*_FOREIGN, *(PREFIX + name.upper() for name in Settings.model_fields)}
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
             raise SettingError(f"the environment has the unknown setting {variable}", f"the settings are {_names()}")
-        found[name] = value
-    return found
+    return EnvSettingsSource(_Variables)()
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
