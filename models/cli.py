@@ -82,8 +82,9 @@ def _config(config: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(config, TrainConfig, strict=False)
     except msgspec.ValidationError as error:
-        names = ", ".join(TrainConfig.__struct_fields__)
-        raise SettingError(f"{error}", f"the settings are {names}") from error
+        names = TrainConfig.__struct_fields__
+        unknown = [f"there is no setting {name!r}" for name in config if name not in names]
+        raise SettingError(", ".join(unknown) or str(error), f"the settings are {', '.join(names)}") from error
 
 
 @app.command()

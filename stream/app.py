@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -113,7 +114,7 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
 def _conf(settings: Settings, name: str, partitions: int) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
-        "datadir": tempfile.gettempdir(),  # Faust wants one; without tables it writes nothing
+        "datadir": _scratch().name,
         "topic_partitions": partitions,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
@@ -134,6 +135,12 @@ def _conf(settings: Settings, name: str, partitions: int) -> dict[str, Any]:
         "key_serializer": "raw",
         "value_serializer": "raw",
     }
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder that Faust wants, though without tables nothing is kept there; it goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="forecart-")
 
 
 def _wire(app: App, settings: Settings) -> None:
@@ -180,6 +187,7 @@ def _end(app: App, error: BaseException) -> None:
         )
     print(f"forecart: {error}", file=sys.stderr, flush=True)
     app.engine.committer.abort()
+    _scratch().cleanup()
     os._exit(error.exit_code)
 
 
@@ -220,6 +228,8 @@ def run(settings: Settings) -> None:
         level={"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper()),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # Faust's services log their steps under our modules' names.
+    logging.getLogger().handlers[0].addFilter(lambda record: "[^" not in str(record.msg)[:2])
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(logging.ERROR if settings.log_level != "debug" else logging.DEBUG)
     app = build(settings)
@@ -227,6 +237,12 @@ def run(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(_GC_EVERY, 50, 100)
     worker = faust.Worker(
-        app, loglevel=None, override_logging=False, redirect_stdouts=False, console_port=0, blocking_timeout=0
+        app,
+        loglevel=None,
+        override_logging=False,
+        redirect_stdouts=False,
+        console_port=0,
+        blocking_timeout=0,
+        quiet=True,
     )
     worker.execute_from_commandline()

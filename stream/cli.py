@@ -52,6 +52,14 @@ def worker(
     )
 
 
+def _interruption() -> threading.Event:
+    """Return what SIGTERM and Ctrl-C set from now on."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
 @app.command()
 def broker(
     data_dir: Annotated[Path | None, typer.Option(help="Where its data lie; without it they go when it stops.")] = None,
@@ -63,9 +71,7 @@ def broker(
     """
     from stream.kafka.broker import Broker
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _interruption()
     with Broker(data_dir, port, say=console.print) as running:
         print(running.address, flush=True)
         console.print(f"Kafka answers on {running.address}, its data are in {running.data}; Ctrl-C stops it")
@@ -74,7 +80,9 @@ def broker(
                 raise BrokerError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
 
 
-topics_app = typer.Typer(no_args_is_help=True, help="Show and create the topics that Forecart needs.")
+topics_app = typer.Typer(
+    no_args_is_help=True, help="Show and create the topics that Forecart needs.\n\nExample: forecart topics plan"
+)
 app.add_typer(topics_app, name="topics")
 Partitions = Annotated[int | None, typer.Option(min=1, help="Of a new input; else the input's own.")]
 Replication = Annotated[int | None, typer.Option(min=1, help="Copies; else 3, or one a broker if there are fewer.")]
@@ -127,9 +135,11 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
         listed = [{"name": t.name, "role": t.role, "partitions": t.partitions, "state": state} for t, state in rows]
         print(json.dumps({"topics": listed, "wrong": found.wrong, "advice": found.advice}))
         return
-    table = Table("topic", "role", "partitions", "replication", "settings", "state")
+    table = Table("topic", "role", "partitions", "copies", "settings", "state")
+    for column in table.columns:
+        column.overflow = "fold"
     for topic, state in rows:
-        settings = " ".join(f"{name}={value}" for name, value in topic.config.items())
+        settings = "\n".join(f"{name}={value}" for name, value in topic.config.items())
         table.add_row(topic.name, topic.role, str(topic.partitions), str(topic.replication), settings, state)
     Console().print(table)
     for fault in found.wrong:
@@ -159,7 +169,9 @@ def replay(
     settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
     if rate and speed:
         raise SettingError("--rate and --speed contradict each other", "give one of them")
-    published, bad = publish(settings, form, data, topic or settings.events_topic, rate, speed, limit)
+    published, bad = publish(
+        settings, form, data, topic or settings.events_topic, rate, speed, limit, _interruption().is_set
+    )
     _report_bad(bad)
     line = {"published": published, "left_out": dict(bad.count)}
     print(json.dumps(line) if as_json else f"{published:,} events published, {sum(bad.count.values()):,} rows left out")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# Read at its import: else it writes an identifier to disk and reports the process and its models over the network.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 from stream.core.errors import BundleError
 from stream.core.features import NUMERIC, Arrays
@@ -79,7 +83,7 @@ def _manifest(folder: Path) -> Manifest:
     try:
         raw = (folder / MANIFEST).read_bytes()
     except OSError as error:
-        raise BundleError(f"there is no bundle in {folder}: {MANIFEST} {error.strerror}", _REMEDY) from error
+        raise BundleError(f"there is no bundle in {folder}: {MANIFEST}: {error.strerror}", _REMEDY) from error
     try:
         form = msgspec.json.decode(raw).get("format")
         if form != FORMAT:

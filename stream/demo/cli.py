@@ -1,6 +1,7 @@
 """`forecart demo`: a broker, a worker, live shoppers and what they are about to do, in one terminal."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -94,6 +95,8 @@ def demo(
 
     Example: forecart demo --seconds 30
     """
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs begin with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forecart-demo-")))
         settings = _elsewhere(bootstrap_servers) if bootstrap_servers else _here(stack)

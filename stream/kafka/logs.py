@@ -3,6 +3,7 @@
 import base64
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 def replay(
-    settings: Settings, form: str, data: Path, topic: str, rate: float | None, speed: float | None, limit: int | None
+    settings: Settings,
+    form: str,
+    data: Path,
+    topic: str,
+    rate: float | None,
+    speed: float | None,
+    limit: int | None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[int, BadRows]:
-    """Publish a log; return the number of events and the rows left out. Raises BrokerError or TopicError."""
+    """Publish a log until its end, or until `stopped`; return the number of events and the rows left out.
+
+    Raises BrokerError or TopicError.
+    """
     client = reach(settings)
     if topic not in client.list_topics(timeout=10).topics:
         raise TopicError(f"there is no topic {topic}", "create it: forecart topics apply")
@@ -39,8 +50,10 @@ def replay(
             continue
         first = row.timestamp if first is None else first
         due = published / rate if rate else (row.timestamp - first) / 1000 / speed if speed else 0.0
-        while (wait := began + due - time.monotonic()) > 0:
-            out.poll(min(wait, 0.5))
+        while (wait := began + due - time.monotonic()) > 0 and not stopped():
+            out.poll(min(wait, 0.2))
+        if stopped():
+            break
         while True:
             try:
                 out.produce(topic, _encode(row), row.user_id.encode(), on_delivery=delivered)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from aiokafka.partitioner import murmur2
 
 from stream.core.events import Event
 from tests.fakes import NOON
+from tests.kafka.shop import wait_for
 
 
 def forecart(*words: str, place) -> subprocess.CompletedProcess[str]:
@@ -39,6 +41,22 @@ def test_a_log_is_published_by_shopper_as_java_partitions(shop, log: Path):
     for m in records:
         assert m.key() == msgspec.json.decode(m.value())["user_id"].encode()
         assert m.partition() == (murmur2(m.key()) & 0x7FFFFFFF) % 4
+
+
+def test_an_interrupted_replay_tells_what_it_published(shop, log: Path):
+    place = shop()
+    command = [sys.executable, "-m", "forecart", "replay", "--format", "events", "--data", str(log), "--rate", "20"]
+    more = ["--topic", place.settings.events_topic, "--bootstrap-servers", place.address]
+    running = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: place.read(place.settings.events_topic), 30, "the first event")
+    running.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 0, err
+    published = int(out.split()[0])
+    assert 0 < published < 200
+    assert len(place.read(place.settings.events_topic)) == published
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(("pace", "seconds"), [(("--rate", "100"), 2.0), (("--speed", "10"), 2.0)])

@@ -1,7 +1,10 @@
 """Bundles: loaded whole, or refused with the file that is wrong."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +53,13 @@ def test_a_step_does_not_depend_on_its_company():
         for i in range(33)
     ]
     assert np.allclose(np.concatenate([outputs["intent"] for outputs, _ in alone]), together["intent"], atol=1e-6)
+
+
+def test_the_runtime_reports_nothing_to_its_makers(tmp_path: Path):
+    """Its telemetry would leave an identifier in the temporary folder before it sends anything."""
+    code = f"import stream.runtime as r; from pathlib import Path; r.load(Path({str(DEMO)!r}))"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_bundle_is_refused(tmp_path: Path):
