@@ -10,15 +10,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.batches import Batch, Sequences
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
 from models.config import TrainConfig
+from models.covisits import count
 from models.network import Network
+from models.softmax import sampled_softmax
 from stream.core.errors import CheckpointError
 
 Metrics = dict[str, Any]
+Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
@@ -33,25 +37,30 @@ class Progress:
     events_per_second: float
 
 
-class Negatives:
-    """Draw the shared negatives of a step by popularity to a power; all items where they are few."""
+class Candidates:
+    """Draw the items that a step's softmax runs over: all where they are few, else its targets and negatives.
 
-    def __init__(self, item: np.ndarray[Any, np.dtype[np.int64]], items: int, config: TrainConfig) -> None:
+    Negatives come by popularity to a power. `log_q` is the log of an item's probability to be among them, as a
+    target or as a negative.
+    """
+
+    def __init__(self, item: Ints, target: Ints, items: int, config: TrainConfig) -> None:
         weight = np.bincount(item, minlength=items + 1).astype(np.float64) ** config.popularity_power
         weight[0] = 0
-        expected = weight / max(weight.sum(), 1.0) * config.negatives
-        self.everything = items <= config.negatives
-        # With every item among the negatives the softmax is exact, and nothing is to be corrected.
-        log_q = np.zeros(items + 1) if self.everything else np.log(np.maximum(expected, 1e-12))
-        self.weight = torch.from_numpy(weight).to(config.device)
-        self.log_q = torch.from_numpy(log_q).float().to(config.device)
+        asked = np.bincount(target, minlength=items + 1).astype(np.float64)
+        asked[0] = 0
+        self.everything = torch.arange(1, items + 1, device=config.device) if items <= config.negatives else None
+        self.weight = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(config.device)
+        self.asked = torch.from_numpy(asked / max(asked.sum(), 1.0)).to(config.device)
         self.n = config.negatives
 
-    def draw(self) -> Tensor:
-        """Return the negatives' indices, (negatives,)."""
-        if self.everything:
-            return torch.arange(1, len(self.weight), device=self.weight.device)
-        return torch.multinomial(self.weight, self.n, replacement=True)
+    def draw(self, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the candidates in ascending order, each target's place among them, and the log_q."""
+        if self.everything is not None:
+            return self.everything, target - 1, torch.zeros(len(self.everything), device=target.device)
+        drawn = torch.unique(torch.cat([torch.multinomial(self.weight, self.n, replacement=True), target]))
+        expected = self.n * self.weight[drawn] + len(target) * self.asked[drawn]
+        return drawn, torch.searchsorted(drawn, target), torch.log(-torch.expm1(-expected)).float()
 
 
 @dataclass(slots=True)
@@ -106,25 +115,21 @@ class Trainer:
 
 
 def losses(
-    network: Network, batch: Batch, negatives: Negatives, category_of: Tensor, unknown_rate: float
-) -> tuple[Tensor, Tensor]:
-    """Return the two heads' mean losses over a batch: next item, purchase."""
-    zero = torch.zeros(len(batch.item), network.dimension, device=batch.item.device)
+    network: Network, batch: Batch, candidates: Candidates, category_of: Tensor, unknown_rate: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the heads' mean losses over a batch: next item, the mixture around it, purchase."""
     # Hiding an item at times trains the fallback that serving takes for an item it has never seen.
-    item = batch.item.masked_fill(torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate, 0)
-    query, logit, _, _ = network(item, batch.category, batch.type, batch.numeric, zero, zero)
+    hide = torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate
+    given = (batch.item, batch.category, batch.type, batch.numeric)
+    out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., 2], hide=hide)
     asked = batch.target > 0
-    target, sampled = batch.target[asked], negatives.draw()
-    next_item = network.next_item.loss(
-        query[asked],
-        network.catalog(target, category_of[target]),
-        network.catalog(sampled, category_of[sampled]),
-        sampled,
-        negatives.log_q,
-        target,
-    )
-    purchase = network.purchase.loss(logit, batch.label, batch.known)
-    return next_item / asked.sum().clamp(min=1), purchase / batch.known.sum().clamp(min=1)
+    drawn, place, log_q = candidates.draw(batch.target[asked])
+    vectors = network.catalog(drawn, category_of[drawn])
+    next_item, log_p = sampled_softmax(out.query[asked], vectors, place, log_q)
+    mixture = network.mixture.loss(out.gate[asked], log_p, batch.beside[asked])
+    purchase = network.purchase.loss(out.intent, batch.label, batch.known)
+    n = asked.sum().clamp(min=1)
+    return next_item / n, mixture / n, purchase / batch.known.sum().clamp(min=1)
 
 
 def train(
@@ -147,8 +152,10 @@ def train(
     budget = config.budget(len(sequences.item))
     an_epoch = sequences.count(budget)
     trainer = Trainer(run, folder, network, optimizer, config.epochs * an_epoch)
+    covisits, sequences.beside = count(sequences, len(run.items))
+    network.know(covisits)
     trainer.resume()
-    negatives = Negatives(sequences.item, len(run.items), config)
+    candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
     seen = 0
@@ -158,10 +165,10 @@ def train(
             network.train()
             for group in optimizer.param_groups:
                 group["lr"] = trainer.rate()
-            item_loss, intent_loss = losses(
-                network, batch.to(config.device), negatives, category_of, config.unknown_rate
+            item_loss, mixture_loss, intent_loss = losses(
+                network, batch.to(config.device), candidates, category_of, config.unknown_rate
             )
-            loss = item_loss + config.intent_weight * intent_loss
+            loss = item_loss + mixture_loss + config.intent_weight * intent_loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)

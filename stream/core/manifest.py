@@ -54,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     meaning: Meaning = Meaning()
     inputs: tuple[str, ...]  # numeric inputs of the step, in order
     hidden: dict[str, tuple[int, ...]]  # state tensors: shape for one shopper
+    integers: tuple[str, ...] = ()  # those of them that hold indices of items, kept as int32
     state_dtype: str = "float16"
     items: int
     categories: int
