@@ -9,17 +9,32 @@ from models.covisits import NEAR, OWN, RECENT, WIDTH, WINDOW
 _SIGNS = 5
 
 
+class Attention(nn.Module):
+    """Look back at the recent items from the hidden state (Li et al., NARM, 2017), each by its age."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.ask = nn.Linear(dimension, dimension, bias=False)
+        self.age = nn.Parameter(torch.zeros(RECENT, dimension))
+
+    def forward(self, state: Tensor, vectors: Tensor, recent: Tensor) -> Tensor:
+        """Return the mean of the recent items' vectors (..., RECENT, D), weighed by the state (..., D)."""
+        fit = (self.ask(state)[..., None, :] * (vectors + self.age)).sum(-1)
+        weight = torch.softmax(fit.masked_fill(recent == 0, -1e4), -1)
+        return (weight[..., None] * vectors).sum(-2)
+
+
 class NextItem(nn.Module):
     """Rank the catalog for the next event: a query whose product with an item's unit vector is its logit."""
 
     def __init__(self, dimension: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
-        self.readout = nn.Linear(2 * dimension, dimension, bias=False)
+        self.readout = nn.Linear(3 * dimension, dimension, bias=False)
 
-    def forward(self, state: Tensor, last: Tensor) -> Tensor:
-        """Return queries of length `scale`, (..., D), from states and the last items' vectors."""
-        return self.scale * F.normalize(self.readout(torch.cat([state, last], -1)), dim=-1)
+    def forward(self, state: Tensor, last: Tensor, around: Tensor) -> Tensor:
+        """Return queries of length `scale`, (..., D), from states, the last items' and the recent items' vectors."""
+        return self.scale * F.normalize(self.readout(torch.cat([state, last, around], -1)), dim=-1)
 
 
 class Mixture(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.covisits import RECENT, Covisits
-from models.heads import Mixture, NextItem, Purchase
+from models.heads import Attention, Mixture, NextItem, Purchase
 from stream.core.features import NUMERIC
 
 TYPE_DIMENSION = 8
@@ -48,6 +48,7 @@ class Network(nn.Module):
         width = dimension + TYPE_DIMENSION + len(NUMERIC)
         self.lstm = nn.LSTM(width, dimension, batch_first=True)
         self.dropout = nn.Dropout(dropout)
+        self.attention = Attention(dimension)
         self.next_item = NextItem(dimension, scale)
         self.mixture = Mixture(items, dimension)
         self.purchase = Purchase(width, horizons)
@@ -60,10 +61,17 @@ class Network(nn.Module):
         found: Tensor = self.item_vectors(item) + self.category_vectors(category)
         return found
 
+    def look_back(self, state: Tensor, recent: Tensor) -> Tensor:
+        """Return what the state finds among the recent items, (..., D)."""
+        found: Tensor = self.attention(state, self.item_vectors(recent), recent)
+        return found
+
     def know(self, covisits: Covisits) -> None:
         """Take in the table of pairs."""
         tables = (covisits.neighbours, covisits.weights, covisits.mass)
-        for buffer, table in zip((self.mixture.neighbours, self.mixture.weights, self.mixture.mass), tables, strict=True):
+        for buffer, table in zip(
+            (self.mixture.neighbours, self.mixture.weights, self.mixture.mass), tables, strict=True
+        ):
             buffer.copy_(torch.from_numpy(table))
 
     def state(self, n: int) -> dict[str, Tensor]:
@@ -97,7 +105,7 @@ class Network(nn.Module):
         dropped = self.dropout(out)
         support = self.mixture.support(rings) if support is None else support
         return Outputs(
-            query=self.next_item(dropped, vector),
+            query=self.next_item(dropped, vector, self.look_back(dropped, rings)),
             # The gates learn from the state, and not the state from the gates.
             gate=self.mixture(out.detach(), vector.detach(), rings, support),
             intent=self.purchase(dropped, side),
@@ -136,7 +144,7 @@ class StepModule(nn.Module):
         h = torch.sigmoid(o) * torch.tanh(c)
         recent = torch.cat([item[:, None], recent[:, :-1]], 1)
         return Outputs(
-            query=network.next_item(h, vector),
+            query=network.next_item(h, vector, network.look_back(h, recent)),
             gate=network.mixture(h, vector, recent, network.mixture.support(recent)),
             intent=torch.sigmoid(network.purchase(h, side)),
             h=h,

@@ -45,7 +45,7 @@ def test_a_pair_that_only_its_own_sequence_has_is_unknown():
     assert beside[alone, 0] == 0
     assert beside[alone, 2] == 0
     shared = (sequences.item == index["a"]) & (sequences.target == index["b"])
-    assert (beside[shared, 0] == 1).all()
+    assert beside[shared, 0] == pytest.approx(1)
 
 
 def test_what_is_left_out_is_what_a_table_without_the_sequence_says(log):
@@ -56,7 +56,7 @@ def test_what_is_left_out_is_what_a_table_without_the_sequence_says(log):
     ring = rings(sequences)
     place = np.cumsum(np.isin(np.arange(len(sequences.item)), sequences.start)) - 1
     checked = 0
-    for group in range(0, place.max(), 40):
+    for group in range(0, place.max(), 20):
         rows = np.flatnonzero(place == group)
         rest = _without(sequences, rows)
         table, _ = count(rest, items)
@@ -69,7 +69,9 @@ def test_what_is_left_out_is_what_a_table_without_the_sequence_says(log):
             # A recount shifts the recency of the pairs that remain by a little.
             assert beside[row, 0] == pytest.approx(near, abs=0.02)
             own = OWN ** np.arange(RECENT) * (ring[row] > 0)
-            assert beside[row, 1] == pytest.approx((own * (ring[row] == sequences.target[row])).sum() / own.sum(), abs=1e-5)
+            assert beside[row, 1] == pytest.approx(
+                (own * (ring[row] == sequences.target[row])).sum() / own.sum(), abs=1e-5
+            )
             checked += 1
     assert checked > 30
 

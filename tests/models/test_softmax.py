@@ -28,16 +28,16 @@ def test_over_all_items_it_is_the_cross_entropy_with_its_gradients():
 
 
 def test_over_a_sample_it_estimates_the_probability_over_all_items():
-    """The targets are as rare as they come: correcting them too would make them certain."""
+    """The sum over the sample is right on average; a target that is rare counts once, not by its rarity."""
     query, vectors, target = _problem(n=64, items=2000)
     with torch.no_grad():
-        exact = F.log_softmax(query @ vectors.T, 1).gather(1, target[:, None])[:, 0]
-        weight = torch.rand(len(vectors)) ** 2 + 0.01
+        exact = F.log_softmax(query @ vectors.T / 3, 1).gather(1, target[:, None])[:, 0]
+        weight = torch.rand(len(vectors)) + 0.05
         expected = 400 * weight / weight.sum()
         found = []
-        for _ in range(50):
-            drawn = torch.unique(torch.cat([torch.multinomial(weight, 400, replacement=True), target[:1]]))
-            place = torch.searchsorted(drawn, target[:1])
+        for one in range(len(query)):
+            drawn = torch.unique(torch.cat([torch.multinomial(weight, 400, replacement=True), target[one, None]]))
+            place = torch.searchsorted(drawn, target[one, None])
             log_q = torch.log(-torch.expm1(-expected[drawn]))
-            found.append(sampled_softmax(query[:1], vectors[drawn], place, log_q)[1])
-    assert abs(torch.stack(found).mean() - exact[0]) < 0.15
+            found.append(sampled_softmax(query[one, None] / 3, vectors[drawn], place, log_q)[1])
+    assert abs((torch.cat(found) - exact).mean()) < 0.1
