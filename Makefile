@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo check test clean
+.PHONY: help demo lint check test clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,18 +12,16 @@ help: ## Show the targets.
 demo: $(VENV)/served ## Broker, shoppers, worker and a live view here, until Ctrl-C or for DEMO_SECONDS.
 	$(BIN)/forecart demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
-check: $(VENV)/developed ## Format, lint, types, import contracts, unit tests: seconds.
+lint: $(VENV)/developed ## Format, lint, types, import contracts.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+check: lint ## lint, and the unit tests: under a minute.
 	$(BIN)/pytest -m "not kafka and not deploy and not slow"
 
-test: $(VENV)/developed ## check, and the tests on a real broker and of the deployment.
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+test: lint ## lint, and all tests, on a real broker and of the deployment too: about 20 minutes on 2 cores.
 	$(BIN)/pytest --durations=15
 
 clean: ## Remove the environment and what tools left.

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,88 @@ def fill(address: str, topic: str, events: int, users: int, items: list[str], pa
     assert out.flush(120) == 0, partitions
 
 
+class Bare:
+    """What the loops keep: the shoppers' states in arrays, and the producer of their scores."""
+
+    def __init__(self, settings: configuration.Settings) -> None:
+        bundle = load(Path(str(settings.bundle)))
+        self.settings, self.manifest, self.vocab = settings, bundle.manifest, bundle.vocabulary
+        self.step, size = bundle.intent_step, bundle.manifest.hidden["h"][0]
+        self.types = {name: i for i, name in enumerate(self.manifest.meaning.types)}
+        self.hidden = {name: np.zeros((1 << 17, size), np.float32) for name in ("h", "c")}
+        self.slots: dict[str, int] = {}
+        self.padding = bytes(record(self.manifest).itemsize - 4 * size)
+        self.decode, self.encode = msgspec.json.Decoder(Event).decode, msgspec.json.Encoder().encode
+        self.out = Producer(
+            {
+                "bootstrap.servers": settings.bootstrap_servers,
+                "linger.ms": 20,
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 1_048_576,
+            }
+        )
+
+    def score(self, messages: list[Any]) -> Iterable[str]:
+        """Score records and produce their scores; return the shoppers."""
+        batch = [self.decode(m.value()) for m in messages]
+        waves, users = _waves(batch)
+        horizons = self.manifest.meaning.horizons
+        for wave in waves:
+            intent = self._advance([batch[i] for i in wave])
+            for i, p in zip(wave, intent.astype(np.float64).round(7).tolist(), strict=True):
+                event, message = batch[i], messages[i]
+                score = Score(
+                    event.event_id,
+                    event.user_id,
+                    Source(message.partition(), message.offset()),
+                    event.timestamp,
+                    0,
+                    self.manifest.model,
+                    dict(zip(horizons, p, strict=True)),
+                    SessionView(1, event.timestamp),
+                )
+                self.out.produce(self.settings.scores_topic, self.encode(score), event.user_id)
+        return users
+
+    def _advance(self, events: list[Event]) -> np.ndarray[Any, Any]:
+        n, slots, known = len(events), self.slots, self.vocab.item_index
+        rows = np.fromiter((slots.setdefault(e.user_id, len(slots)) for e in events), np.int64, n)
+        inputs = {
+            "item": np.fromiter((known.get(e.item_id, 0) for e in events), np.int64, n),
+            "category": np.zeros(n, np.int64),
+            "type": np.fromiter((self.types[e.type] for e in events), np.int64, n),
+            "numeric": np.zeros((n, len(NUMERIC)), np.float32),
+        }
+        outputs, state = self.step(inputs, {name: value[rows] for name, value in self.hidden.items()})
+        for name, value in state.items():
+            self.hidden[name][rows] = value
+        return outputs["intent"]
+
+    def change(self, users: Iterable[str]) -> None:
+        """Produce a changelog record a shopper, of the worker's size."""
+        users = list(users)
+        rows = np.fromiter((self.slots[user] for user in users), np.int64, len(users))
+        packed = np.concatenate([self.hidden["h"][rows], self.hidden["c"][rows]], 1).astype(np.float16)
+        for user, state in zip(users, packed, strict=True):
+            self.out.produce(self.settings.changelog, state.tobytes() + self.padding, b"u" + user.encode())
+
+
+def _waves(batch: list[Event]) -> tuple[list[list[int]], Iterable[str]]:
+    """Lay a batch in waves with at most one event a shopper; return their places, and the shoppers."""
+    waves: list[list[int]] = []
+    seen: dict[str, int] = {}
+    for i, event in enumerate(batch):
+        wave = seen.get(event.user_id, 0)
+        seen[event.user_id] = wave + 1
+        if wave == len(waves):
+            waves.append([])
+        waves[wave].append(i)
+    return waves, seen
+
+
 def bare(settings: configuration.Settings, events: int, partitions: int, changelog: bool) -> float:
     """Consume, score and produce without durability; return events a second."""
-    bundle = load(Path(str(settings.bundle)))
-    manifest, step, vocab = bundle.manifest, bundle.intent_step, bundle.vocabulary
+    loop = Bare(settings)
     reader = Consumer(
         {
             "bootstrap.servers": settings.bootstrap_servers,
@@ -70,66 +149,16 @@ def bare(settings: configuration.Settings, events: int, partitions: int, changel
         }
     )
     reader.assign([TopicPartition(settings.events_topic, p, 0) for p in range(partitions)])
-    out = Producer(
-        {
-            "bootstrap.servers": settings.bootstrap_servers,
-            "linger.ms": 20,
-            "queue.buffering.max.messages": 1_000_000,
-            "queue.buffering.max.kbytes": 1_048_576,
-        }
-    )
-    decode, encode = msgspec.json.Decoder(Event).decode, msgspec.json.Encoder().encode
-    types = {name: i for i, name in enumerate(manifest.meaning.types)}
-    size = manifest.hidden["h"][0]
-    hidden, slots = {name: np.zeros((1 << 17, size), np.float32) for name in ("h", "c")}, {}
-    padding = bytes(record(manifest).itemsize - 4 * size)
-    horizons, done, began = manifest.meaning.horizons, 0, 0.0
+    done, began = 0, 0.0
     while done < events:
         messages = reader.consume(BATCH, 0.5)
         began = began or time.perf_counter()
-        batch = [decode(m.value()) for m in messages]
-        waves: list[list[int]] = []
-        seen: dict[str, int] = {}
-        for i, event in enumerate(batch):
-            wave = seen.get(event.user_id, 0)
-            seen[event.user_id] = wave + 1
-            if wave == len(waves):
-                waves.append([])
-            waves[wave].append(i)
-        for wave_ in waves:
-            n = len(wave_)
-            rows = np.fromiter((slots.setdefault(batch[i].user_id, len(slots)) for i in wave_), np.int64, n)
-            inputs = {
-                "item": np.fromiter((vocab.item_index.get(batch[i].item_id, 0) for i in wave_), np.int64, n),
-                "category": np.zeros(n, np.int64),
-                "type": np.fromiter((types[batch[i].type] for i in wave_), np.int64, n),
-                "numeric": np.zeros((n, len(NUMERIC)), np.float32),
-            }
-            outputs, state = step(inputs, {name: value[rows] for name, value in hidden.items()})
-            for name, value in state.items():
-                hidden[name][rows] = value
-            for i, p in zip(wave_, outputs["intent"].astype(np.float64).round(7).tolist(), strict=True):
-                event, message = batch[i], messages[i]
-                score = Score(
-                    event.event_id,
-                    event.user_id,
-                    Source(message.partition(), message.offset()),
-                    event.timestamp,
-                    0,
-                    manifest.model,
-                    dict(zip(horizons, p, strict=True)),
-                    SessionView(1, event.timestamp),
-                )
-                out.produce(settings.scores_topic, encode(score), event.user_id)
+        users = loop.score(messages)
         if changelog:
-            users = list(seen)
-            rows = np.fromiter((slots[user] for user in users), np.int64, len(users))
-            packed = np.concatenate([hidden["h"][rows], hidden["c"][rows]], 1).astype(np.float16)
-            for user, state in zip(users, packed, strict=True):
-                out.produce(settings.changelog, state.tobytes() + padding, b"u" + user.encode())
-        out.poll(0)
+            loop.change(users)
+        loop.out.poll(0)
         done += len(messages)
-    assert out.flush(120) == 0
+    assert loop.out.flush(120) == 0
     reader.close()
     return events / (time.perf_counter() - began)
 

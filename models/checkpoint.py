@@ -1,5 +1,6 @@
 """A training run on disk: arrays in npz, facts in JSON, nothing pickled, every file replaced whole."""
 
+import hashlib
 import io
 import os
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from models.config import TrainConfig
 from models.network import Network
-from stream.core.errors import CheckpointError
+from stream.core.errors import CheckpointError, SettingError
 from stream.core.manifest import Meaning, Vocabulary
 
 WEIGHTS, STATE, HISTORIES, RUN, CURVE = "weights.npz", "resume.npz", "histories.npz", "run.json", "loss.png"
@@ -33,6 +34,15 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     data: dict[str, Any] = {}
     epochs: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
+
+    def identity(self) -> dict[str, Any]:
+        """Return, as JSON keeps it, what an interrupted run must share with the one that takes it up."""
+        vocabulary = msgspec.json.encode((self.items, self.categories, self.category_of))
+        facts = {"config": self.config, "data": self.data, "meaning": self.meaning}
+        kept: dict[str, Any] = msgspec.json.decode(
+            msgspec.json.encode(facts | {"vocabulary": hashlib.sha256(vocabulary).hexdigest()})
+        )
+        return kept
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -104,6 +114,8 @@ def load(folder: Path, device: str = "cpu") -> Checkpoint:
         unfinished = " (the run was interrupted: train again with the same --out to go on)"
         hint = unfinished if (folder / STATE).exists() else ""
         raise CheckpointError(f"{error.filename} is missing{hint}", "name the folder that train --out wrote") from error
+    except SettingError as error:
+        raise CheckpointError(f"{folder} is no readable run: {error.message}", "train again") from error
     except (ValueError, RuntimeError, KeyError, OSError, EOFError, BadZipFile, msgspec.DecodeError) as error:
         raise CheckpointError(f"{folder} is no readable run: {error}", "train again") from error
     return Checkpoint(network.to(device).eval(), run, histories)

@@ -14,20 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from stream.core.errors import DataError, SettingError
-from stream.core.formats import FORMATS
 from stream.core.manifest import Meaning, milliseconds
+from stream.options import FormatOption, pairs
 
 app = typer.Typer(no_args_is_help=True)
 console = Console(stderr=True)
 
-FormatOption = Annotated[str, typer.Option("--format", help=f"Of the log: {', '.join(FORMATS)}.")]
 DataOption = Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")]
-
-
-def _checked(form: str) -> str:
-    if form not in FORMATS:
-        raise SettingError(f"there is no format {form!r}", f"the formats are {', '.join(FORMATS)}")
-    return form
 
 
 def _bar(*columns: Any) -> Progress:
@@ -83,16 +76,6 @@ def _load(data: Path, form: str) -> Any:
     return log
 
 
-def _overrides(pairs: list[str]) -> dict[str, Any]:
-    settings = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise SettingError(f"{pair!r} is no setting", "write --set name=value, such as --set dropout=0.3")
-        settings[name] = value
-    return settings
-
-
 def _config(config: dict[str, Any]) -> Any:
     from models.config import TrainConfig
 
@@ -127,52 +110,64 @@ def train(
     Examples: forecart train --format taobao --data events.csv.gz --out runs/taobao --holdout-tail 0.05
               forecart train --format sessions --data sessions.txt --set epochs=6 --set dropout=0.3
     """
-    from models.batches import Sequences
-    from models.checkpoint import RUN, Run
-    from models.curve import draw
-    from models.histories import cutoff, vocabulary
-    from models.train import Progress as Step
-    from models.train import train as fit
+    from models.checkpoint import RUN
+    from models.config import check_device
 
-    _checked(form)
     if (out / RUN).exists():
         raise SettingError(f"{out} holds a finished run", "give another --out, or delete the folder")
-    config = _config(_overrides(setting or []) | {"device": device, "seed": seed})
+    check_device(device)
+    config = _config(pairs(setting, "dropout=0.3") | {"device": device, "seed": seed})
+    meaning = _meaning(horizon, gap)
+    _fit(out, *_prepared(_load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
+
+
+def _meaning(horizons: list[str] | None, gap: str) -> Meaning:
     try:
-        meaning = Meaning(horizons=tuple(horizon or ("1h", "24h")), gap=milliseconds(gap))
+        return Meaning(horizons=tuple(horizons or ("1h", "24h")), gap=milliseconds(gap))
     except ValueError as error:
         raise SettingError(str(error), "see forecart train --help") from error
-    log = _load(data, form)
-    meaning = msgspec.structs.replace(meaning, types=tuple(log.types))
+
+
+def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], tail: float) -> tuple[Any, Any, Any]:
+    """Return the training sequences, the run, and what measures its epochs, if a tail is held out."""
+    from models.batches import Sequences
+    from models.checkpoint import Run
+    from models.histories import cutoff, vocabulary
+
     end = int(log.time.max())
-    since = cutoff(log, holdout_tail) if holdout_tail else end + 1
+    since = cutoff(log, tail) if tail else end + 1
     seen = log.where(log.time < since)
     if not len(seen):
         raise DataError("nothing is left to train on", "hold out a smaller tail")
     vocab = vocabulary(seen)
-    facts = {"path": data.name, "format": form, "events": len(log), "trained": len(seen), "bad": dict(log.bad.count)}
     run = Run(
         config=config,
-        meaning=meaning,
+        meaning=msgspec.structs.replace(meaning, types=tuple(log.types)),
         items=vocab.items,
         categories=vocab.categories,
         category_of=vocab.category_of[1:].tolist(),
-        data=facts,
+        data=facts | {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)},
     )
-    sequences = Sequences(seen, vocab, meaning, min(since, end), config.longest)
-    check = _validation(log, vocab, run, since, end) if holdout_tail else None
+    sequences = Sequences(seen, vocab, run.meaning, min(since, end), config.longest)
+    return sequences, run, _validation(log, vocab, run, since, end) if tail else None
+
+
+def _fit(out: Path, sequences: Any, run: Any, validate: Any) -> None:
+    from models.curve import draw
+    from models.train import Progress as Step
+    from models.train import train as fit
+
     with _bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bar:
         task = bar.add_task("training", total=None, loss=0.0, rate=0.0)
 
         def watch(step: Step) -> None:
             bar.update(task, total=step.steps, completed=step.step, loss=step.loss, rate=step.events_per_second)
 
-        checkpoint = fit(sequences, run, out, watch, check)
+        fit(sequences, run, out, watch, validate, conclude=partial(draw, folder=out))
     for epoch in run.epochs:
         console.print(
             " ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float))
         )
-    draw(checkpoint.run, out)
     print(json.dumps({"checkpoint": str(out), **run.metrics}))
 
 
@@ -213,51 +208,55 @@ def evaluate(
 
     Example: forecart evaluate runs/taobao --format taobao --data events.csv.gz --tail 0.05 --baselines
     """
-    from models.baselines import last_item, popularity
-    from models.batches import Sequences
     from models.checkpoint import load
-    from models.evaluate import evaluate as measure
-    from models.evaluate import summary
-    from models.histories import cutoff
-    from models.steps import manifest, torch_step
+    from models.config import check_device
 
-    _checked(form)
     if targets not in ("all", "last"):
         raise SettingError(f"--targets is {targets!r}", "give all or last")
     if baselines and not tail:
         raise SettingError("baselines are fitted to what comes before the tail", "give --tail as well")
+    check_device(device)
     point = load(checkpoint, device)
-    run, log = point.run, _load(data, form)
+    results = _measured(point, _load(data, form), targets, tail, baselines)
+    if baselines:
+        console.print(_table(results))
+    line = results.pop("lstm") | {"horizon": point.run.meaning.horizons[0], "targets_of": targets}
+    print(json.dumps(line | ({"baselines": results} if results else {})))
+
+
+def _measured(point: Any, log: Any, targets: str, tail: float, baselines: bool) -> dict[str, dict[str, Any]]:
+    """Return the metrics by contender."""
+    from models.batches import Sequences
+    from models.evaluate import evaluate, summary
+    from models.histories import cutoff
+    from models.steps import manifest, torch_step
+
+    run = point.run
     meaning, vocab, end = run.meaning, run.vocabulary, int(log.time.max())
     since = cutoff(log, tail) if tail else int(log.time.min())
     facts = manifest(meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
     whole = Sequences(log, vocab, meaning, end, run.config.longest)
     contenders = {"lstm": (torch_step(point, recommend=False), torch_step(point, recommend=True))}
     if baselines:
-        before = Sequences(log.where(log.time < since), vocab, meaning, since, run.config.longest)
-        for name, make in (("popularity", popularity), ("last item", last_item)):
-            step = make(before, len(vocab.items), meaning.k)
-            contenders[name] = (step, step)
-    results: dict[str, dict[str, Any]] = {}
+        contenders |= _baselines(run, vocab, log, since)
+    results = {}
     with _bar() as bar:
         for name, (warm, step) in contenders.items():
-            task = bar.add_task(name, total=len(log))
-            examples = measure(
-                log,
-                whole,
-                facts,
-                warm,
-                step,
-                since,
-                end,
-                targets,
-                partial(_advance, bar, task),
-            )
-            results[name] = summary(examples, meaning.k)
-    if baselines:
-        console.print(_table(results))
-    line = results.pop("lstm") | {"horizon": meaning.horizons[0], "targets_of": targets}
-    print(json.dumps(line | ({"baselines": results} if results else {})))
+            advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
+            results[name] = summary(evaluate(log, whole, facts, warm, step, since, end, targets, advance), meaning.k)
+    return results
+
+
+def _baselines(run: Any, vocab: Any, log: Any, since: int) -> dict[str, tuple[Any, Any]]:
+    from models.baselines import last_item, popularity
+    from models.batches import Sequences
+
+    before = Sequences(log.where(log.time < since), vocab, run.meaning, since, run.config.longest)
+    steps = {
+        name: make(before, len(vocab.items), run.meaning.k)
+        for name, make in (("popularity", popularity), ("last item", last_item))
+    }
+    return {name: (step, step) for name, step in steps.items()}
 
 
 def _advance(bar: Progress, task: TaskID, done: int, _of: int) -> None:

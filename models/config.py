@@ -1,9 +1,25 @@
 """How a model was trained: saved in the checkpoint, never an environment variable."""
 
+import math
+import re
+from collections.abc import Callable
+
 import msgspec
 import torch
 
 from stream.core.errors import SettingError
+
+_Range = tuple[Callable[[float], bool], str]
+_POSITIVE: _Range = (lambda value: value > 0, "a positive number")
+_NOT_NEGATIVE: _Range = (lambda value: value >= 0, "a positive number, or 0")
+_SHARE: _Range = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
+_RANGES: dict[str, _Range] = {
+    "seed": (lambda value: 0 <= value < 2**63, "a whole number from 0 to below 2^63"),
+    **dict.fromkeys(("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale"), _POSITIVE),
+    **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
+    **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
+    **dict.fromkeys(("dropout", "unknown_rate"), _SHARE),
+}
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,14 +43,24 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 
     def __post_init__(self) -> None:
-        for name in ("dimension", "epochs", "longest", "negatives"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}", "give a positive number")
-        if self.batch_events < 0:
-            raise SettingError(f"batch_events is {self.batch_events}", "give a positive number, or 0")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise SettingError("there is no CUDA device here", "use --device cpu")
+        for name, (good, allowed) in _RANGES.items():
+            value = getattr(self, name)
+            if not (good(value) and math.isfinite(value)):
+                raise SettingError(f"{name} is {value}", f"give {allowed}")
 
     def budget(self, events: int) -> int:
         """Return the padded events of a step for a log of so many: a small log needs small steps to have enough."""
         return self.batch_events or min(max(events // 100, 256), 4096)
+
+
+def check_device(name: str) -> None:
+    """Raise SettingError where this machine lacks a device; a record of training elsewhere may still name it."""
+    match = re.fullmatch(r"cpu|cuda(?::(\d{1,4}))?", name)
+    if not match:
+        raise SettingError(f"there is no device {name!r}", "use --device cpu, or --device cuda")
+    if not name.startswith("cuda"):
+        return
+    if not torch.cuda.is_available():
+        raise SettingError("there is no CUDA device here", "use --device cpu")
+    if int(match[1] or 0) >= (count := torch.cuda.device_count()):
+        raise SettingError(f"there is no {name}: this machine has {count} CUDA devices", "use --device cuda")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -63,57 +62,6 @@ class Candidates:
         return drawn, torch.searchsorted(drawn, target), torch.log(-torch.expm1(-expected)).float()
 
 
-@dataclass(slots=True)
-class Trainer:
-    """A run in progress: what a kill would lose, and how to take it up again."""
-
-    run: Run
-    folder: Path
-    network: Network
-    optimizer: torch.optim.Optimizer
-    steps: int
-    done: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # item loss, intent loss, steps
-    epochs: list[Metrics] = field(default_factory=list)
-
-    def save(self) -> None:
-        """Write the state of now."""
-        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer/{index}/{name}": value for name, value in state.items()})
-        tensors["rng"] = torch.get_rng_state()
-        facts = {"config": self.run.config, "data": self.run.data, "done": self.done}
-        save_tensors(self.folder / STATE, tensors, facts | {"sums": self.sums, "epochs": self.epochs})
-
-    def resume(self) -> None:
-        """Take up the interrupted run in the folder, if there is one; raise CheckpointError if it is another."""
-        if not (self.folder / STATE).exists():
-            return
-        tensors, facts = load_tensors(self.folder / STATE)
-        mine = msgspec.to_builtins({"config": self.run.config, "data": self.run.data})
-        if any(facts[name] != mine[name] for name in mine):
-            raise CheckpointError(
-                f"{self.folder} holds an interrupted run with other settings or data",
-                "give another --out, or delete the folder",
-            )
-        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if "network/" in k})
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer/"):
-                _, index, key = name.split("/")
-                state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        torch.set_rng_state(tensors["rng"])
-        self.done, self.sums, self.epochs = facts["done"], facts["sums"], facts["epochs"]
-
-    def rate(self) -> float:
-        """Return the learning rate of the coming step: up linearly, down by a cosine (Smith, 2018)."""
-        place = self.done / self.steps
-        if place < _WARM_UP:
-            return self.run.config.lr * (place + 1 / self.steps) / _WARM_UP
-        return self.run.config.lr * (1 + math.cos(math.pi * (place - _WARM_UP) / (1 - _WARM_UP))) / 2
-
-
 def losses(
     network: Network, batch: Batch, candidates: Candidates, category_of: Tensor, unknown_rate: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,75 +80,153 @@ def losses(
     return next_item / n, mixture / n, purchase / batch.known.sum().clamp(min=1)
 
 
+@dataclass(slots=True)
+class Trainer:
+    """A run in progress: what a kill would lose, and how to take it up again."""
+
+    run: Run
+    folder: Path
+    network: Network
+    optimizer: torch.optim.Optimizer
+    an_epoch: int  # steps
+    done: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # item, mixture and intent loss, steps
+    epochs: list[Metrics] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of the whole run."""
+        return self.run.config.epochs * self.an_epoch
+
+    def save(self) -> None:
+        """Write the state of now."""
+        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors.update({f"optimizer/{index}/{name}": value for name, value in state.items()})
+        tensors["rng"] = torch.get_rng_state()
+        if self.run.config.device.startswith("cuda"):
+            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.run.config.device)
+        facts = {"done": self.done, "sums": self.sums, "epochs": self.epochs}
+        save_tensors(self.folder / STATE, tensors, facts | self.run.identity())
+
+    def resume(self) -> None:
+        """Take up the interrupted run in the folder, if there is one; raise CheckpointError if it is another."""
+        if not (self.folder / STATE).exists():
+            return
+        tensors, facts = load_tensors(self.folder / STATE)
+        if other := [name for name, mine in self.run.identity().items() if facts.get(name) != mine]:
+            raise CheckpointError(
+                f"{self.folder} holds an interrupted run with other settings or data: {', '.join(other)}",
+                "give another --out, or delete the folder",
+            )
+        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if "network/" in k})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer/"):
+                _, index, key = name.split("/")
+                state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        torch.set_rng_state(tensors["rng"])
+        if "rng/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng/cuda"], self.run.config.device)
+        self.done, self.sums, self.epochs = facts["done"], facts["sums"], facts["epochs"]
+
+    def rate(self) -> float:
+        """Return the learning rate of the coming step: up linearly, down by a cosine (Smith, 2018)."""
+        place = self.done / self.steps
+        if place < _WARM_UP:
+            return self.run.config.lr * (place + 1 / self.steps) / _WARM_UP
+        return self.run.config.lr * (1 + math.cos(math.pi * (place - _WARM_UP) / (1 - _WARM_UP))) / 2
+
+    def update(self, batch: Batch, candidates: Candidates, category_of: Tensor) -> float:
+        """Take one step of the optimizer; return the loss."""
+        config = self.run.config
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        parts = losses(self.network, batch, candidates, category_of, config.unknown_rate)
+        item_loss, mixture_loss, intent_loss = parts
+        loss = item_loss + mixture_loss + config.intent_weight * intent_loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        self.optimizer.step()
+        self.done += 1
+        self.sums = [a + b for a, b in zip(self.sums, (*(part.item() for part in parts), 1), strict=True)]
+        return loss.item()
+
+    def end_epoch(self, validate: Callable[[Network], Metrics] | None) -> None:
+        """Measure the epoch, keep its weights if it is the best so far, and save."""
+        *sums, steps = self.sums
+        names = ("item_loss", "mixture_loss", "intent_loss")
+        record: Metrics = {"epoch": len(self.epochs) + 1} | {n: v / steps for n, v in zip(names, sums, strict=True)}
+        self.network.eval()
+        if validate:
+            record |= validate(self.network)
+        best = max((e.get("selection", 0.0) for e in self.epochs), default=-math.inf)
+        if not validate or record["selection"] > best:
+            save_tensors(self.folder / WEIGHTS, self.network.state_dict())
+        self.epochs.append(record)
+        self.sums = [0.0] * 4
+        self.save()
+
+
 def train(
     sequences: Sequences,
     run: Run,
     folder: Path,
     watch: Callable[[Progress], None] = lambda _: None,
     validate: Callable[[Network], Metrics] | None = None,
+    conclude: Callable[[Run], None] = lambda _: None,
 ) -> Checkpoint:
     """Train, or go on where the run in `folder` was interrupted.
 
     `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
     last one. A run that resumes ends with the weights that it would have had without the interruption.
+    `conclude` hears the run before it is marked finished.
     """
     config = run.config
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    network = run.network().to(config.device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     budget = config.budget(len(sequences.item))
-    an_epoch = sequences.count(budget)
-    trainer = Trainer(run, folder, network, optimizer, config.epochs * an_epoch)
-    covisits, sequences.beside = count(sequences, len(run.items))
-    network.know(covisits)
-    trainer.resume()
+    trainer = _start(run, folder, sequences)
     candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
     seen = 0
     while trainer.done < trainer.steps:
-        epoch, place = divmod(trainer.done, an_epoch)
+        epoch, place = divmod(trainer.done, trainer.an_epoch)
         for batch in sequences.batches(budget, np.random.default_rng((config.seed, epoch)), place):
-            network.train()
-            for group in optimizer.param_groups:
-                group["lr"] = trainer.rate()
-            item_loss, mixture_loss, intent_loss = losses(
-                network, batch.to(config.device), candidates, category_of, config.unknown_rate
-            )
-            loss = item_loss + mixture_loss + config.intent_weight * intent_loss
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-            optimizer.step()
-            trainer.done += 1
-            trainer.sums = [a + b for a, b in zip(trainer.sums, (item_loss.item(), intent_loss.item(), 1), strict=True)]
+            loss = trainer.update(batch.to(config.device), candidates, category_of)
             seen += batch.events
             now = time.monotonic()
-            watch(Progress(trainer.done, trainer.steps, loss.item(), seen / (now - began)))
-            if now - saved > config.state_every:
+            watch(Progress(trainer.done, trainer.steps, loss, seen / (now - began)))
+            # After an epoch's last step only the epoch's end saves: a run resumed between them would skip that end.
+            if now - saved > config.state_every and trainer.done % trainer.an_epoch:
                 trainer.save()
                 saved = now
-        _end_epoch(trainer, validate)
+        trainer.end_epoch(validate)
         saved = time.monotonic()
-    network.load_state_dict(load_tensors(folder / WEIGHTS)[0])
+    return _finished(trainer, sequences, conclude)
+
+
+def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(run.config.seed)
+    network = run.network().to(run.config.device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
+    covisits, sequences.beside = count(sequences, len(run.items))
+    network.know(covisits)
+    trainer = Trainer(run, folder, network, optimizer, sequences.count(run.config.budget(len(sequences.item))))
+    trainer.resume()
+    return trainer
+
+
+def _finished(trainer: Trainer, sequences: Sequences, conclude: Callable[[Run], None]) -> Checkpoint:
+    run, network = trainer.run, trainer.network
+    network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
     histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
-    save_tensors(folder / HISTORIES, histories)
+    save_tensors(trainer.folder / HISTORIES, histories)
     run.epochs = trainer.epochs
     run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-    finish(folder, run)
+    conclude(run)
+    finish(trainer.folder, run)
     return Checkpoint(network.eval(), run, histories)
-
-
-def _end_epoch(trainer: Trainer, validate: Callable[[Network], Metrics] | None) -> None:
-    item, intent, steps = trainer.sums
-    record: Metrics = {"epoch": len(trainer.epochs) + 1, "item_loss": item / steps, "intent_loss": intent / steps}
-    trainer.network.eval()
-    if validate:
-        record |= validate(trainer.network)
-    best = max((e.get("selection", 0.0) for e in trainer.epochs), default=-math.inf)
-    if not validate or record["selection"] > best:
-        save_tensors(trainer.folder / WEIGHTS, trainer.network.state_dict())
-    trainer.epochs.append(record)
-    trainer.sums = [0.0, 0.0, 0.0]
-    trainer.save()

@@ -1,5 +1,6 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import faust
 
@@ -22,7 +23,7 @@ from stream.kafka.commit import FAILPOINTS, Committer
 from stream.kafka.identity import name as worker_name
 from stream.kafka.recovery import Recovery
 from stream.kafka.topics import check
-from stream.kafka.transport import BatchTransport, Ownership
+from stream.kafka.transport import BatchConsumer, BatchTransport, Ownership
 from stream.rehydrate import Rehydrator
 from stream.round import Limits, Scorer
 from stream.runtime import Bundle
@@ -45,8 +46,12 @@ class App(faust.App):
     listen: Callable[[], None]
 
     async def on_first_start(self) -> None:
-        """Listen first: metrics and probes answer while the rest starts."""
+        """Listen first: metrics and probes answer while the rest starts. Then fence a predecessor."""
         self.listen()
+        try:
+            await asyncio.to_thread(self.engine.committer.start)
+        except ForecartError as error:
+            _end(self, error)
         await super().on_first_start()
 
     def _new_transport(self) -> BatchTransport:
@@ -67,15 +72,14 @@ def __getattr__(attribute: str) -> Any:
 
 
 def build(settings: Settings) -> App:
-    """Check bundle, broker and topics, fence a predecessor, and wire the parts; raise ForecartError."""
+    """Check bundle, broker and topics, and wire the parts; raise ForecartError."""
     telemetry = Telemetry()
     bundle = _bundle(settings, telemetry)
     client = reach(settings)
     partitions = check(settings, client)
     name = worker_name(settings)
     recovery = Recovery(settings, client, Rehydrator(bundle))
-    committer = Committer(settings, name, recovery.topic_id, _failpoint(settings.failpoint))
-    committer.start()
+    committer = Committer(settings, name, _failpoint(settings.failpoint))
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
@@ -87,7 +91,7 @@ def build(settings: Settings) -> App:
         ownership=app.ownership,
         telemetry=telemetry,
         round_chunks=settings.round_chunks,
-        seek=lambda: app.consumer.perform_seek(),  # noqa: PLW0108  # there is no consumer yet
+        seek=lambda positions: cast(BatchConsumer, app.consumer).seek_to(positions),
         fail=lambda error: _end(app, error),
     )
     app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, engine.refresh)
@@ -109,7 +113,7 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
 def _conf(settings: Settings, name: str, partitions: int) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
-        "datadir": tempfile.mkdtemp(prefix="forecart-"),
+        "datadir": tempfile.gettempdir(),  # Faust wants one; without tables it writes nothing
         "topic_partitions": partitions,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
@@ -163,6 +167,8 @@ def _wire(app: App, settings: Settings) -> None:
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def stop(_app: Any, **_: Any) -> None:
         await engine.stop()
+        engine.recovery.close()
+        app.health.stop()
 
 
 def _end(app: App, error: BaseException) -> None:

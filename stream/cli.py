@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stream import settings as configuration
-from stream.core.errors import SettingError
-from stream.core.formats import FORMATS
+from stream.core.errors import BrokerError, SettingError
+from stream.options import FormatOption, pairs
 
 app = typer.Typer(no_args_is_help=True)
 console = Console(stderr=True)
@@ -22,7 +22,6 @@ Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of se
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Kafka's address: host:port.")]
 Bundle = Annotated[Path | None, typer.Option("--bundle", help="The model's folder.")]
 Group = Annotated[str | None, typer.Option("--group", help="The consumer group.")]
-FormatOption = Annotated[str, typer.Option("--format", help=f"Of the log: {', '.join(FORMATS)}.")]
 
 
 @app.command()
@@ -44,17 +43,13 @@ def worker(
     """
     from stream.app import run
 
-    pairs = dict(_pair(text) for text in setting or [])
     given: dict[str, object] = {"bundle": bundle, "bootstrap_servers": bootstrap_servers, "group": group, "name": name}
     given |= {"recommend": recommend, "metrics_port": metrics_port}
-    run(configuration.load(config, **{**pairs, **{k: v for k, v in given.items() if v is not None}}))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise SettingError(f"{text!r} is no setting", "write --set name=value, such as --set chunk_events=1024")
-    return name, value
+    run(
+        configuration.load(
+            config, **{**pairs(setting, "chunk_events=1024"), **{k: v for k, v in given.items() if v is not None}}
+        )
+    )
 
 
 @app.command()
@@ -76,7 +71,7 @@ def broker(
         console.print(f"Kafka answers on {running.address}, its data are in {running.data}; Ctrl-C stops it")
         while not stop.wait(1.0):
             if not running.alive():
-                raise SettingError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
+                raise BrokerError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
 
 
 topics_app = typer.Typer(no_args_is_help=True, help="Show and create the topics that Forecart needs.")
@@ -130,7 +125,7 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     rows = [(topic, verb) for topic in found.missing] + [(topic, "present") for topic in found.present]
     if as_json:
         listed = [{"name": t.name, "role": t.role, "partitions": t.partitions, "state": state} for t, state in rows]
-        print(json.dumps({"topics": listed, "wrong": found.wrong}))
+        print(json.dumps({"topics": listed, "wrong": found.wrong, "advice": found.advice}))
         return
     table = Table("topic", "role", "partitions", "replication", "settings", "state")
     for topic, state in rows:
@@ -139,6 +134,8 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     Console().print(table)
     for fault in found.wrong:
         console.print(f"[red]wrong:[/] {fault}")
+    for advice in found.advice:
+        console.print(f"[yellow]better:[/] {advice}")
 
 
 @app.command()
@@ -162,7 +159,7 @@ def replay(
     settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
     if rate and speed:
         raise SettingError("--rate and --speed contradict each other", "give one of them")
-    published, bad = publish(settings, _checked(form), data, topic or settings.events_topic, rate, speed, limit)
+    published, bad = publish(settings, form, data, topic or settings.events_topic, rate, speed, limit)
     _report_bad(bad)
     line = {"published": published, "left_out": dict(bad.count)}
     print(json.dumps(line) if as_json else f"{published:,} events published, {sum(bad.count.values()):,} rows left out")
@@ -235,16 +232,10 @@ def score(
     """
     from stream.offline import score_log
 
-    counts, bad = score_log(configuration.load(), bundle, _checked(form), data, dead_letters, recommend)
+    counts, bad = score_log(configuration.load(), bundle, form, data, dead_letters, recommend)
     sys.stdout.flush()
     _report_bad(bad)
     console.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) or "no events")
-
-
-def _checked(form: str) -> str:
-    if form not in FORMATS:
-        raise SettingError(f"there is no format {form!r}", f"the formats are {', '.join(FORMATS)}")
-    return form
 
 
 def _report_bad(bad) -> None:  # type: ignore[no-untyped-def]

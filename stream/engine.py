@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from stream.core.errors import AbortedError, FaultError
+from stream.core.errors import AbortedError, FaultError, StuckError
 from stream.kafka.commit import Aborted, Committer, Stand
 from stream.kafka.recovery import Progress, Recovery
 from stream.kafka.transport import Batch, Membership, Owned, Ownership
@@ -24,6 +24,7 @@ T = TypeVar("T")
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
 _ROUND_SECONDS = 0.5  # a round aims to stay below: far from the transaction's timeout, and from what a reader notices
 _CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 1024
+_DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
 
 class Engine:
@@ -37,7 +38,7 @@ class Engine:
         ownership: Ownership,
         telemetry: Telemetry,
         round_chunks: int,
-        seek: Callable[[], Awaitable[None]],
+        seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
     ) -> None:
         self.scorer, self.committer, self.recovery = scorer, committer, recovery
@@ -68,6 +69,8 @@ class Engine:
         while len(self._pending) >= self._limit:
             self._room.clear()
             await self._room.wait()
+        if not self.at_work:
+            self.moved = time.monotonic()
         self._pending.append(batch)
         self._came.set()
 
@@ -107,10 +110,16 @@ class Engine:
         await self._idle.wait()
 
     async def stop(self) -> None:
-        """Finish the running round, begin no other, leave nothing open."""
+        """Finish the running round, begin no other, give up a recovery, leave nothing open."""
         self.stopping = True
-        await self.settle()
-        await self._in(self._committing, self.committer.abort)
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self.settle()
+                await self._in(self._committing, self.committer.abort)
+        except TimeoutError:
+            self.fail(
+                StuckError(f"what was running did not end within {_DRAIN_SECONDS:.0f} s", "a restart goes on from it")
+            )
 
     async def _round(self, batches: list[Batch], membership: Membership) -> None:
         """Score, while the round before is being committed; then commit, while the next one is being scored."""
@@ -204,11 +213,14 @@ class Engine:
         self._aborts.append(now)
 
     async def _begin_again(self, membership: Membership, error: Aborted) -> None:
-        self._note_abort(error)
-        partitions = set(membership.owned)
-        renewed = self.ownership.renew(membership)
-        if renewed and await self._recover(renewed, partitions):
-            await self.seek()
+        """Recover what an aborted transaction held; a failure ends the process."""
+        try:
+            self._note_abort(error)
+            partitions = set(membership.owned)
+            if renewed := self.ownership.renew(membership):
+                await self._until_recovered(renewed, partitions)
+        except Exception as failure:
+            self.fail(failure)
 
     async def recover(self, partitions: set[int]) -> None:
         """Recover the partitions of a new assignment; a failure ends the process."""
@@ -216,23 +228,23 @@ class Engine:
             if membership := self.ownership.current:
                 self.telemetry.rebalances.inc()
                 self.telemetry.forget_partitions(partitions)
-                while not await self._try_recover(membership, partitions):
-                    renewed = self.ownership.renew(membership)
-                    if renewed is None:
-                        return
-                    membership = renewed
+                await self._until_recovered(membership, partitions)
         except Exception as error:
             self.fail(error)
 
-    async def _try_recover(self, membership: Membership, partitions: set[int]) -> bool:
-        try:
-            await self._recover(membership, partitions)
-        except Aborted as error:
-            self._note_abort(error)
-            return False
-        return True
+    async def _until_recovered(self, membership: Membership, partitions: set[int]) -> None:
+        """Recover, again after each abort, until it is done or the membership ended."""
+        while True:
+            try:
+                return await self._recover(membership, partitions)
+            except Aborted as error:
+                self._note_abort(error)
+            renewed = self.ownership.renew(membership)
+            if renewed is None:
+                return
+            membership = renewed
 
-    async def _recover(self, membership: Membership, partitions: set[int]) -> bool:
+    async def _recover(self, membership: Membership, partitions: set[int]) -> None:
         """Recover, then commit the positions: this proves membership and producer before anything is scored."""
         self.recovered, began = False, time.monotonic()
         self.telemetry.recovering.set(1)
@@ -242,21 +254,26 @@ class Engine:
         for number in sorted(partitions):
             held = await self._in(self._committing, self._recover_one, number, membership)
             if held is None:
-                log.info("recovery dropped: its membership ended")
-                return False
+                log.info("recovery dropped: its membership ended, or the worker stops")
+                return
             found[number] = held
         if found:
             stands = {number: Stand.of(held) for number, held in found.items()}
             await self._in(self._committing, self.committer.commit, [], stands, membership)
+        # What is owned is fetched: first the consumer must stand where the sessions do.
+        await self.seek({number: held.part.position for number, held in found.items()})
         membership.owned.update(found)
         self.telemetry.recovering.set(0)
         self.telemetry.recovery.observe(time.monotonic() - began)
         self.recovered = self.ownership.current is membership
-        return self.recovered
 
     def _recover_one(self, number: int, membership: Membership) -> Owned | None:
         kept = membership.kept.pop(number, None)
-        return self.recovery.recover(number, kept, lambda: self.ownership.current is membership, self._progress)
+
+        def wanted() -> bool:
+            return self.ownership.current is membership and not self.stopping
+
+        return self.recovery.recover(number, kept, wanted, self._progress)
 
     def _progress(self, at: Progress) -> None:
         self.moved = time.monotonic()
@@ -285,13 +302,12 @@ class Engine:
         return 0 if mark.position >= mark.stable and not self.at_work else ahead
 
     def live(self, limit: float) -> str:
-        """Return why the worker is not live: work waits, and nothing has moved for `limit` seconds."""
-        now = time.monotonic()
-        membership = self.ownership.current
-        waiting = self.at_work or any(
-            self.lag(n, held) for n, held in (dict(membership.owned) if membership else {}).items()
-        )
-        if waiting and now - self.moved > limit:
+        """Return why the worker is not live: a batch waits, or no fetch is tried, for `limit` seconds.
+
+        An unreachable broker is neither: fetches are tried and bring nothing.
+        """
+        now, membership = time.monotonic(), self.ownership.current
+        if self.at_work and now - self.moved > limit:
             return f"no progress for {now - self.moved:.0f} s with work at hand"
         if membership and membership.owned and now - self.ownership.fetched_at > limit:
             return f"nothing was asked of Kafka for {now - self.ownership.fetched_at:.0f} s"

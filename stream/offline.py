@@ -1,23 +1,29 @@
 """A log scored without Kafka, by the worker's own code."""
 
+import io
+import select
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
 
 import msgspec
 
-from stream.core.formats import BadRow, BadRows, plain, read
+from stream.core.events import REASONS
+from stream.core.formats import HOPELESS, BadRow, BadRows, raw_lines, read, wrong_format
 from stream.files import sink, source
-from stream.round import Headers, Limits, Partition, Scorer
+from stream.round import Headers, Limits, Message, Partition, Scorer
 from stream.runtime import load as load_bundle
 from stream.sessions import SessionStore
 from stream.settings import Settings
 
 _CHUNK = 4096
+_PATIENCE = 1.0  # seconds after which lines are scored, however few they are
+_PAUSE = 0.2  # seconds without input after which they are scored, too
+_UNREADABLE = REASONS[: REASONS.index("unknown_type")]  # the checks before it are those of the format
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,51 +38,126 @@ class Line:
     headers: Headers = field(default_factory=list)
 
 
+class _OutputError(Exception):
+    """Carries an error of the output past the reader, which would take an OSError for its own."""
+
+
+class _Pausing(io.RawIOBase):
+    """Read a raw stream, and call `idle` before waiting long for more of it."""
+
+    def __init__(self, raw: io.RawIOBase, idle: Callable[[], None]) -> None:
+        super().__init__()
+        self._raw, self._idle = raw, idle
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
+        if not select.select([self._raw], [], [], _PAUSE)[0]:
+            self._idle()
+        return self._raw.readinto(buffer)
+
+
+@dataclass(slots=True)
+class _Scoring:
+    """A log on its way through the scorer: the lines that wait, and what became of the others."""
+
+    scorer: Scorer
+    part: Partition
+    form: str
+    letters: IO[bytes] | None
+    counts: Counter[str] = field(default_factory=Counter)
+    bad: BadRows = field(default_factory=BadRows)
+    waiting: list[Line] = field(default_factory=list)
+    since: float = 0.0
+
+    def add(self, line: Line) -> None:
+        """Take a line; score when there are enough, or when the first has waited long enough."""
+        now = time.monotonic()
+        if not self.waiting:
+            self.since = now
+        self.waiting.append(line)
+        if len(self.waiting) >= _CHUNK or now - self.since >= _PATIENCE:
+            self.emit()
+
+    def idle(self) -> None:
+        """Score what there is while the input pauses."""
+        try:
+            self.emit()
+        except OSError as error:
+            raise _OutputError from error
+
+    def emit(self) -> None:
+        """Score the waiting lines and print the scores; raise DataError where the log is plainly of no such format."""
+        chunk, self.waiting = self.waiting, []
+        if not chunk:
+            return
+        work = self.scorer.process(self.part, chunk, _now())
+        sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in work.scores if m.value is not None))
+        self.counts["scored"] += len(work.scores)
+        self.counts.update(work.rejected)
+        for message in work.dead:
+            self._reject(message)
+        sys.stdout.buffer.flush()
+        self.judge(HOPELESS)
+
+    def _reject(self, message: Message) -> None:
+        headers = {name: value.decode() for name, value in message.headers if name.startswith("forecart-")}
+        value = message.value or b""
+        if self.form == "events":  # of other formats the offset is no line, and `read` tells what was no event
+            text = value[:80].decode(errors="backslashreplace")
+            self.bad.add(BadRow(int(headers["forecart-offset"]) + 1, headers["forecart-reason"], text))
+        if self.letters:
+            self.letters.write(_encode(headers | {"value": value.decode(errors="replace")}) + b"\n")
+
+    def judge(self, enough: int) -> None:
+        """Raise DataError where at least so many lines were read, and none was of the format."""
+        unreadable = sum(self.counts[reason] for reason in _UNREADABLE)
+        if self.form == "events" and enough <= unreadable == self.counts.total():
+            raise wrong_format(self.form, self.bad)
+
+
 def score_log(
     settings: Settings, bundle: Path, form: str, data: Path, dead_letters: Path | None, recommend: bool
 ) -> tuple[Counter[str], BadRows]:
-    """Score a log and print the scores; return the counts of outcomes, and the rows left out."""
+    """Score a log and print the scores as lines come; return the counts of outcomes, and the rows left out."""
     limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
     scorer = Scorer(load_bundle(bundle), recommend, limits, str(data))
-    part = Partition(0, SessionStore(scorer.layout))
-    counts, bad = Counter[str](), BadRows()
+    file = source(data)
     letters = sink(dead_letters) if dead_letters else None
-    chunk: list[Line] = []
-    for line in _lines(source(data), form, bad):
-        chunk.append(line)
-        if len(chunk) == _CHUNK:
-            _emit(scorer, part, chunk, counts, letters)
-            chunk = []
-    _emit(scorer, part, chunk, counts, letters)
-    if letters:
-        letters.close()
-    return counts, bad
+    scoring = _Scoring(scorer, Partition(0, SessionStore(scorer.layout)), form, letters)
+    try:
+        for line in _lines(_pausing(file, scoring.idle), form, scoring.bad):
+            scoring.add(line)
+        scoring.emit()
+        scoring.judge(1)
+    except _OutputError as error:
+        raise error.__cause__ or error from None
+    finally:
+        for each, standard in ((file, sys.stdin), (letters, sys.stdout)):
+            if each and each is not standard.buffer:
+                each.close()
+    return scoring.counts, scoring.bad
+
+
+def _pausing(file: BinaryIO, idle: Callable[[], None]) -> BinaryIO:
+    return io.BufferedReader(_Pausing(file.raw, idle), 1 << 16) if isinstance(file, io.BufferedReader) else file
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _lines(file: BinaryIO, form: str, bad: BadRows) -> Iterator[Line]:
     """Yield the log as records; canonical lines go in raw, so that bad ones meet what the worker does with them."""
-    now = int(time.time() * 1000)
     if form == "events":
-        for offset, raw in enumerate(plain(file)):
-            yield Line(offset, now, None, raw.rstrip(b"\r\n"))
+        for offset, raw in enumerate(raw_lines(file)):
+            yield Line(offset, _now(), None, raw)
         return
     offset = 0
     for row in read(file, form):
         if isinstance(row, BadRow):
             bad.add(row)
         else:
-            yield Line(offset, now, row.user_id.encode(), _encode(row))
+            yield Line(offset, _now(), row.user_id.encode(), _encode(row))
             offset += 1
-
-
-def _emit(scorer: Scorer, part: Partition, chunk: list[Line], counts: Counter[str], letters: IO[bytes] | None) -> None:
-    if not chunk:
-        return
-    work = scorer.process(part, chunk, int(time.time() * 1000))
-    sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in work.scores if m.value is not None))
-    counts["scored"] += len(work.scores)
-    counts.update(work.rejected)
-    if letters:
-        for message in work.dead:
-            headers = {name: value.decode() for name, value in message.headers if name.startswith("forecart-")}
-            letters.write(_encode(headers | {"value": (message.value or b"").decode(errors="replace")}) + b"\n")

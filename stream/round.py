@@ -98,8 +98,9 @@ class Scorer:
         """Score a chunk in order; the partition's sessions and clock move on. `now` (ms) is written as `scored_at`."""
         events, at, rejected = self._decode(records)
         arrived = np.fromiter((r.timestamp for r in records), np.int64, len(records))
-        if len(arrived):
-            part.clock = max(part.clock, int(arrived.max()))
+        # A producer whose clock is ahead must not end other shoppers' sessions.
+        sane = arrived[at][arrived[at] <= now + self.limits.future]
+        part.clock = max(part.clock, int(sane.max(initial=0)))
         scores, changes = self._score(part, events, arrived[at])
         for i, code in zip(np.flatnonzero(scores.outcome).tolist(), scores.outcome[scores.outcome > 0], strict=True):
             rejected.append((at[i], REASONS[code - 1]))

@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from stream.core.errors import SettingError
 
@@ -15,10 +15,10 @@ CONFIG = PREFIX + "CONFIG"
 _FOREIGN = {CONFIG, PREFIX + "DATA"}  # the file of settings, and the folder of data that tests read
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting of the worker and its tools; the environment's names are these in capitals after FORECART_."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka's address: host:port, several with commas.")
     kafka_properties: Path | None = Field(None, description="A file of librdkafka properties: security and more.")
@@ -61,14 +61,8 @@ def load(config: Path | None = None, **flags: Any) -> Settings:
 
     `flags` that are None are not given.
     """
-    known = set(Settings.model_fields)
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in _FOREIGN and name.removeprefix(PREFIX).lower() not in known:
-            raise SettingError(f"the environment has the unknown setting {name}", f"the settings are {_names()}")
     values = _file(config or (Path(os.environ[CONFIG]) if os.environ.get(CONFIG) else None))
-    for name in known:
-        if (value := os.environ.get(PREFIX + name.upper())) is not None:
-            values[name] = value
+    values |= _environment()
     values |= {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(**values)
@@ -77,8 +71,30 @@ def load(config: Path | None = None, **flags: Any) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise SettingError(f"there is no setting {name!r}", f"the settings are {_names()}") from error
-        given = "" if "password" in name else f" (given: {first['input']!r})"
-        raise SettingError(f"the setting {name} is wrong: {first['msg'].lower()}{given}", "correct it") from error
+        raise SettingError(
+            f"the setting {name} is wrong: {first['msg'].lower()} (given: {first['input']!r})",
+            f"correct it where it is given: a flag, {PREFIX}{name.upper()}, or the file of settings",
+        ) from error
+
+
+class _Variables(Settings, BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+
+def _environment() -> dict[str, Any]:
+    """Read the variables; only `load` does, so that a value made elsewhere depends on nothing around it."""
+    known = {*_FOREIGN, *(PREFIX + name.upper() for name in Settings.model_fields)}
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SettingError(f"the environment has the unknown setting {variable}", f"the settings are {_names()}")
+    return EnvSettingsSource(_Variables)()
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of a child process that has these settings and none of ours."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return others | {PREFIX + name.upper(): str(value) for name, value in given.items() if value is not None}
 
 
 def _names() -> str:

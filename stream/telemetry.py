@@ -35,7 +35,7 @@ class ArrayHistogram(Collector):
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Give Prometheus the cumulative counts."""
         family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
-        for label, counts in self._counts.items():
+        for label, counts in list(self._counts.items()):
             edges = [*(str(float(edge)) for edge in self._edges), "+Inf"]
             buckets = list(zip(edges, counts.cumsum().tolist(), strict=True))
             family.add_metric([label] if self._label else [], buckets, self._sums[label])

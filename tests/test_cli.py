@@ -67,7 +67,7 @@ def test_what_cannot_be_scored_is_written_apart(tmp_path: Path):
     assert done.stdout == ""
     reasons = [json.loads(line)["forecart-reason"] for line in letters.read_text().splitlines()]
     assert reasons == ["not_json", "not_utf8"]
-    assert "1 not_json" in done.stderr
+    refuses(done, 65, "1 rows left out: not_json, first in line 1", "first in line 2", "events means")
 
 
 def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
@@ -110,6 +110,11 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["train", "--format", "events", "--data", "none", "--set", "depth=3"], 78, "depth"),
         (["train", "--format", "events", "--data", "none", "--horizon", "soon"], 78, "24h"),
         (["train", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
+        (["train", "--format", "events", "--data", "none", "--set", "dropout=2"], 78, "dropout is 2"),
+        (["train", "--format", "events", "--data", "none", "--set", "lr=-1"], 78, "lr is -1"),
+        (["train", "--format", "events", "--data", "none", "--set", "lr"], 78, "--set name=value"),
+        (["train", "--format", "xml", "--data", "none"], 78, "there is no format"),
+        (["evaluate", "none", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["export", "none", "bundle"], 66, "is missing"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
@@ -137,7 +142,45 @@ def test_an_unknown_setting_in_the_environment(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "words", [["worker", "--bundle", str(DEMO)], ["topics", "plan"], ["replay", "--format", "sessions", "--data", "-"]]
+    "words",
+    [
+        ["worker", "--bundle", str(DEMO)],
+        ["topics", "plan"],
+        ["capture", "--topic", "scores", "--out", "-"],
+        ["score", "--bundle", str(DEMO)],
+        ["settings"],
+    ],
+)
+def test_an_impossible_value_in_the_environment(words: list[str]):
+    refuses(forecart(*words, env={"FORECART_METRICS_PORT": "abc"}), 78, "metrics_port", "FORECART_METRICS_PORT")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("security.protocol=BOGUS", "line 1 of"),
+        ("security.protocol=SSL\nssl.ca.location=none.pem", "ssl.ca.location failed"),
+        ("security.protocol=SASL_SSL\nsasl.mechanism=BOGUS", "line 2 of"),
+        ("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN", "sasl.username"),
+        ("sasl.passwort: hunter2", "line 1 of"),
+    ],
+)
+@pytest.mark.parametrize("words", [["worker", "--bundle", str(DEMO)], ["topics", "plan"]])
+def test_a_wrong_connection_property(words: list[str], lines: str, message: str, tmp_path: Path):
+    (tmp_path / "kafka.properties").write_text(lines)
+    done = forecart(*words, env={"FORECART_KAFKA_PROPERTIES": str(tmp_path / "kafka.properties")})
+    refuses(done, 78, message)
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["worker", "--bundle", str(DEMO)],
+        ["topics", "plan"],
+        ["replay", "--format", "sessions", "--data", "-"],
+        ["demo"],
+    ],
 )
 def test_an_unreachable_broker_is_told_within_half_a_minute(words: list[str]):
     began = time.monotonic()

@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-ID_BYTES_MAX = 256
-Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES_MAX)]
+ID_LENGTH_MAX = 256
+Id = Annotated[str, Meta(min_length=1, max_length=ID_LENGTH_MAX)]
 Timestamp = Annotated[int, Meta(gt=0, lt=2**53)]
 
 
@@ -20,10 +20,10 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     type: Id
     item_id: Id
     timestamp: Timestamp
-    category_id: Annotated[str, Meta(max_length=ID_BYTES_MAX)] | None = None
+    category_id: Annotated[str, Meta(max_length=ID_LENGTH_MAX)] | None = None
     price: float | None = None
     quantity: float | None = None
-    session_id: Annotated[str, Meta(max_length=ID_BYTES_MAX)] | None = None
+    session_id: Annotated[str, Meta(max_length=ID_LENGTH_MAX)] | None = None
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):

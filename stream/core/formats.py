@@ -4,19 +4,24 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import BinaryIO, cast
 
 import msgspec
 
 from stream.core.errors import DataError
-from stream.core.events import ID_BYTES_MAX, BadEvent, Event, decode
+from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
 
-_HOPELESS = 100  # this many bad rows and no good one: the file is of another format
+HOPELESS = 100  # this many bad rows and no good one: the file is of another format
 _NEVER = 2**53
+# None of the formats quotes: a stray quote is a character, and a row is always one line.
+_unquoted = partial(csv.reader, quoting=csv.QUOTE_NONE)
 _NO_TEXT = re.compile("[\udc80-\udcff]")
 
 
@@ -35,6 +40,9 @@ class BadRows:
 
     count: Counter[str] = field(default_factory=Counter)
     first: dict[str, BadRow] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.count.total()
 
     def add(self, row: BadRow) -> None:
         """Count one row."""
@@ -61,7 +69,7 @@ class Format:
     parse: Callable[[list[str], int], Iterable[Event]]
     header: tuple[str, ...] = ()
     header_may_lack: bool = False
-    split: Callable[[Iterator[str]], Iterator[list[str]]] = csv.reader
+    split: Callable[[Iterator[str]], Iterator[list[str]]] = _unquoted
 
 
 def read(file: BinaryIO, name: str) -> Iterator[Event | BadRow]:
@@ -70,21 +78,42 @@ def read(file: BinaryIO, name: str) -> Iterator[Event | BadRow]:
     Raises DataError where the file cannot be read, or is not of the format at all.
     """
     form = FORMATS[name]
-    good, bad = 0, 0
-    try:
+    good, bad = 0, BadRows()
+    with _readable():
         for row in _rows(_text(file), form, name):
-            good, bad = (good, bad + 1) if isinstance(row, BadRow) else (good + 1, bad)
+            if isinstance(row, BadRow):
+                bad.add(row)
+            else:
+                good += 1
             yield row
-            if not good and bad >= _HOPELESS:
+            if not good and len(bad) >= HOPELESS:
                 break
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"the log cannot be read after {good + bad} rows: {error}", "check that it is whole") from error
     if bad and not good:
-        raise DataError(f"not one of the first {bad} rows is of format {name}", f"{name} means: {form.expects}")
+        raise wrong_format(name, bad)
 
 
-def plain(file: BinaryIO) -> BinaryIO:
-    """Return the bytes of a log, unpacked where it is gzipped."""
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a log, gzipped or not, as bytes without their ends; raise DataError where they break off."""
+    with _readable():
+        for line in _plain(file):
+            yield line.rstrip(b"\r\n")
+
+
+def wrong_format(name: str, bad: BadRows) -> DataError:
+    """Return the error for a log of which these rows were read, and none was of the format."""
+    found = [f"not one of the first {len(bad)} rows is of format {name}", *bad.lines()]
+    return DataError("\n  ".join(found), f"{name} means: {FORMATS[name].expects}")
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"the log cannot be read to its end: {error}", "check that it is whole") from error
+
+
+def _plain(file: BinaryIO) -> BinaryIO:
     buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
     zipped = buffered.peek(2)[:2] == b"\x1f\x8b"
     return cast(BinaryIO, gzip.GzipFile(fileobj=buffered)) if zipped else buffered
@@ -92,7 +121,7 @@ def plain(file: BinaryIO) -> BinaryIO:
 
 def _text(file: BinaryIO) -> Iterator[str]:
     # A byte that is no UTF-8 becomes a lone surrogate, which no text has, and which marks its row as bad.
-    return iter(io.TextIOWrapper(plain(file), "utf-8-sig", errors="surrogateescape", newline="\n"))
+    return iter(io.TextIOWrapper(_plain(file), "utf-8-sig", errors="surrogateescape", newline="\n"))
 
 
 def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | BadRow]:
@@ -123,7 +152,7 @@ def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | Bad
 def _event(line: int, prefix: str, **fields: object) -> Event:
     if not all(fields[name] for name in ("user_id", "item_id")):
         raise _Bad("missing_field")
-    if any(len(value) > ID_BYTES_MAX for value in fields.values() if isinstance(value, str)):
+    if any(len(value) > ID_LENGTH_MAX for value in fields.values() if isinstance(value, str)):
         raise _Bad("wrong_type")
     try:
         return msgspec.convert({"event_id": f"{prefix}-{line}", **fields}, Event)
@@ -226,9 +255,13 @@ FORMATS = {
         _canonical,
         split=_whole_lines,
     ),
-    "retailrocket": Format("CSV with the header " + ",".join(_RETAILROCKET), _retailrocket, _RETAILROCKET),
-    "taobao": Format("CSV with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True),
-    "rees46": Format("CSV with the header " + ",".join(_REES46), _rees46, _REES46),
+    "retailrocket": Format(
+        "CSV without quotes, with the header " + ",".join(_RETAILROCKET), _retailrocket, _RETAILROCKET
+    ),
+    "taobao": Format(
+        "CSV without quotes, with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True
+    ),
+    "rees46": Format("CSV without quotes, with the header " + ",".join(_REES46), _rees46, _REES46),
     "sessions": Format(
         "one session a line, item ids in click order, separated by spaces", _session, split=_whole_lines
     ),

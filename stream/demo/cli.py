@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,14 +20,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stream import settings as configuration
-from stream.core.errors import StuckError
+from stream.core.errors import BrokerError, StuckError
 from stream.demo.figures import Figures, read_figures
-from stream.kafka.broker import Broker, free_port
+from stream.kafka.broker import Broker, end_guarded, free_port, start_guarded
 from stream.kafka.client import consumer, subscribe_all
-from stream.kafka.topics import apply
+from stream.kafka.topics import apply, remove
+from stream.settings import Settings, child_environment
 
 BUNDLE = Path(__file__).parent / "bundle"
+_FORECART = (sys.executable, "-m", "forecart")
 _PARTITIONS = 4
 _SHOPPERS, _DAYS = 10_000, 14
 _FIRST_SCORE_SECONDS = 60.0
@@ -82,39 +84,64 @@ class View:
 def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="Stop so long after the first score.")] = None,
     rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 150.0,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="A running Kafka, where the demo gets topics of its own; else one is started.")
+    ] = None,
 ) -> None:
     """Run everything on this machine and watch it: nothing to install, nothing left behind.
+
+    The settings of the environment are ignored, so that it meets no other cluster than the one given.
 
     Example: forecart demo --seconds 30
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="forecart-demo-")))
-        broker = stack.enter_context(Broker(say=console.print))
-        settings = configuration.load(bootstrap_servers=broker.address, group="demo", bundle=BUNDLE)
+        settings = _elsewhere(bootstrap_servers) if bootstrap_servers else _here(stack)
         apply(settings, _PARTITIONS)
-        port = free_port()
-        at = ["--bootstrap-servers", broker.address]
+        if bootstrap_servers:
+            stack.callback(_clear, settings)
         console.print("starting a worker")
-        worker = [
-            "worker",
-            "--bundle",
-            str(BUNDLE),
-            "--group",
-            "demo",
-            "--name",
-            "demo",
-            "--metrics-port",
-            str(port),
-            *at,
-        ]
-        stack.enter_context(_process(worker, folder / "worker.log"))
-        reader = consumer(settings, **{"group.id": "demo-view"})
+        env = child_environment(settings)
+        stack.enter_context(_process(["worker"], folder / "worker.log", env))
+        reader = consumer(settings, **{"group.id": f"{settings.group}-view"})
         stack.callback(reader.close)
         subscribe_all(reader, settings.scores_topic)
         view = View()
         with suppress(KeyboardInterrupt):
-            _watch(view, reader, _traffic(folder, rate, at), port, seconds, folder)
+            _watch(view, reader, _traffic(folder, rate, env), settings.metrics_port, seconds, folder)
         console.print(f"stopping: {view.line()}")
+
+
+def _here(stack: ExitStack) -> Settings:
+    """Start a broker and describe a worker of it."""
+    try:
+        broker = stack.enter_context(Broker(say=console.print))
+    except BrokerError as error:
+        remedy = f"{error.remedy}, or give --bootstrap-servers of a running Kafka"
+        raise BrokerError(error.message, remedy) from error
+    return Settings(
+        bootstrap_servers=broker.address, group="demo", name="demo", bundle=BUNDLE, metrics_port=free_port()
+    )
+
+
+def _elsewhere(servers: str) -> Settings:
+    """Describe a worker whose topics are like no others of a cluster."""
+    group = f"forecart-demo-{uuid.uuid4().hex[:8]}"
+    return Settings(
+        bootstrap_servers=servers,
+        group=group,
+        name="demo",
+        bundle=BUNDLE,
+        metrics_port=free_port(),
+        events_topic=f"{group}-events",
+        scores_topic=f"{group}-scores",
+        dead_letters_topic=f"{group}-dead-letters",
+    )
+
+
+def _clear(settings: Settings) -> None:
+    if left := remove(settings):
+        console.print(f"[yellow]could not be deleted:[/] {', '.join(left)}")
 
 
 def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds: float | None, folder: Path) -> None:
@@ -153,27 +180,17 @@ def _metrics(port: int) -> str:
         return ""
 
 
-def _traffic(folder: Path, rate: float, at: list[str]) -> Iterator[None]:
+def _traffic(folder: Path, rate: float, env: dict[str, str]) -> Iterator[None]:
     """Keep a replay of synthetic shoppers running: when one fortnight is over, the next begins."""
+    log = folder / "shoppers.jsonl"
     for fortnight in range(20):
-        log = folder / "shoppers.jsonl"
         begin = time.strftime("%Y-%m-%d", time.gmtime(1_767_225_600 + fortnight * _DAYS * 86_400))
         console.print(f"shoppers arrive: {_SHOPPERS:,} of them, {rate:,.0f} events/s")
+        made = f"shoppers --shoppers {_SHOPPERS} --days {_DAYS} --seed {fortnight} --begin {begin}".split()
         with log.open("wb") as out:
-            made = [
-                "shoppers",
-                "--shoppers",
-                str(_SHOPPERS),
-                "--days",
-                str(_DAYS),
-                "--seed",
-                str(fortnight),
-                "--begin",
-                begin,
-            ]
-            subprocess.run([sys.executable, "-m", "forecart", *made], stdout=out, check=True)
-        replay = ["replay", "--format", "events", "--data", str(log), "--rate", str(rate), *at]
-        with _process(replay, folder / "replay.log") as running:
+            subprocess.run([*_FORECART, *made], stdout=out, env=env, check=True)
+        replay = ["replay", "--format", "events", "--data", str(log), "--rate", str(rate)]
+        with _process(replay, folder / "replay.log", env) as running:
             while running.poll() is None:
                 yield
     while True:
@@ -181,19 +198,10 @@ def _traffic(folder: Path, rate: float, at: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command of Forecart's under a guard: it ends with us, whatever becomes of us."""
-    with log.open("wb") as out:
-        running = subprocess.Popen(
-            [sys.executable, "-m", "stream.kafka.guard", sys.executable, "-m", "forecart", *command],
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+def _process(command: list[str], log: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command of Forecart's that ends with us."""
+    running = start_guarded([*_FORECART, *command], log, env)
     try:
         yield running
     finally:
-        if running.stdin:
-            running.stdin.close()
-        running.wait(30)
+        end_guarded(running)

@@ -25,7 +25,7 @@ VERSION = "4.4.0"
 _COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}"
 _JAVA_AT_LEAST = 17
 _START_SECONDS, _STOP_SECONDS = 60.0, 25.0
-_INSTALL = "pip install 'forecart[broker]', or give --bootstrap-servers of a running Kafka"
+_INSTALL = "pip install 'forecart[broker]'"
 
 
 def lock() -> dict[str, str]:
@@ -68,7 +68,7 @@ def _resolve(cache: Path) -> None:
     except Exception as error:  # jgo lets through whatever its HTTP and XML libraries raise
         raise BrokerError(
             f"Apache Kafka {VERSION} is not in {cache} and cannot be fetched: {error}",
-            "connect to Maven Central once, or give --bootstrap-servers of a running Kafka",
+            "connect to Maven Central once",
         ) from error
 
 
@@ -143,15 +143,7 @@ class Broker:
         if not (self.data / "log" / "meta.properties").exists():
             self._format(command, config)
         self._say(f"starting Apache Kafka {VERSION} on {self.address}")
-        with (self.data / "broker.log").open("ab") as output:
-            # The guard holds the read end of a pipe to us, and ends Java when we are gone.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "stream.kafka.guard", *command, "kafka.Kafka", str(config)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        self._process = start_guarded([*command, "kafka.Kafka", str(config)], self.data / "broker.log")
         self._await_answer()
 
     def _configure(self) -> Path:
@@ -211,15 +203,35 @@ class Broker:
     def stop(self) -> None:
         """Shut down cleanly; a temporary data folder goes with it."""
         if self._process:
-            if self._process.stdin:
-                self._process.stdin.close()
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+            end_guarded(self._process)
             self._process = None
         if self._temporary:
             shutil.rmtree(self.data, ignore_errors=True)
+
+
+def start_guarded(command: list[str], log: Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a command that ends with us, whatever becomes of us; its output goes to the end of a log."""
+    with log.open("ab") as output:
+        # The guard holds the read end of a pipe to us, and ends the command when we are gone.
+        return subprocess.Popen(
+            [sys.executable, "-m", "stream.kafka.guard", *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=env,
+            start_new_session=True,
+        )
+
+
+def end_guarded(process: subprocess.Popen[bytes]) -> None:
+    """End a guarded command: by itself if it can, by force if it must."""
+    if process.stdin:
+        process.stdin.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """One set of connection properties for both Kafka clients, and the group metadata that fences a transaction."""
 
+import re
 import ssl
 import struct
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream.core.errors import BrokerError, SettingError
@@ -28,6 +29,13 @@ _PROPERTIES = {
     "ssl.key.location",
     "ssl.key.password",
 }
+# The values that may be named in a message: all others may be secrets, on the wrong line.
+_CHOICES = {
+    "security.protocol": ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    "sasl.mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+}
+# A name and a value as Java's properties have them: parted by =, by : or by space.
+_LINE = re.compile(r"([^\s=:]*)\s*[=:]?\s*(.*)")
 # Errors that pass by themselves, which librdkafka does not always call retriable.
 _PASSING = {
     "_TIMED_OUT",
@@ -48,18 +56,32 @@ def properties(settings: Settings) -> dict[str, str]:
     found = {"bootstrap.servers": settings.bootstrap_servers}
     if settings.kafka_properties:
         found |= _read(settings.kafka_properties)
+    if "bootstrap_servers" in settings.model_fields_set:  # the file's is a default
+        found["bootstrap.servers"] = settings.bootstrap_servers
     return found
 
 
 def _read(path: Path) -> dict[str, str]:
+    """Read a file of properties; its errors name the line and none of its text."""
     try:
         lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} cannot be read: {error}", "check the setting kafka_properties") from error
-    pairs = [line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    found = {name.strip(): value.strip() for name, _, value in pairs}
-    if unknown := sorted(set(found) - _PROPERTIES):
-        raise SettingError(f"{path} has {', '.join(unknown)}", f"known are {', '.join(sorted(_PROPERTIES))}")
+    except OSError as error:
+        raise SettingError(f"{path} cannot be read: {error.strerror}", "check the setting kafka_properties") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path} is not UTF-8", "check the setting kafka_properties") from error
+    found = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text[0] in "#!":
+            continue
+        name, value = _LINE.findall(text)[0]
+        if name not in _PROPERTIES:
+            known = f"write name=value; the names are {', '.join(sorted(_PROPERTIES))}"
+            raise SettingError(f"line {number} of {path} has no property that both clients obey", known)
+        choices = _CHOICES.get(name, ())
+        if choices and value.upper() not in choices:
+            raise SettingError(f"line {number} of {path} has an unknown {name}", f"write one of {', '.join(choices)}")
+        found[name] = value.upper() if choices else value
     return found
 
 
@@ -69,7 +91,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
 
     given = properties(settings)
     options: dict[str, Any] = {"broker": [f"kafka://{host}" for host in given["bootstrap.servers"].split(",")]}
-    protocol = given.get("security.protocol", "PLAINTEXT").upper()
+    protocol = given.get("security.protocol", "PLAINTEXT")
     context = _context(given) if protocol.endswith("SSL") else None
     if protocol.startswith("SASL"):
         options["broker_credentials"] = SASLCredentials(
@@ -95,13 +117,13 @@ def _context(given: Mapping[str, str]) -> ssl.SSLContext:
 
 def producer(settings: Settings, **more: Any) -> Producer:
     """Make a producer that partitions as Java does."""
-    return Producer({**properties(settings), **_QUIET, "partitioner": PARTITIONER, **more})
+    return _made(Producer, {**properties(settings), **_QUIET, "partitioner": PARTITIONER, **more})
 
 
 def consumer(settings: Settings, **more: Any) -> Consumer:
     """Make a consumer that reads committed records and commits nothing by itself."""
     base = {"isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-    return Consumer({**properties(settings), **_QUIET, **base, **more})
+    return _made(Consumer, {**properties(settings), **_QUIET, **base, **more})
 
 
 def subscribe_all(reader: Consumer, topic: str) -> None:
@@ -112,7 +134,17 @@ def subscribe_all(reader: Consumer, topic: str) -> None:
 
 def admin(settings: Settings) -> AdminClient:
     """Make an administrator."""
-    return AdminClient({**properties(settings), **_QUIET})
+    return _made(AdminClient, {**properties(settings), **_QUIET})
+
+
+def _made(kind: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
+    try:
+        return kind(config)
+    except KafkaException as error:
+        raise SettingError(
+            f"Kafka's client refuses its settings: {error.args[0].str()}",
+            "correct the file that kafka_properties names: protocol, credentials, the paths of the TLS files",
+        ) from error
 
 
 def reach(settings: Settings) -> AdminClient:
@@ -128,14 +160,18 @@ def reach(settings: Settings) -> AdminClient:
     return client
 
 
+def passing(error: KafkaError) -> bool:
+    """Tell whether the same call may succeed later."""
+    return bool(error.retriable() or error.name() in _PASSING)
+
+
 def again(deadline: float, call: Callable[[], T]) -> T:
     """Call until it succeeds, while its error is retriable and `deadline` (monotonic seconds) is ahead."""
     while True:
         try:
             return call()
         except KafkaException as error:
-            passing = error.args[0].retriable() or error.args[0].name() in _PASSING
-            if not passing or time.monotonic() > deadline:
+            if not passing(error.args[0]) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 

@@ -8,13 +8,13 @@ partition's offset, which is what fences it.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import msgspec
 from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, FaultError, FencedError
-from stream.kafka.client import again, producer
+from stream.kafka.client import again, passing, producer
 from stream.kafka.recovery import POSITION, Position
 from stream.kafka.transport import Membership, Owned
 from stream.round import Message, Work
@@ -25,6 +25,7 @@ CLAIM = b"w"
 PARTITION_UA = -1  # librdkafka's: by the key
 FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
 _INIT_SECONDS = 25.0
+_CALL_SECONDS = 10.0
 _SHARE = 0.8  # of the transaction's timeout that its calls may use up
 _FENCED = {"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "INVALID_PRODUCER_ID_MAPPING"}
 _encode = msgspec.json.Encoder().encode
@@ -50,15 +51,13 @@ class Aborted(Exception):
 class Committer:
     """The only owner of the transactional producer."""
 
-    def __init__(
-        self, settings: Settings, name: str, topic_id: str, pause: Callable[[str], None] = lambda _point: None
-    ) -> None:
-        self._settings, self._name, self._topic_id, self._pause = settings, name, topic_id, pause
+    def __init__(self, settings: Settings, name: str, pause: Callable[[str], None] = lambda _point: None) -> None:
+        self._settings, self._name, self._pause = settings, name, pause
         self._timeout = settings.transaction_timeout_seconds
         self._producer = producer(
             settings,
             **{
-                "transactional.id": f"{settings.group}-{name}",
+                "transactional.id": f"{settings.group}/{name}",  # a name has no slash: no two pairs are alike
                 "transaction.timeout.ms": int(self._timeout * 1000),
                 "linger.ms": 2,
                 "retry.backoff.ms": 1,  # a commit follows a commit: the broker is often not ready at once
@@ -67,13 +66,13 @@ class Committer:
                 "queue.buffering.max.kbytes": 1_048_576,
                 "batch.num.messages": 100_000,
                 "batch.size": 1_048_576,
-                "message.max.bytes": settings.max_dead_letter_bytes + 65_536,
+                "message.max.bytes": max(settings.max_dead_letter_bytes, settings.max_event_bytes) + 65_536,
             },
         )
         self._open = False
 
     def start(self) -> None:
-        """Fence and end what a predecessor of this name left open; raise BrokerError or FencedError."""
+        """Fence and end what a predecessor of this name left open; raise BrokerError."""
         try:
             again(time.monotonic() + _INIT_SECONDS, lambda: self._producer.init_transactions(_INIT_SECONDS))
         except KafkaException as error:
@@ -93,7 +92,7 @@ class Committer:
             again(deadline, self._producer.begin_transaction)
             self._open = True
             self._send(self._settings.changelog, [Message(CLAIM + self._name.encode(), None)], partition)
-            again(deadline, lambda: self._producer.commit_transaction(self._timeout * _SHARE))
+            again(deadline, lambda: self._producer.commit_transaction(_left(deadline)))
         except KafkaException as error:
             self._fail(error)
         self._open = False
@@ -101,7 +100,8 @@ class Committer:
     def commit(self, works: Iterable[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
         """Commit a round: its works, and where it leaves each partition.
 
-        Raises Aborted where the transaction was aborted, FencedError where another process took over.
+        Raises Aborted where the transaction was aborted, FencedError where another process took over,
+        BrokerError where no broker answers in time.
         """
         metadata = membership.metadata()
         deadline = time.monotonic() + self._timeout * _SHARE
@@ -113,13 +113,13 @@ class Committer:
                 self._produce(work)
             for number, stand in stands.items():
                 self._produce_position(number, stand)
-            if left := self._producer.flush(max(deadline - time.monotonic(), 0.1)):
+            if left := self._producer.flush(_left(deadline)):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._pause("after-flush")
             offsets = [TopicPartition(self._settings.events_topic, n, stand.offset) for n, stand in stands.items()]
-            again(deadline, lambda: self._producer.send_offsets_to_transaction(offsets, metadata, 10))
+            again(deadline, lambda: self._producer.send_offsets_to_transaction(offsets, metadata, _left(deadline)))
             self._pause("after-offsets")
-            again(deadline, lambda: self._producer.commit_transaction(10))
+            again(deadline, lambda: self._producer.commit_transaction(_left(deadline)))
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
         self._open = False
@@ -161,13 +161,35 @@ class Committer:
             if error is None:  # the last record of this partition's changelog in the transaction
                 held.changelog, held.read_at = message.offset() + 1, time.monotonic()
 
-        value = _encode(Position(self._topic_id, stand.offset, stand.clock))
-        self._producer.produce(self._settings.changelog, value, POSITION, number, on_delivery=acknowledged)
+        value = _encode(Position(held.topic_id, stand.offset, stand.clock))
+        while True:
+            try:
+                return self._producer.produce(
+                    self._settings.changelog, value, POSITION, number, on_delivery=acknowledged
+                )
+            except BufferError:  # the queue is full: let it drain
+                self._producer.poll(0.1)
 
-    def _fail(self, error: KafkaException | TimeoutError) -> None:
-        """Sort an error (rule 5): fenced and unknown ones end the process, the rest is aborted."""
+    def _fail(self, error: KafkaException | TimeoutError) -> NoReturn:
+        """Sort an error (rule 5): what can be aborted is, anything else ends the process."""
         if isinstance(error, TimeoutError):
             self._abort(str(error))
+        cause = error.args[0]
+        if cause.txn_requires_abort() and not cause.fatal():
+            self._abort(f"{cause.name()}: {cause.str()}")
+        self._end(error, "the transaction failed")
+
+    def _abort(self, text: str) -> NoReturn:
+        deadline = time.monotonic() + self._timeout * _SHARE
+        try:
+            again(deadline, lambda: self._producer.abort_transaction(_left(deadline)))
+        except KafkaException as error:
+            self._end(error, f"a transaction could not be aborted ({text})")
+        self._open = False
+        raise Aborted(text)
+
+    def _end(self, error: KafkaException, what: str) -> NoReturn:
+        """Raise what ends the process: fenced, no answer from the brokers, or unknown."""
         cause = error.args[0]
         text = f"{cause.name()}: {cause.str()}"
         if cause.fatal() or cause.name() in _FENCED:
@@ -175,18 +197,13 @@ class Committer:
                 f"another process runs as {self._name}, or a transaction timed out ({text})",
                 "stop the other process, or give one of them another --name; nothing is lost",
             ) from error
-        if cause.txn_requires_abort():
-            self._abort(text)
-        raise FaultError(
-            f"the transaction of {self._name} failed ({text})", "a restart goes on from the last commit"
-        ) from error
-
-    def _abort(self, text: str) -> None:
-        try:
-            again(time.monotonic() + self._timeout, lambda: self._producer.abort_transaction(10))
-        except KafkaException as error:
-            raise FencedError(
-                f"a transaction could not be aborted ({text}; {error.args[0].str()})", "a restart ends it"
+        if passing(cause):
+            raise BrokerError(
+                f"{what}: no answer from the brokers ({text})",
+                "look at their health; a restart goes on from the last commit",
             ) from error
-        self._open = False
-        raise Aborted(text)
+        raise FaultError(f"{what} ({text})", "a restart goes on from the last commit; please report it") from error
+
+
+def _left(deadline: float) -> float:
+    return min(max(deadline - time.monotonic(), 0.1), _CALL_SECONDS)

@@ -1,6 +1,7 @@
 """A worker's name: given, or a slot of this host that stays locked as long as the process lives."""
 
 import fcntl
+import re
 import socket
 from typing import IO
 
@@ -8,6 +9,7 @@ from stream.core.errors import SettingError
 from stream.settings import Settings
 
 _SLOTS = 256
+_NAME = r"[A-Za-z0-9._-]{1,200}"
 _held: list[IO[str]] = []  # a lock lasts as long as its file is open
 
 
@@ -17,6 +19,8 @@ def name(settings: Settings) -> str:
     A restart takes the same name again, which aborts at once what its predecessor left open.
     """
     if settings.name:
+        if not re.fullmatch(_NAME, settings.name):
+            raise SettingError(f"the name {settings.name!r} is not valid", f"names are {_NAME}, as Kafka has them")
         return settings.name
     folder = settings.state_dir.expanduser() / settings.group
     try:

@@ -50,7 +50,6 @@ class Recovery:
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
         self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True})
-        self.topic_id = self._topic_id()
 
     def close(self) -> None:
         """Close the reader."""
@@ -78,7 +77,7 @@ class Recovery:
         if position is None:
             return None
         owned.changelog, owned.read_at = max(owned.changelog, end), time.monotonic()
-        self._place(owned.part, position if position.offset >= 0 else None)
+        self._place(owned, position if position.offset >= 0 else None)
         log.info(
             "partition %d: %d shoppers, position %d, changelog %d, in %.2f s",
             *(number, len(owned.part.store), owned.part.position, end, owned.read_at - began),
@@ -94,7 +93,7 @@ class Recovery:
         progress: Callable[[Progress], None],
     ) -> Position | None:
         part, at = owned.part, owned.changelog
-        position = Position(self.topic_id, part.position, part.clock)
+        position = Position(owned.topic_id, part.position, part.clock)
         self._reader.assign([TopicPartition(tp.topic, tp.partition, at or OFFSET_BEGINNING)])
         moved = time.monotonic()
         try:
@@ -135,9 +134,10 @@ class Recovery:
             return -1
         raise BrokerError(f"the changelog cannot be read: {error.str()}", "check the broker and the rights")
 
-    def _place(self, part: Partition, position: Position | None) -> None:
-        """Check the position against the input topic (rule 4), and stand there."""
-        topic, number = self._settings.events_topic, part.number
+    def _place(self, owned: Owned, position: Position | None) -> None:
+        """Check the position against the input topic as it is now (rule 4), and stand there."""
+        part, topic, number = owned.part, self._settings.events_topic, owned.part.number
+        owned.topic_id = self.topic_id()
         tp = TopicPartition(topic, number)
         low, high = self._start(tp), self._end(tp, Isolation.READ_UNCOMMITTED)
         committed = self._committed(tp)
@@ -150,7 +150,7 @@ class Recovery:
                 )
             part.position = low if self._settings.start == "earliest" else high
             return
-        if position.topic_id != self.topic_id:
+        if position.topic_id != owned.topic_id:
             raise PositionError(
                 f"{where}: {topic} was deleted and made again since the changelog was written",
                 "begin anew with another --group",
@@ -191,7 +191,8 @@ class Recovery:
     def _committed(self, tp: TopicPartition) -> int:
         return int(again(self._deadline(), lambda: self._reader.committed([tp], 5)[0].offset))
 
-    def _topic_id(self) -> str:
+    def topic_id(self) -> str:
+        """Ask for the input topic's id, another one once it is deleted and made again."""
         name = self._settings.events_topic
 
         def ask() -> str:

@@ -1,22 +1,54 @@
 """The topics that Forecart needs: planned, created, checked. A mismatch is refused with its fix."""
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
+    ClusterMetadata,
     ConfigResource,
     NewTopic,
     ResourceType,
 )
 
-from stream.core.errors import TopicError
+from stream.core.errors import BrokerError, TopicError
 from stream.kafka.client import reach
 from stream.settings import Settings
 
 _TIMEOUT = 15
 _ROOM = 65_536  # a dead letter is its record and this much of headers
+_BATCH = 1_048_576  # of the worker's producer; a broker holds whole batches to max.message.bytes
+_CLOCKS = 60  # seconds that clocks of well-kept machines may differ
+_LATEST = "message.timestamp.after.max.ms"  # of brokers from 3.6: one wrong clock cannot move a partition's clock
 DEFAULT_PARTITIONS = 6
+
+
+def _at_least(found: str, want: str) -> bool:
+    return int(found) >= int(want)
+
+
+def _at_most(found: str, want: str) -> bool:
+    return int(found) <= int(want)
+
+
+def _same(found: str, want: str) -> bool:
+    return found == want
+
+
+def _keeps(found: str, want: str) -> bool:
+    return found == want or (want == "delete" and "compact" not in found)
+
+
+# How what stands satisfies what is wanted: a stricter cluster does.
+_REQUIRED: dict[str, Callable[[str, str], bool]] = {
+    "cleanup.policy": _keeps,
+    "max.message.bytes": _at_least,
+    "min.insync.replicas": _at_least,
+    "unclean.leader.election.enable": _same,
+}
+_ADVISED: dict[str, Callable[[str, str], bool]] = {_LATEST: _at_most}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +64,12 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is missing, what stands, and what stands wrongly (each with its fix)."""
+    """What is missing, what stands, what stands wrongly (each with its fix), and what would be better."""
 
     missing: list[Topic]
     present: list[Topic]
     wrong: list[str]
+    advice: list[str] = field(default_factory=list)
 
 
 def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]:
@@ -44,11 +77,14 @@ def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]
     safe = {"unclean.leader.election.enable": "false"}
     if replication >= 3:
         safe["min.insync.replicas"] = "2"
-    letters = safe | {"max.message.bytes": str(settings.max_dead_letter_bytes + _ROOM)}
-    changelog = safe | {"cleanup.policy": "compact"}
+    latest = str(max(settings.max_future_seconds, _CLOCKS) * 1000)
+    events = safe | {"cleanup.policy": "delete", _LATEST: latest}
+    scores = safe | {"max.message.bytes": str(_BATCH)}
+    letters = safe | {"max.message.bytes": str(max(_BATCH, settings.max_dead_letter_bytes + _ROOM))}
+    changelog = safe | {"max.message.bytes": str(_BATCH), "cleanup.policy": "compact"}
     return [
-        Topic(settings.events_topic, "events", partitions, replication, safe),
-        Topic(settings.scores_topic, "scores", partitions, replication, safe),
+        Topic(settings.events_topic, "events", partitions, replication, events),
+        Topic(settings.scores_topic, "scores", partitions, replication, scores),
         Topic(settings.dead_letters_topic, "dead letters", partitions, replication, letters),
         Topic(settings.changelog, "changelog", partitions, replication, changelog),
     ]
@@ -63,43 +99,74 @@ def plan(
     or the number of brokers if there are fewer.
     """
     client = client or reach(settings)
-    cluster = client.list_topics(timeout=_TIMEOUT)
-    counts = {name: len(topic.partitions) for name, topic in cluster.topics.items() if topic.error is None}
-    count = partitions or counts.get(settings.events_topic, DEFAULT_PARTITIONS)
-    topics = wanted(settings, count, replication or min(3, len(cluster.brokers)))
-    missing = [topic for topic in topics if topic.name not in counts]
-    present = [topic for topic in topics if topic.name in counts]
-    configs = _configs(client, present)
-    wrong = [fault for topic in present for fault in _faults(topic, counts, configs[topic.name])]
-    return Plan(missing, present, wrong)
+    cluster = _cluster(client)
+    least = min(3, len(cluster.brokers))
+    if replication is not None and replication < least:
+        raise TopicError(f"replication {replication} is too low", f"workers ask for {least} on this cluster")
+    standing = {
+        name: Topic(name, "", len(topic.partitions), min(len(part.replicas) for part in topic.partitions.values()))
+        for name, topic in cluster.topics.items()
+        if topic.error is None
+    }
+    there = standing.get(settings.events_topic)
+    topics = wanted(settings, partitions or (there.partitions if there else DEFAULT_PARTITIONS), replication or least)
+    missing = [topic for topic in topics if topic.name not in standing]
+    present = [topic for topic in topics if topic.name in standing]
+    found = Plan(missing, present, [])
+    for topic, config in zip(present, _configs(client, present), strict=True):
+        found.wrong.extend(_misshapen(topic, standing[topic.name]))
+        for name, want in topic.config.items():
+            if line := _differing(topic, name, config.get(name), want):
+                (found.wrong if name in _REQUIRED else found.advice).append(line)
+    return found
 
 
-def _configs(client: AdminClient, topics: list[Topic]) -> dict[str, dict[str, str]]:
+def _cluster(client: AdminClient) -> ClusterMetadata:
+    try:
+        return client.list_topics(timeout=_TIMEOUT)
+    except KafkaException as error:
+        raise BrokerError(f"the topics cannot be listed: {error.args[0].str()}", "check the brokers") from error
+
+
+def _configs(client: AdminClient, topics: list[Topic]) -> list[dict[str, str | None]]:
+    """Return each topic's configuration; a broker leaves out what it does not know."""
     resources = [ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics]
     if not resources:
-        return {}
-    answers = client.describe_configs(resources, request_timeout=_TIMEOUT)
-    return {
-        resource.name: {name: entry.value for name, entry in answer.result(_TIMEOUT).items()}
-        for resource, answer in answers.items()
-    }
+        return []
+    try:
+        answers = client.describe_configs(resources, request_timeout=_TIMEOUT)
+        found = {resource.name: answer.result() for resource, answer in answers.items()}
+    except KafkaException as error:
+        raise BrokerError(
+            f"the settings of the topics cannot be read: {error.args[0].str()}",
+            "check the brokers, or grant the right:"
+            " kafka-acls --bootstrap-server HOST --add --allow-principal User:NAME"
+            f" --operation DescribeConfigs --topic {' --topic '.join(topic.name for topic in topics)}",
+        ) from error
+    return [{name: entry.value for name, entry in found[topic.name].items()} for topic in topics]
 
 
-def _faults(topic: Topic, counts: dict[str, int], config: dict[str, str]) -> list[str]:
+def _misshapen(topic: Topic, found: Topic) -> list[str]:
     faults = []
     tied = topic.role in ("events", "changelog")  # a shopper's state lies in the partition of the events
-    if tied and counts[topic.name] != topic.partitions:
+    if tied and found.partitions != topic.partitions:
         fix = "sessions cannot move between partitions: use a new group, or a topic with the same count"
-        faults.append(f"{topic.name} ({topic.role}) has {counts[topic.name]} partitions, not {topic.partitions}: {fix}")
-    for name in ("cleanup.policy", "max.message.bytes"):
-        if name not in topic.config:
-            continue
-        short = name == "max.message.bytes" and int(config[name]) < int(topic.config[name])
-        other = name == "cleanup.policy" and config[name] != topic.config[name]
-        if short or other:
-            fix = f"kafka-configs --alter --topic {topic.name} --add-config {name}={topic.config[name]}"
-            faults.append(f"{topic.name} ({topic.role}) has {name}={config[name]}: {fix}")
+        faults.append(f"{topic.name} ({topic.role}) has {found.partitions} partitions, not {topic.partitions}: {fix}")
+    if found.replication < topic.replication:
+        fix = "kafka-reassign-partitions --bootstrap-server HOST --execute, with a plan that has as many replicas"
+        faults.append(
+            f"{topic.name} ({topic.role}) has replication {found.replication}, not {topic.replication}: {fix}"
+        )
     return faults
+
+
+def _differing(topic: Topic, name: str, found: str | None, want: str) -> str | None:
+    """Describe a configuration that does not satisfy, with its fix; None where it does, or cannot be seen."""
+    satisfies = (_REQUIRED | _ADVISED)[name]
+    if found is None or satisfies(found, want):
+        return None
+    fix = f"kafka-configs --bootstrap-server HOST --alter --topic {topic.name} --add-config {name}={want}"
+    return f"{topic.name} ({topic.role}) has {name}={found}: {fix}"
 
 
 def apply(settings: Settings, partitions: int | None = None, replication: int | None = None) -> Plan:
@@ -107,16 +174,31 @@ def apply(settings: Settings, partitions: int | None = None, replication: int | 
     client = reach(settings)
     found = plan(settings, partitions, replication, client)
     _refuse(found)
-    new = [NewTopic(t.name, t.partitions, t.replication, config=t.config) for t in found.missing]
-    if new:
-        for name, answer in client.create_topics(new, request_timeout=_TIMEOUT).items():
-            try:
-                answer.result(_TIMEOUT)
-            except KafkaException as error:
-                raise TopicError(
-                    f"{name} cannot be created: {error.args[0].str()}", "check rights and replication"
-                ) from error
+    for topic in found.missing:
+        _create(client, topic)
+    deadline = time.monotonic() + _TIMEOUT  # brokers learn of a topic after the answer that it is made
+    while {topic.name for topic in found.missing} - set(_cluster(client).topics) and time.monotonic() < deadline:
+        time.sleep(0.05)
     return found
+
+
+def _create(client: AdminClient, topic: Topic) -> None:
+    new = NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config)
+    try:
+        client.create_topics([new], request_timeout=_TIMEOUT)[topic.name].result()
+    except KafkaException as error:
+        required = {name: value for name, value in topic.config.items() if name in _REQUIRED}
+        if error.args[0].code() == KafkaError.INVALID_CONFIG and required != topic.config:
+            return _create(client, replace(topic, config=required))  # a broker too old for what is advice
+        reason = error.args[0].str()
+        raise TopicError(f"{topic.name} cannot be created: {reason}", "check rights and replication") from error
+
+
+def remove(settings: Settings) -> list[str]:
+    """Delete all topics of a group, its input too; return the names of those that stay."""
+    client = reach(settings)  # it must outlive its answers
+    answers = client.delete_topics([topic.name for topic in wanted(settings, 1, 1)], request_timeout=_TIMEOUT)
+    return [name for name, answer in answers.items() if answer.exception()]
 
 
 def _refuse(found: Plan) -> None:

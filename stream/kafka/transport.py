@@ -32,6 +32,7 @@ class Owned:
     changelog: int = 0  # next changelog offset that is not yet in the sessions
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
     ahead: int = 0  # rounds in the sessions that are not yet in the changelog
+    topic_id: str = ""  # of the input topic that the position belongs to
 
 
 @dataclass(slots=True, eq=False)
@@ -270,9 +271,12 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Seek to the recovered positions; what is not recovered is not fetched."""
         if membership := self._thread.ownership.current:
-            owned = membership.owned
-            at = {tp: owned[tp.partition].part.position for tp in self.assignment() if tp.partition in owned}
-            await self._thread.seek_wait(at)
+            await self.seek_to({number: held.part.position for number, held in membership.owned.items()})
+
+    async def seek_to(self, positions: Mapping[int, int]) -> None:
+        """Seek partitions to positions."""
+        at = {tp: positions[tp.partition] for tp in self.assignment() if tp.partition in positions}
+        await self._thread.seek_wait(at)
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Forget the acknowledgements (rule 10)."""

@@ -23,7 +23,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stream import settings as configuration
 from stream.core.events import Event
-from stream.kafka.client import admin
 from stream.kafka.topics import apply
 from stream.offline import Line
 from stream.round import Limits, Partition, Scorer
@@ -204,10 +203,6 @@ class Shop:
             lag += reader.get_watermark_offsets(tp, timeout=10)[1] - max(tp.offset, 0)
         reader.close()
         return lag
-
-    def topic_exists(self, topic: str) -> bool:
-        """Tell whether a topic is there."""
-        return topic in admin(self.settings).list_topics(timeout=10).topics
 
 
 def _far(raw: bytes | None, mine: Any) -> bool:

@@ -53,6 +53,27 @@ def test_no_java_stays_behind(tmp_path: Path, number: signal.Signals):
 
 
 @pytest.mark.slow
+def test_a_kafka_that_ends_by_itself_is_told(tmp_path: Path):
+    command = [sys.executable, "-m", "forecart", "broker", "--data-dir", str(tmp_path / "data"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        running.stdout.readline()
+        for number in _java_of(tmp_path / "data"):
+            os.kill(number, signal.SIGKILL)
+        said = running.communicate(timeout=30)[1]
+    assert running.returncode == 69
+    assert "Kafka stopped by itself" in said
+    assert "broker.log" in said
+
+
+def test_settings_of_the_environment_do_not_reach_the_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORECART_METRICS_PORT", "abc")
+    monkeypatch.setenv("FORECART_KAFKA_PROPERTIES", str(tmp_path / "none"))
+    with Broker(tmp_path / "data") as broker:
+        assert broker.alive()
+
+
+@pytest.mark.slow
 def test_data_outlive_the_broker_and_a_temporary_folder_does_not(tmp_path: Path):
     from stream.kafka.topics import apply
     from stream.settings import load
@@ -74,7 +95,8 @@ def test_an_identity_that_looks_like_an_option_formats_too(tmp_path: Path, monke
         assert broker.alive()
 
 
-def test_without_network_and_jars_the_remedy_is_told(tmp_path: Path):
+@pytest.mark.parametrize("command", [["broker", "--port", "0"], ["demo"]])
+def test_without_network_and_jars_the_remedy_is_one_that_the_command_has(command: list[str], tmp_path: Path):
     env = os.environ | {
         "XDG_CACHE_HOME": str(tmp_path),
         "HOME": str(tmp_path),
@@ -85,7 +107,7 @@ def test_without_network_and_jars_the_remedy_is_told(tmp_path: Path):
     }
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "forecart", "broker", "--port", "0"],
+        [sys.executable, "-m", "forecart", *command],
         env=env,
         capture_output=True,
         text=True,
@@ -93,7 +115,8 @@ def test_without_network_and_jars_the_remedy_is_told(tmp_path: Path):
     )
     assert done.returncode == 69
     assert "cannot be fetched" in done.stderr
-    assert "--bootstrap-servers" in done.stderr
+    assert "Maven Central" in done.stderr
+    assert ("--bootstrap-servers" in done.stderr) == (command[0] == "demo")
     assert "Traceback" not in done.stderr
     assert time.monotonic() - began < 60
 

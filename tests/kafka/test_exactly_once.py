@@ -64,7 +64,9 @@ def test_a_worker_that_was_stopped_for_too_long_commits_nothing_old(shop, point)
     wait_for(lambda: all(_assignments(place, n) for n in workers), 40, "both workers are assigned")
     upstream.start()
     wait_for(lambda: stopped(workers["w0"]), 40, "the failpoint is reached")
+    before = _assignments(place, "w1")
     time.sleep(PAUSE)
+    assert _assignments(place, "w1") > before, "the group went on without the stopped worker"
     resume(workers["w0"])
     while upstream.is_alive():
         _restart_ended(place, workers)
@@ -75,6 +77,9 @@ def test_a_worker_that_was_stopped_for_too_long_commits_nothing_old(shop, point)
         time.sleep(1)
     place.await_outcomes(20)
     _right(place.judge(), 10_000)
+    if point != "after-commit":
+        told = place.log_of("w0").read_text()
+        assert any(word in told for word in ("a transaction was aborted", "its membership ended", "another process"))
 
 
 def _restart_ended(place: Shop, workers: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -57,7 +57,7 @@ def _write(place: Shop, *records: tuple[bytes, bytes | None], producer: Producer
 
 
 def _position(place: Shop, offset: int, topic_id: str | None = None) -> tuple[bytes, bytes]:
-    return POSITION, msgspec.json.encode(Position(topic_id or _recovery(place).topic_id, offset, NOON))
+    return POSITION, msgspec.json.encode(Position(topic_id or _recovery(place).topic_id(), offset, NOON))
 
 
 def _transactional(place: Shop, timeout_ms: int = 60_000) -> Producer:

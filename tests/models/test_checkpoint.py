@@ -25,6 +25,27 @@ def test_nothing_is_pickled(run_folder: Path):
     json.loads((run_folder / files.RUN).read_text())
 
 
+def _copied(run_folder: Path, tmp_path: Path, **config: object) -> Path:
+    """Copy a run, and change what its record says of its config."""
+    for path in run_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    facts = json.loads((tmp_path / files.RUN).read_text())
+    facts["config"] |= config
+    (tmp_path / files.RUN).write_text(json.dumps(facts))
+    return tmp_path
+
+
+def test_a_run_trained_on_cuda_is_read_without_it(run_folder: Path, tmp_path: Path):
+    found = files.load(_copied(run_folder, tmp_path, device="cuda"))
+    assert found.run.config.device == "cuda"
+    assert found.network.lstm.weight_hh_l0.device.type == "cpu"
+
+
+def test_a_record_with_impossible_dials_is_an_error(run_folder: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="no readable run"):
+        files.load(_copied(run_folder, tmp_path, dropout=2.0))
+
+
 def test_a_missing_run_is_an_error(tmp_path: Path):
     with pytest.raises(CheckpointError, match="is missing"):
         files.load(tmp_path)

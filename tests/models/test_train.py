@@ -15,7 +15,7 @@ import torch
 
 from models import checkpoint as files
 from models.shoppers import simulate
-from models.train import train
+from models.train import Trainer, train
 from stream.core.errors import CheckpointError
 from tests.fakes import NOON
 from tests.models.conftest import small_run
@@ -109,11 +109,89 @@ def test_a_killed_process_is_resumed(tmp_path: Path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def _interrupted(log, folder: Path, step: int = 2) -> None:
+    """Leave a run in the folder that was cut after some steps."""
+
+    def watch(progress):
+        if progress.step == step:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(*small_run(log, state_every=0.0), folder, watch)
+
+
 def test_a_run_with_other_settings_is_not_resumed(log, tmp_path: Path):
-    def interrupt(_progress):
+    _interrupted(log, tmp_path)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(*small_run(log, dropout=0.5), tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"gap": 60_000}, {"horizons": ("2h", "session")}, {"horizons": ("1h",)}])
+def test_a_run_with_another_meaning_is_not_resumed(log, tmp_path: Path, changed: dict[str, object]):
+    _interrupted(log, tmp_path)
+    sequences, run = small_run(log, state_every=0.0)
+    run.meaning = msgspec.structs.replace(run.meaning, **changed)
+    with pytest.raises(CheckpointError, match="meaning"):
+        train(sequences, run, tmp_path)
+
+
+def test_a_run_with_another_vocabulary_is_not_resumed(log, tmp_path: Path):
+    _interrupted(log, tmp_path)
+    sequences, run = small_run(log, state_every=0.0)
+    run.items = [*run.items[1:], "another"]
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        train(sequences, run, tmp_path)
+
+
+def test_a_kill_at_the_end_of_an_epoch_loses_no_epoch(log, tmp_path: Path):
+    """Interrupt between the last step of an epoch and the epoch's own end."""
+
+    def validate(_network):
+        return {"selection": 0.0}
+
+    whole = train(*small_run(log, state_every=0.0), tmp_path / "whole", validate=validate)
+    for epoch in (1, 2):
+        folder = tmp_path / f"cut{epoch}"
+
+        passed: list[object] = []
+
+        def interrupt(network, passed=passed, epoch=epoch):
+            passed.append(network)
+            if len(passed) == epoch:
+                raise InterruptedError
+            return {"selection": 0.0}
+
+        with pytest.raises(InterruptedError):
+            train(*small_run(log, state_every=0.0), folder, validate=interrupt)
+        resumed = train(*small_run(log, state_every=0.0), folder, validate=validate)
+        assert resumed.run.epochs == whole.run.epochs
+
+
+def test_a_run_is_concluded_before_it_is_marked_finished(log, tmp_path: Path):
+    """Kill while the loss curve is drawn: the run is still one to take up again."""
+
+    def interrupt(_run):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(*small_run(log, state_every=0.0), tmp_path, lambda p: interrupt(p) if p.step == 2 else None)
-    with pytest.raises(CheckpointError, match="other settings"):
-        train(*small_run(log, dropout=0.5), tmp_path)
+        train(*small_run(log), tmp_path, conclude=interrupt)
+    assert not (tmp_path / files.RUN).exists()
+    drawn: list[int] = []
+    train(*small_run(log), tmp_path, conclude=lambda run: drawn.append(len(run.epochs)))
+    assert drawn == [2]
+    assert (tmp_path / files.RUN).exists()
+
+
+def test_a_run_on_cuda_takes_up_its_random_numbers_too(log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Stand in for the device: only its generator's state is asked for."""
+    state, restored = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda found, device: restored.append((found, device)))
+    _, run = small_run(log, device="cuda:0")
+    network = run.network()
+    trainer = Trainer(run, tmp_path, network, torch.optim.AdamW(network.parameters()), 4)
+    trainer.save()
+    trainer.resume()
+    ((found, device),) = restored
+    assert torch.equal(found, state)
+    assert device == "cuda:0"

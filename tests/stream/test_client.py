@@ -8,7 +8,7 @@ import pytest
 from faust.auth import SASLCredentials, SSLCredentials
 
 from stream.core.errors import SettingError
-from stream.kafka.client import faust_options, properties
+from stream.kafka.client import admin, consumer, faust_options, producer, properties
 from stream.settings import Settings, load
 
 
@@ -64,8 +64,8 @@ def test_certificates_reach_both_clients(tmp_path: Path, certificate: tuple[Path
 
 
 def test_a_property_that_only_one_client_would_obey_is_refused(tmp_path: Path):
-    with pytest.raises(SettingError, match="fetch") as caught:
-        properties(_settings(tmp_path, "fetch.min.bytes=5"))
+    with pytest.raises(SettingError, match="line 2 of ") as caught:
+        properties(_settings(tmp_path, "security.protocol=SSL", "fetch.min.bytes=5"))
     assert "sasl.username" in caught.value.remedy
 
 
@@ -74,3 +74,48 @@ def test_a_missing_file_is_named(tmp_path: Path):
         properties(load(kafka_properties=tmp_path / "none"))
     with pytest.raises(SettingError, match="TLS files"):
         faust_options(_settings(tmp_path, "security.protocol=SSL", "ssl.ca.location=none"))
+
+
+@pytest.mark.parametrize("separator", ["=", ":", " : ", " = ", " ", "\t"])
+def test_a_line_is_separated_as_in_java(tmp_path: Path, separator: str):
+    found = properties(_settings(tmp_path, "! a remark", f"  sasl.password{separator}a:b=c d"))
+    assert found["sasl.password"] == "a:b=c d"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["hunter2", "hunter2=", "=hunter2", "password: hunter2", "sasl.passwort=hunter2", "security.protocol=hunter2",
+     "sasl.mechanism: hunter2", "sasl.password=\xffhunter2"],
+)  # fmt: skip
+def test_no_error_prints_what_stands_in_the_file(tmp_path: Path, line: str):
+    path = tmp_path / "kafka.properties"
+    path.write_bytes(b"# shop\n" + line.encode("latin-1"))
+    with pytest.raises(SettingError) as caught:
+        properties(load(kafka_properties=path))
+    assert "hunter2" not in str(caught.value)
+    assert "line 2 of" in str(caught.value) or "UTF-8" in str(caught.value)
+
+
+def test_the_address_of_the_file_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "kafka.properties"
+    path.write_text("bootstrap.servers=file:1\n")
+    assert properties(load(kafka_properties=path))["bootstrap.servers"] == "file:1"
+    assert properties(load(kafka_properties=path, bootstrap_servers="flag:1"))["bootstrap.servers"] == "flag:1"
+    monkeypatch.setenv("FORECART_BOOTSTRAP_SERVERS", "environment:1")
+    assert properties(load(kafka_properties=path))["bootstrap.servers"] == "environment:1"
+    assert faust_options(load(kafka_properties=path))["broker"] == ["kafka://environment:1"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("security.protocol=SSL", "ssl.ca.location=/none.pem"),
+        ("security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN"),
+    ],
+)
+def test_what_the_client_refuses_is_a_setting(tmp_path: Path, lines: tuple[str, ...]):
+    settings = _settings(tmp_path, *lines)
+    for make in (admin, producer, lambda s: consumer(s, **{"group.id": "g"})):
+        with pytest.raises(SettingError, match="refuses its settings") as caught:
+            make(settings)
+        assert "kafka_properties" in caught.value.remedy

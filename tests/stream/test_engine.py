@@ -1,13 +1,14 @@
 """Rounds without Kafka: which batches are scored, what an abort does, when it is enough."""
 
 import asyncio
+import time
 from collections import Counter
 
 import msgspec
 import numpy as np
 import pytest
 
-from stream.core.errors import AbortedError, FaultError
+from stream.core.errors import AbortedError, FaultError, StuckError
 from stream.core.events import Event
 from stream.core.manifest import Vocabulary
 from stream.engine import Engine
@@ -26,12 +27,17 @@ class Committer:
 
     def __init__(self) -> None:
         self.committed: list[int] = []
-        self.aborts = self.claims = self.left_open = 0
+        self.aborts = self.claims = self.left_open = self.claim_aborts = 0
+        self.pause = 0.0
 
     def claim(self, _partition):
         self.claims += 1
+        if self.claim_aborts and not self.aborts and self.claims > 1:
+            self.claim_aborts -= 1
+            raise Aborted("told to")
 
     def commit(self, works, stands, _membership):
+        time.sleep(self.pause)
         if works and self.aborts:
             self.aborts -= 1
             raise Aborted("told to")
@@ -48,9 +54,14 @@ class Recovery:
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer, self.position, self.calls = scorer, 0, Counter()
+        self.broken = self.hangs = False
 
     def recover(self, number, kept, wanted, _progress):
         self.calls["kept" if kept else "anew"] += 1
+        if self.broken:
+            raise StuckError("told to", "")
+        while self.hangs and wanted():
+            time.sleep(0.01)
         if not wanted():
             return None
         return kept or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
@@ -68,7 +79,7 @@ class Rig:
         bundle = Bundle(manifest(), Vocabulary([], [], []), step, step)
         self.scorer = Scorer(bundle, False, Limits(9999, 9999, 9**15), "events")
         self.committer, self.recovery = Committer(), Recovery(self.scorer)
-        self.ownership, self.failed, self.sought = Ownership("g", 100), [], 0
+        self.ownership, self.failed, self.sought = Ownership("g", 100), [], []
         self.telemetry = Telemetry()
         self.engine = Engine(
             scorer=self.scorer,
@@ -81,8 +92,10 @@ class Rig:
             fail=self.failed.append,
         )
 
-    async def seek(self):
-        self.sought += 1
+    async def seek(self, positions):
+        """Fail where the consumer would fetch already: it must stand right before anything is owned."""
+        assert self.ownership.current and not set(positions) & set(self.ownership.current.owned)
+        self.sought.append(positions)
 
     async def join(self, *partitions: int, generation: int = 1):
         membership = self.ownership.take(generation, "m", None, set(partitions))
@@ -196,7 +209,7 @@ def test_an_aborted_transaction_is_recovered_and_done_again(rig):
 
     asyncio.run(main())
     assert rig.committer.committed == [0, 1, 2]
-    assert rig.sought == 1
+    assert rig.sought == [{0: 0}, {0: 0}]
     assert rig.result("aborted") == 1
     assert not rig.failed
 
@@ -212,6 +225,58 @@ def test_too_many_aborts_end_the_process(rig):
     assert [type(e) for e in rig.failed] == [AbortedError]
 
 
+def test_a_recovery_that_fails_after_an_abort_ends_the_process(rig):
+    async def main():
+        await rig.join(0)
+        rig.committer.aborts = 1
+        rig.recovery.broken = True
+        await rig.play(rig.batch(0, 3))
+
+    asyncio.run(main())
+    assert [type(e) for e in rig.failed] == [StuckError]
+
+
+def test_an_abort_in_a_recovery_after_an_abort_is_recovered_too(rig):
+    async def main():
+        await rig.join(0)
+        rig.committer.aborts, rig.committer.claim_aborts = 1, 2
+        await rig.play(rig.batch(0, 3))
+        await rig.play(rig.batch(0, 3))
+
+    asyncio.run(main())
+    assert not rig.failed
+    assert rig.committer.committed == [0, 1, 2]
+    assert rig.result("aborted") == 3
+
+
+def test_stopping_gives_up_a_recovery(rig):
+    async def main():
+        rig.recovery.hangs = True
+        joining = asyncio.create_task(rig.join(0))
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(rig.engine.stop(), 2)
+        await joining
+
+    asyncio.run(main())
+    assert not rig.failed
+    assert rig.committer.left_open == 1
+
+
+def test_a_stop_that_cannot_drain_ends_the_process(rig, monkeypatch):
+    monkeypatch.setattr("stream.engine._DRAIN_SECONDS", 0.1)
+
+    async def main():
+        await rig.join(0)
+        rig.committer.pause = 0.5
+        task = asyncio.create_task(rig.play(rig.batch(0, 3)))
+        await asyncio.sleep(0.1)
+        await rig.engine.stop()
+        await task
+
+    asyncio.run(main())
+    assert [type(e) for e in rig.failed] == [StuckError]
+
+
 def test_readiness_and_liveness(rig):
     async def main():
         assert rig.engine.ready() == "not assigned"
@@ -221,6 +286,10 @@ def test_readiness_and_liveness(rig):
         rig.engine.moved -= 100
         assert rig.engine.live(60) == ""
         rig.ownership.marks[0] = Mark(position=3, stable=5)
+        assert rig.engine.live(60) == ""  # a lag and a silent broker: nothing is in hand, fetches are tried
+        await rig.engine.take(rig.batch(0, 1))
+        assert rig.engine.live(60) == ""  # after an idle while the first batch has its time
+        rig.engine.moved -= 100
         assert "no progress" in rig.engine.live(60)
         rig.engine.moved += 100
         rig.ownership.fetched_at -= 100

@@ -148,12 +148,22 @@ def _failing() -> Scorer:
     return Scorer(Bundle(manifest(), VOCAB, fail, fail), False, LIMITS, "events")
 
 
+def test_a_producer_whose_clock_is_ahead_ends_no_other_shoppers_session():
+    scorer = _scorer(ttl=DAY)
+    part = _part(scorer)
+    scorer.process(part, [_line(0, "calm")], NOON)
+    wrong = scorer.process(part, [_line(1, "ahead", timestamp=NOON + 400 * DAY)], NOON)
+    broken = scorer.process(part, [Line(2, NOON + 400 * DAY, b"x", b"no json")], NOON)
+    assert (wrong.evicted, broken.evicted) == (0, 0)
+    assert part.clock == NOON
+
+
 def test_idle_shoppers_are_evicted_with_tombstones():
     scorer = _scorer(ttl=DAY)
     part = _part(scorer)
     scorer.process(part, [_line(0, "old"), _line(1, "new")], NOON)
-    scorer.process(part, [_line(2, "new", timestamp=NOON + DAY)], NOON)
-    work = scorer.process(part, [_line(3, "new", timestamp=NOON + DAY + DAY // 20 + 1)], NOON)
+    scorer.process(part, [_line(2, "new", timestamp=NOON + DAY)], NOON + DAY)
+    work = scorer.process(part, [_line(3, "new", timestamp=NOON + DAY + DAY // 20 + 1)], NOON + 2 * DAY)
     assert [(c.key, c.value) for c in work.changes if c.value is None] == [(b"uold", None)]
     assert work.evicted == 1
     assert list(part.store) == ["new"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stream.core.errors import SettingError
-from stream.settings import Settings, load
+from stream.settings import Settings, child_environment, load
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -56,3 +56,24 @@ def test_an_impossible_value_names_its_setting(name: str, value: object):
 
 def test_settings_are_documented():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_only_load_reads_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORECART_BOOTSTRAP_SERVERS", "elsewhere:9092")
+    monkeypatch.setenv("FORECART_METRICS_PORT", "abc")
+    found = Settings(group="own")
+    assert (found.bootstrap_servers, found.metrics_port) == ("127.0.0.1:9092", 9464)
+    with pytest.raises(SettingError, match="metrics_port") as caught:
+        load()
+    assert "FORECART_METRICS_PORT" in caught.value.remedy
+
+
+def test_a_child_has_the_settings_it_is_given_and_no_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORECART_KAFKA_PROPERTIES", "secrets")
+    monkeypatch.setenv("FORECART_GROUP", "outer")
+    given = child_environment(Settings(group="own", recommend=False, bundle=None))
+    assert {name: value for name, value in given.items() if name.startswith("FORECART_")} == {
+        "FORECART_GROUP": "own",
+        "FORECART_RECOMMEND": "False",
+    }
+    assert "PATH" in given

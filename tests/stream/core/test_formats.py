@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import FORMATS, BadRow, BadRows, read
+from stream.core.formats import FORMATS, BadRow, BadRows, raw_lines, read
 from tests.fakes import NOON
 
 ROCKET = "timestamp,visitorid,event,itemid,transactionid\n"
 TAOBAO = "user_id,item_id,category_id,behavior,timestamp\n"
 REES46 = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+REES46_ROW = "2019-10-01 00:00:00 UTC,view,1,2,"
 
 
 def _read(text: str | bytes, form: str) -> list[Event | BadRow]:
@@ -105,6 +106,35 @@ def test_a_truncated_gzip_is_an_error():
     whole = gzip.compress("".join(f"{n} {n + 1}\n" for n in range(10_000)).encode())
     with pytest.raises(DataError, match="cannot be read"):
         _read(whole[: len(whole) // 2], "sessions")
+
+
+def test_a_damaged_gzip_is_an_error():
+    """Damage the body: what the unpacking then raises is of the library beneath gzip."""
+    whole = bytearray(gzip.compress("".join(f"{n} {n * n}\n" for n in range(10_000)).encode()))
+    whole[len(whole) // 2 :] = b"\xff" * (len(whole) - len(whole) // 2)
+    with pytest.raises(DataError, match="cannot be read"):
+        _read(bytes(whole), "sessions")
+    with pytest.raises(DataError, match="cannot be read"):
+        list(raw_lines(io.BytesIO(whole)))
+
+
+@pytest.mark.parametrize(
+    ("form", "header", "good", "stray"),
+    [
+        ("retailrocket", ROCKET, "1,2,view,3,\n", '1,2,view,"3,\n'),
+        ("taobao", TAOBAO, "1,2,3,pv,1511544070\n", '1,2,"3,pv,1511544070\n'),
+        ("rees46", REES46, f"{REES46_ROW},,3.5,4,5\n", f'{REES46_ROW},"b,3.5,4,5\n'),
+    ],
+)  # fmt: skip
+def test_a_stray_quote_swallows_no_rows(form: str, header: str, good: str, stray: str):
+    rows = _read(header + good + stray + good * 3 + "broken\n" + good, form)
+    assert len([row for row in rows if isinstance(row, Event)]) == 6
+    assert _bad(rows) == [(7, "missing_field")]
+
+
+def test_a_wrong_format_tells_its_rows_by_reason_and_line():
+    with pytest.raises(DataError, match="3 rows left out: not_json, first in line 1: 'a;b"):
+        _read("a;b\na;b\na;b\n", "events")
 
 
 events = st.builds(

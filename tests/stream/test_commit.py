@@ -1,0 +1,105 @@
+"""How the errors of a transaction are sorted (rule 5), with a producer that fails as told."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from stream.core.errors import BrokerError, FaultError, FencedError
+from stream.kafka import commit
+from stream.kafka.commit import Aborted, Committer, Stand
+from stream.kafka.transport import Membership, Owned
+from stream.round import Partition
+from stream.settings import Settings
+
+
+class Producer:
+    """Raise what it is told to, by the name of the call; note the calls and their timeouts."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, list[KafkaError | type[Exception]]] = {}
+        self.calls: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*given: Any, **_: Any) -> int:
+            self.calls.append((name, given))
+            if told := self.errors.get(name):
+                error = told.pop(0) if len(told) > 1 else told[0]
+                if error is None:
+                    return 0
+                raise KafkaException(error) if isinstance(error, KafkaError) else error()
+            return 0
+
+        return call
+
+    def called(self, name: str) -> int:
+        """Count the calls of a name."""
+        return sum(n == name for n, _ in self.calls)
+
+
+@pytest.fixture
+def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
+    """Stand in for librdkafka's."""
+    made = Producer()
+    monkeypatch.setattr(commit, "producer", lambda *_args, **_more: made)
+    return made
+
+
+def _commit(**settings: Any) -> None:
+    committer = Committer(Settings(transaction_timeout_seconds=5, **settings), "w0")
+    held = Owned(Partition(0, None, position=7), topic_id="t")  # type: ignore[arg-type]
+    committer._timeout = 0.3
+    committer.commit([], {0: Stand.of(held)}, Membership("g", 1, "m", None))
+
+
+def _abortable() -> KafkaError:
+    return KafkaError(KafkaError._STATE, "abortable", False, False, True)
+
+
+def test_what_can_be_aborted_is(producer: Producer):
+    producer.errors["send_offsets_to_transaction"] = [_abortable()]
+    with pytest.raises(Aborted):
+        _commit()
+    assert producer.called("abort_transaction") == 1
+
+
+def test_a_fenced_producer_ends_the_process(producer: Producer):
+    producer.errors["commit_transaction"] = [KafkaError(KafkaError._FENCED, "fenced", True, False, False)]
+    with pytest.raises(FencedError):
+        _commit()
+    assert producer.called("abort_transaction") == 0
+
+
+def test_a_passing_error_is_tried_again_and_brokers_that_stay_silent_are_no_bug(producer: Producer):
+    producer.errors["commit_transaction"] = [KafkaError(KafkaError._TIMED_OUT, "no answer", False, True, False)]
+    with pytest.raises(BrokerError, match="no answer"):
+        _commit()
+    assert producer.called("commit_transaction") > 1
+
+
+def test_an_abort_that_gets_no_answer_is_no_twin(producer: Producer):
+    producer.errors["commit_transaction"] = [_abortable()]
+    producer.errors["abort_transaction"] = [KafkaError(KafkaError._TIMED_OUT, "no answer", False, True, False)]
+    with pytest.raises(BrokerError, match="could not be aborted"):
+        _commit()
+
+
+def test_an_unknown_error_is_a_bug(producer: Producer):
+    producer.errors["begin_transaction"] = [KafkaError(KafkaError._INVALID_ARG, "what", False, False, False)]
+    with pytest.raises(FaultError):
+        _commit()
+
+
+def test_no_call_may_take_longer_than_is_left(producer: Producer):
+    _commit()
+    ends = [given[-1] for name, given in producer.calls if name in ("commit_transaction", "flush")]
+    assert ends
+    assert all(0 < seconds <= 0.3 for seconds in ends)
+
+
+def test_a_full_queue_is_drained_for_the_position_too(producer: Producer):
+    producer.errors["produce"] = [BufferError, None]  # type: ignore[list-item]
+    _commit()
+    assert producer.called("produce") == 2
+    assert producer.called("poll") == 1

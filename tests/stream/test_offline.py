@@ -1,0 +1,150 @@
+"""Scoring without Kafka: what a pipe shows, when, and how a hopeless log ends."""
+
+import gzip
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stream import offline
+from stream.core.errors import DataError
+from stream.core.events import Event
+from stream.settings import Settings
+from tests.stream.test_runtime import DEMO
+
+HOUR = 3_600_000
+
+
+def _event(n: int, timestamp: int | None = None, user: str = "u") -> bytes:
+    return msgspec.json.encode(Event(f"e{n}", user, "view", "i", timestamp or int(time.time() * 1000) + n))
+
+
+@pytest.fixture
+def shown(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[[], list[bytes]]:
+    """Return what was written to stdout since the last look."""
+
+    def look() -> list[bytes]:
+        return capfdbinary.readouterr().out.splitlines()
+
+    return look
+
+
+def _score(data: Path, form: str = "events", letters: Path | None = None):
+    return offline.score_log(Settings(), DEMO, form, data, letters, recommend=False)
+
+
+def _run() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "forecart", "score", "--bundle", str(DEMO), "--intent-only"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pause", [3.0, 0.05])
+def test_a_slow_pipe_is_scored_as_it_comes(pause: float):
+    """Write three events and wait, or one every 50 ms: the first score comes long before the pipe ends."""
+    with _run() as running:
+        assert running.stdin and running.stdout
+        running.stdin.write(_event(0) + b"\n")
+        running.stdin.flush()
+        first: list[bytes] = []
+        reading = threading.Thread(target=lambda: first.append(running.stdout.readline()))
+        reading.start()
+        deadline, n = time.monotonic() + 20, 1
+        while reading.is_alive() and time.monotonic() < deadline:
+            if pause < 1:
+                running.stdin.write(_event(n) + b"\n")
+                running.stdin.flush()
+                n += 1
+            reading.join(pause)
+        alive = reading.is_alive()
+        running.stdin.close()
+        reading.join(20)
+        assert not alive
+        assert json.loads(first[0])["event_id"] == "e0"
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_during_a_pause_is_no_fault_of_the_log():
+    with _run() as running:
+        assert running.stdin and running.stdout and running.stderr
+        running.stdout.close()
+        running.stdin.write(_event(0) + b"\n")
+        running.stdin.flush()
+        assert running.wait(20) != 65
+        assert running.stderr.read() == b""
+
+
+def test_the_clock_of_a_long_pipe_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown):
+    """Let a day pass within the log: an event of that day is not of the future."""
+    began, day = 1_800_000_000_000, 24 * HOUR
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"\n".join(_event(n, began + n * day) for n in range(3)) + b"\n")
+    clock = count(began, day)
+    monkeypatch.setattr(offline, "_CHUNK", 1)
+    monkeypatch.setattr(offline, "_now", lambda: next(clock))
+    counts, bad = _score(log)
+    assert counts == {"scored": 3}
+    assert not bad
+    assert len(shown()) == 3
+
+
+def test_rows_that_are_no_events_are_reported_with_their_lines(tmp_path: Path, shown):
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"\n".join([_event(0), b"{broken", _event(1), b"\xff", b"{again", _event(0)]))
+    counts, bad = _score(log)
+    assert counts == {"scored": 2, "not_json": 2, "not_utf8": 1, "duplicate": 1}
+    assert bad.count == {"not_json": 2, "not_utf8": 1, "duplicate": 1}
+    assert bad.first["not_json"].line == 2
+    assert bad.first["not_utf8"].line == 4
+    assert "2 rows left out: not_json, first in line 2: '{broken'" in bad.lines()
+    assert len(shown()) == 2
+
+
+@pytest.mark.parametrize("rows", [2, 150, 9_000])
+def test_a_log_of_which_nothing_can_be_read_is_an_error(rows: int, tmp_path: Path, shown):
+    log, letters = tmp_path / "log.csv", tmp_path / "letters.jsonl"
+    log.write_bytes(b"1,2,view,3,\n" * rows)
+    with pytest.raises(DataError, match="rows left out: wrong_type, first in line 1: '1,2,view,3,'") as caught:
+        _score(log, letters=letters)
+    assert "events means" in caught.value.remedy
+    assert letters.read_bytes().count(b"\n") == min(rows, 4096)
+    assert not shown()
+
+
+def test_a_log_that_was_read_but_not_scored_is_no_error(tmp_path: Path, shown):
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(_event(0, int(time.time() * 1000) + 9000 * HOUR))
+    counts, bad = _score(log)
+    assert counts == {"scored": 0, "future": 1}
+    assert bad.first["future"].line == 1
+
+
+def test_a_log_of_nothing_is_no_error(tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"")
+    assert not sum(_score(log)[0].values())
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_damaged_gzip_is_an_error(damage: str, tmp_path: Path, shown):
+    whole = gzip.compress(b"\n".join(_event(n) for n in range(20_000)))
+    half = whole[: len(whole) // 2]
+    log = tmp_path / "log.jsonl.gz"
+    log.write_bytes(half if damage == "cut" else half + b"\xff" * len(half))
+    with pytest.raises(DataError, match="cannot be read"):
+        _score(log)
+
+
+def test_dead_letters_can_go_to_stdout(tmp_path: Path, shown):
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(_event(0) + b"\n{\n")
+    _score(log, letters=Path("-"))
+    assert not sys.stdout.closed
+    assert [b"forecart-reason" in line for line in shown()] == [False, True]
