@@ -32,7 +32,7 @@ class _Sums:
     @classmethod
     def of(cls, key: Ints, value: Floats) -> "_Sums":
         distinct, place = np.unique(key, return_inverse=True)
-        return cls(distinct, np.bincount(place, value, len(distinct)))
+        return cls(distinct, np.bincount(place, value, len(distinct)).astype(np.float64))
 
     def get(self, key: Ints) -> Floats:
         """Look up, 0 where a key is missing."""

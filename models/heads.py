@@ -53,10 +53,12 @@ class Mixture(nn.Module):
         self.register_buffer("neighbours", torch.zeros(items + 1, WIDTH, dtype=torch.int32))
         self.register_buffer("weights", torch.zeros(items + 1, WIDTH))
         self.register_buffer("mass", torch.zeros(items + 1))
-        self.layers = nn.Sequential(nn.Linear(2 * dimension + _SIGNS, 64), nn.ReLU(), nn.Linear(64, 3))
-        nn.init.zeros_(self.layers[2].weight)
+        shares = nn.Linear(64, 3)
+        self.layers = nn.Sequential(nn.Linear(2 * dimension + _SIGNS, 64), nn.ReLU(), shares)
+        # At first the ranking has most of it, whatever the state.
+        nn.init.zeros_(shares.weight)
         with torch.no_grad():
-            self.layers[2].bias.copy_(torch.tensor([0.0, -2.0, -2.0]))
+            shares.bias.copy_(torch.tensor([0.0, -2.0, -2.0]))
 
     def support(self, recent: Tensor) -> Tensor:
         """Return the weight behind the neighbours of recent items, (..., RECENT) to (...)."""

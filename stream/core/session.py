@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.features import Events
+from stream.core.features import Arrays, Events
 from stream.core.manifest import Manifest, Meaning
 
 FORMAT = 1
@@ -22,7 +22,7 @@ def record(manifest: Manifest) -> np.dtype[np.void]:
     return np.dtype([*_head(manifest.meaning.ring), *state])
 
 
-def hidden(now: Sessions, manifest: Manifest) -> dict[str, NDArray[np.float32] | NDArray[np.int64]]:
+def hidden(now: Sessions, manifest: Manifest) -> Arrays:
     """Return the state tensors as a step takes them, whatever they are stored as."""
     return {n: now[n].astype(np.int64 if n in manifest.integers else np.float32) for n in manifest.hidden}
 
