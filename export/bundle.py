@@ -16,6 +16,8 @@ from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
 from stream.runtime import CATALOG, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
 
+PAIRS = ("neighbours", "weights")
+
 
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str) -> Manifest:
     """Write the bundle to a folder that is not there yet; raise ParityError or BundleError, and leave nothing."""
@@ -36,10 +38,11 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
     category = torch.tensor(run.category_of)
     with torch.inference_mode():
         catalog = network.catalog(torch.arange(1, items + 1), category).numpy()
-    np.save(folder / CATALOG, np.ascontiguousarray(catalog, "<f4"), allow_pickle=False)
-    offset = (folder / CATALOG).stat().st_size - catalog.nbytes
+    tables = {CATALOG: catalog, **{f"{name}.npy": getattr(network.mixture, name).numpy() for name in PAIRS}}
+    for name, table in tables.items():
+        np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
-    write_top(folder / TOP, CATALOG, offset, items, dimension, run.meaning.k)
+    write_top(folder / TOP, {name.removesuffix(".npy"): folder / name for name in tables}, run.meaning.k)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
     manifest = describe(run.meaning, items, len(run.categories), dimension, state_dtype, training=_training(checkpoint))
     runtime = Network(folder, manifest)

@@ -30,26 +30,27 @@ def random_histories(checkpoint: Checkpoint, seed: int = 0) -> Vectors:
 
 def expected(checkpoint: Checkpoint, histories: Vectors) -> Vectors:
     """Add what one run over the whole sequences gives."""
-    zero = torch.zeros(len(histories["item"]), checkpoint.network.dimension)
+    network = checkpoint.network.eval()
     with torch.inference_mode():
         given = {name: torch.from_numpy(value) for name, value in histories.items()}
-        query, logit, h, c = checkpoint.network.eval()(**given, h=zero, c=zero)
-    found = {"query": query, "intent": torch.sigmoid(logit), "h": h, "c": c}
+        found = network(**given, **network.state(len(histories["item"])))._asdict()
+    found["intent"] = torch.sigmoid(found["intent"])
     return histories | {f"expected_{name}": tensor.numpy() for name, tensor in found.items()}
 
 
 def step_by_step(checkpoint: Checkpoint, vectors: Vectors) -> float:
     """Return the largest difference between torch's own steps and its whole sequences."""
     module = StepModule(checkpoint.network.eval())
-    h = c = torch.zeros(len(vectors["item"]), checkpoint.network.dimension)
+    state = checkpoint.network.state(len(vectors["item"]))
     worst = 0.0
     with torch.inference_mode():
         for t in range(vectors["item"].shape[1]):
             names = ("item", "category", "type", "numeric")
-            query, intent, h, c = module(*(torch.from_numpy(vectors[name][:, t]) for name in names), h, c)
-            for name, value in (("query", query), ("intent", intent)):
+            found = module(*(torch.from_numpy(vectors[name][:, t]) for name in names), **state)._asdict()
+            state = {name: found.pop(name) for name in state}
+            for name, value in found.items():
                 worst = max(worst, float(np.abs(value.numpy() - vectors[f"expected_{name}"][:, t]).max()))
-    for name, value in (("h", h), ("c", c)):
+    for name, value in state.items():
         worst = max(worst, float(np.abs(value.numpy() - vectors[f"expected_{name}"]).max()))
     return worst
 

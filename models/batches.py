@@ -26,11 +26,12 @@ class Batch:
     target: Tensor  # the next event's item, 0: none or unknown
     label: Tensor
     known: Tensor
+    beside: Tensor  # what a table of pairs says of the target: see models.covisits.count
     events: int
 
     def to(self, device: str) -> "Batch":
         """Move all arrays to a device."""
-        names = ("item", "category", "type", "numeric", "target", "label", "known")
+        names = ("item", "category", "type", "numeric", "target", "label", "known", "beside")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -51,6 +52,8 @@ class Sequences:
         self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh)
         self.target = np.where(np.r_[log.starts[1:], True], 0, np.r_[self.item[1:], 0])
         self.label, self.known = labels(log, meaning, end)
+        self.time = log.time
+        self.beside = np.zeros((len(log), 3), np.float32)
         self.start, self.length = _cut(fresh, longest)
         in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
         self.start, self.length = self.start[in_time], self.length[in_time]
@@ -98,6 +101,7 @@ class Sequences:
             target=pad(self.target),
             label=pad(self.label),
             known=pad(self.known),
+            beside=pad(self.beside),
             events=int(length.sum()),
         )
 

@@ -102,6 +102,7 @@ def train(
         list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session. The first is reported.")
     ] = None,
     gap: Annotated[str, typer.Option(help="The pause that ends a session.")] = "30m",
+    preset: Annotated[str, typer.Option(help="How large a model: small, base or large.")] = "base",
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of weights, order and negatives.")] = 0,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other dial: name=value.")] = None,
@@ -112,12 +113,14 @@ def train(
               forecart train --format sessions --data sessions.txt --set epochs=6 --set dropout=0.3
     """
     from models.checkpoint import RUN
-    from models.config import check_device
+    from models.config import PRESETS, check_device
 
     if (out / RUN).exists():
         raise SettingError(f"{out} holds a finished run", "give another --out, or delete the folder")
     check_device(device)
-    config = _config(pairs(setting, "dropout=0.3") | {"device": device, "seed": seed})
+    if preset not in PRESETS:
+        raise SettingError(f"there is no preset {preset!r}", f"the presets are {', '.join(PRESETS)}")
+    config = _config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"device": device, "seed": seed})
     meaning = _meaning(horizon, gap)
     _fit(out, *_prepared(_load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import torch
@@ -22,20 +23,27 @@ _RANGES: dict[str, _Range] = {
 }
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"dimension": 64, "negatives": 2048},
+    "base": {},
+    "large": {"dimension": 192, "epochs": 4, "dropout": 0.3, "negatives": 8192},
+}
+
+
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The dials of a training run."""
+    """The dials of a training run; the defaults are the preset `base`."""
 
     seed: int = 0
     dimension: int = 128  # of hidden state and item vectors
-    epochs: int = 4
+    epochs: int = 3
     batch_events: int = 0  # padded events a step; 0: a hundredth of the log, from 256 to 4096
     longest: int = 256  # events a sequence; a longer history is cut
     lr: float = 4e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
-    dropout: float = 0.2
+    dropout: float = 0.25
     scale: float = 14.0  # of the cosine
-    negatives: int = 8192
+    negatives: int = 4096
     popularity_power: float = 0.75  # of the negatives' distribution
     unknown_rate: float = 0.05  # share of items hidden in training
     intent_weight: float = 1.0

@@ -4,6 +4,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.covisits import NEAR, OWN, RECENT, WIDTH, WINDOW
+
+_SIGNS = 5
+
+
+class Attention(nn.Module):
+    """Look back at the recent items from the hidden state (Li et al., NARM, 2017), each by its age."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.ask = nn.Linear(dimension, dimension, bias=False)
+        self.age = nn.Parameter(torch.zeros(RECENT, dimension))
+
+    def forward(self, state: Tensor, vectors: Tensor, recent: Tensor) -> Tensor:
+        """Return the mean of the recent items' vectors (..., RECENT, D), weighed by the state (..., D)."""
+        fit = (self.ask(state)[..., None, :] * (vectors + self.age)).sum(-1)
+        weight = torch.softmax(fit.masked_fill(recent == 0, -1e4), -1)
+        return (weight[..., None] * vectors).sum(-2)
+
 
 class NextItem(nn.Module):
     """Rank the catalog for the next event: a query whose product with an item's unit vector is its logit."""
@@ -11,24 +30,69 @@ class NextItem(nn.Module):
     def __init__(self, dimension: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
-        self.readout = nn.Linear(2 * dimension, dimension, bias=False)
+        self.readout = nn.Linear(3 * dimension, dimension, bias=False)
 
-    def forward(self, state: Tensor, last: Tensor) -> Tensor:
-        """Return queries of length `scale`, (..., D), from states and the last items' vectors."""
-        return self.scale * F.normalize(self.readout(torch.cat([state, last], -1)), dim=-1)
+    def forward(self, state: Tensor, last: Tensor, around: Tensor) -> Tensor:
+        """Return queries of length `scale`, (..., D), from states, the last items' and the recent items' vectors."""
+        return self.scale * F.normalize(self.readout(torch.cat([state, last, around], -1)), dim=-1)
 
-    def loss(
-        self, query: Tensor, target: Tensor, catalog: Tensor, sampled: Tensor, log_q: Tensor, target_index: Tensor
-    ) -> Tensor:
-        """Compute the sampled softmax with log-q correction (Bengio and Senecal, 2008), summed.
 
-        `query` and `target` (n, D) belong together; `catalog` (s, D) are the shared negatives' vectors,
-        `sampled` (s,) their indices and `log_q` (items + 1,) the log of the expected count in the sample.
-        """
-        positive = (query * target).sum(-1) - log_q[target_index]
-        negative = query @ catalog.T - log_q[sampled]
-        negative = negative.masked_fill(sampled == target_index[:, None], -torch.inf)
-        return (torch.logsumexp(torch.cat([positive[:, None], negative], 1), 1) - positive).sum()
+class Mixture(nn.Module):
+    """Weigh three answers to what comes next: the ranking, the recent items' neighbours, the recent items.
+
+    Its gates see the state, the last item and how much the table of pairs knows (See et al., 2017, gate the
+    copying of words in the same way). The tables are counted, not trained.
+    """
+
+    neighbours: Tensor
+    weights: Tensor
+    mass: Tensor
+
+    def __init__(self, items: int, dimension: int) -> None:
+        super().__init__()
+        self.register_buffer("neighbours", torch.zeros(items + 1, WIDTH, dtype=torch.int32))
+        self.register_buffer("weights", torch.zeros(items + 1, WIDTH))
+        self.register_buffer("mass", torch.zeros(items + 1))
+        shares = nn.Linear(64, 3)
+        self.layers = nn.Sequential(nn.Linear(2 * dimension + _SIGNS, 64), nn.ReLU(), shares)
+        # At first the ranking has most of it, whatever the state.
+        nn.init.zeros_(shares.weight)
+        with torch.no_grad():
+            shares.bias.copy_(torch.tensor([0.0, -2.0, -2.0]))
+
+    def support(self, recent: Tensor) -> Tensor:
+        """Return the weight behind the neighbours of recent items, (..., RECENT) to (...)."""
+        return (self.mass[recent[..., :WINDOW]] * _fading(NEAR, WINDOW, recent)).sum(-1)
+
+    def forward(self, state: Tensor, last: Tensor, recent: Tensor, support: Tensor) -> Tensor:
+        """Return the log weights of the three, (..., 3)."""
+        there = recent > 0
+        again = (recent[..., 1:] == recent[..., :1]) & there[..., :1]
+        signs = (torch.log1p(support), support > 0, there.sum(-1) / RECENT, again[..., 0], again.any(-1))
+        given = torch.cat([state, last, *(sign[..., None].to(state.dtype) for sign in signs)], -1)
+        return torch.log_softmax(self.layers(given), -1)
+
+    def loss(self, log_gate: Tensor, log_p: Tensor, beside: Tensor) -> Tensor:
+        """Compute the mixture's cross-entropy from each answer's probability of the target, summed."""
+        answers = torch.stack([log_p, *beside[..., :2].clamp_min(1e-9).log().unbind(-1)], -1)
+        return -torch.logsumexp(log_gate + answers, -1).sum()
+
+    def rank(self, logits: Tensor, log_gate: Tensor, recent: Tensor) -> Tensor:
+        """Return the probabilities of all items, (n, items), of logits (n, items) for items 1 and up."""
+        gate = log_gate.exp()
+        p = torch.softmax(logits, -1) * gate[:, :1]
+        near = recent[:, :WINDOW]
+        weight = self.weights[near] * _fading(NEAR, WINDOW, recent)[:, None]
+        share = gate[:, 1:2] / self.support(recent).clamp_min(1e-6)[:, None]
+        # Index 0, no item, has no weight: where it lands does not matter.
+        p.scatter_add_(1, (self.neighbours[near].flatten(1).long() - 1).clamp_min(0), weight.flatten(1) * share)
+        own = _fading(OWN, RECENT, recent) * (recent > 0)
+        own = own * gate[:, 2:] / own.sum(1, keepdim=True).clamp_min(1e-6)
+        return p.scatter_add_(1, (recent - 1).clamp_min(0), own)
+
+
+def _fading(rate: float, n: int, like: Tensor) -> Tensor:
+    return rate ** torch.arange(n, device=like.device, dtype=torch.float32)
 
 
 class Purchase(nn.Module):

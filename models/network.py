@@ -6,14 +6,32 @@ to its category; the same vectors are the input and the catalog (tied embeddings
 between events feeds all gates, so the decay over a session's gap is what the forget gate learns.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.heads import NextItem, Purchase
+from models.covisits import RECENT, Covisits
+from models.heads import Attention, Mixture, NextItem, Purchase
 from stream.core.features import NUMERIC
 
 TYPE_DIMENSION = 8
+
+
+class Outputs(NamedTuple):
+    """What is read out of each event, and the states after the last one.
+
+    `query` (..., D), the log weights of the mixture `gate` (..., 3), `intent` (..., horizons), logits or
+    probabilities; `h` and `c` (n, D), `recent` (n, RECENT), indices of items.
+    """
+
+    query: Tensor
+    gate: Tensor
+    intent: Tensor
+    h: Tensor
+    c: Tensor
+    recent: Tensor
 
 
 class Network(nn.Module):
@@ -30,7 +48,9 @@ class Network(nn.Module):
         width = dimension + TYPE_DIMENSION + len(NUMERIC)
         self.lstm = nn.LSTM(width, dimension, batch_first=True)
         self.dropout = nn.Dropout(dropout)
+        self.attention = Attention(dimension)
         self.next_item = NextItem(dimension, scale)
+        self.mixture = Mixture(items, dimension)
         self.purchase = Purchase(width, horizons)
         for embedding in (self.item_vectors, self.category_vectors):
             nn.init.normal_(embedding.weight, std=dimension**-0.5)
@@ -41,18 +61,58 @@ class Network(nn.Module):
         found: Tensor = self.item_vectors(item) + self.category_vectors(category)
         return found
 
-    def forward(
-        self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, h: Tensor, c: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Run sequences, (B, T) and numeric (B, T, 7), from states (B, D).
+    def look_back(self, state: Tensor, recent: Tensor) -> Tensor:
+        """Return what the state finds among the recent items, (..., D)."""
+        found: Tensor = self.attention(state, self.item_vectors(recent), recent)
+        return found
 
-        Returns queries (B, T, D), intent logits (B, T, horizons), and the states after the last event.
+    def know(self, covisits: Covisits) -> None:
+        """Take in the table of pairs."""
+        tables = (covisits.neighbours, covisits.weights, covisits.mass)
+        for buffer, table in zip(
+            (self.mixture.neighbours, self.mixture.weights, self.mixture.mass), tables, strict=True
+        ):
+            buffer.copy_(torch.from_numpy(table))
+
+    def state(self, n: int) -> dict[str, Tensor]:
+        """Return the state of `n` new shoppers."""
+        device = self.item_vectors.weight.device
+        zero = torch.zeros(n, self.dimension, device=device)
+        return {"h": zero, "c": zero.clone(), "recent": torch.zeros(n, RECENT, dtype=torch.long, device=device)}
+
+    def forward(
+        self,
+        item: Tensor,
+        category: Tensor,
+        type: Tensor,
+        numeric: Tensor,
+        h: Tensor,
+        c: Tensor,
+        recent: Tensor,
+        *,
+        support: Tensor | None = None,
+        hide: Tensor | None = None,
+    ) -> Outputs:
+        """Run sequences, (B, T) and numeric (B, T, 7), from states: h and c (B, D), recent items (B, RECENT).
+
+        In training `support` (B, T) replaces the weight of the table of pairs, and `hide` (B, T) marks the
+        items that are taken for unknown.
         """
-        vector = self.vectors(item, category)
+        rings = torch.cat([recent.flip(1), item], 1).unfold(1, RECENT, 1).flip(-1)[:, 1:]
+        vector = self.vectors(item if hide is None else item.masked_fill(hide, 0), category)
         side = torch.cat([self.type_vectors(type), numeric], -1)
         out, (h, c) = self.lstm(self.dropout(torch.cat([vector, side], -1)), (h[None], c[None]))
-        out = self.dropout(out)
-        return self.next_item(out, vector), self.purchase(out, side), h[0], c[0]
+        dropped = self.dropout(out)
+        support = self.mixture.support(rings) if support is None else support
+        return Outputs(
+            query=self.next_item(dropped, vector, self.look_back(dropped, rings)),
+            # The gates learn from the state, and not the state from the gates.
+            gate=self.mixture(out.detach(), vector.detach(), rings, support),
+            intent=self.purchase(dropped, side),
+            h=h[0],
+            c=c[0],
+            recent=rings[:, -1],
+        )
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
         """Return the normalised vectors that queries are compared with, (..., D)."""
@@ -62,7 +122,7 @@ class Network(nn.Module):
 class StepModule(nn.Module):
     """One event a shopper, as it is exported, with the cell's equations written out.
 
-    (n,) inputs and (n, D) states in, outputs and states out.
+    (n,) inputs and (n, ...) states in, outputs and states out.
     """
 
     def __init__(self, network: Network) -> None:
@@ -70,9 +130,9 @@ class StepModule(nn.Module):
         self.network = network
 
     def forward(
-        self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, h: Tensor, c: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return query (n, D), intent probabilities (n, horizons), h and c (n, D)."""
+        self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, h: Tensor, c: Tensor, recent: Tensor
+    ) -> Outputs:
+        """Return what `Network` does, of one event each; intents are probabilities."""
         network, lstm = self.network, self.network.lstm
         vector = network.vectors(item, category)
         side = torch.cat([network.type_vectors(type), numeric], -1)
@@ -82,4 +142,12 @@ class StepModule(nn.Module):
         i, f, g, o = gates.chunk(4, 1)  # input, forget, candidate, output
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
-        return network.next_item(h, vector), torch.sigmoid(network.purchase(h, side)), h, c
+        recent = torch.cat([item[:, None], recent[:, :-1]], 1)
+        return Outputs(
+            query=network.next_item(h, vector, network.look_back(h, recent)),
+            gate=network.mixture(h, vector, recent, network.mixture.support(recent)),
+            intent=torch.sigmoid(network.purchase(h, side)),
+            h=h,
+            c=c,
+            recent=recent,
+        )

@@ -7,10 +7,13 @@ import numpy as np
 import torch
 
 from models.checkpoint import Checkpoint
+from models.covisits import RECENT
 from models.network import StepModule
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import Manifest, Meaning
 from stream.core.scoring import Step
+
+_ROWS = 512  # shoppers whose catalogs are ranked at once
 
 
 def manifest(meaning: Meaning, items: int, categories: int, dimension: int, dtype: str, **more: Any) -> Manifest:
@@ -18,7 +21,8 @@ def manifest(meaning: Meaning, items: int, categories: int, dimension: int, dtyp
     return Manifest(
         meaning=meaning,
         inputs=NUMERIC,
-        hidden={"h": (dimension,), "c": (dimension,)},
+        hidden={"h": (dimension,), "c": (dimension,), "recent": (RECENT,)},
+        integers=("recent",),
         state_dtype=dtype,
         items=items,
         categories=categories,
@@ -39,12 +43,15 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         given = {name: torch.from_numpy(value).to(device) for name, value in (*inputs.items(), *hidden.items())}
         with torch.inference_mode():
-            query, intent, h, c = module(**given)
-            outputs = {"intent": intent}
+            found = module(**given)
+            outputs = {"intent": found.intent}
             if recommend:
-                best = torch.topk(query @ catalog.T, min(k, len(catalog)))
-                outputs |= {"items": best.indices + 1, "item_scores": best.values}
-        return _numpy(outputs), _numpy({"h": h, "c": c})
+                parts = zip(*(part.split(_ROWS) for part in (found.query, found.gate, found.recent)), strict=True)
+                ranked = (network.mixture.rank(query @ catalog.T, gate, recent) for query, gate, recent in parts)
+                best = [torch.topk(p, min(k, len(catalog))) for p in ranked]
+                outputs["items"] = torch.cat([b.indices for b in best]) + 1
+                outputs["item_scores"] = torch.cat([b.values for b in best])
+        return _numpy(outputs), _numpy({"h": found.h, "c": found.c, "recent": found.recent})
 
     return step
 

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.batches import Batch, Sequences
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
 from models.config import TrainConfig
+from models.covisits import count
 from models.network import Network
+from models.softmax import sampled_softmax
 from stream.core.errors import CheckpointError
 
 Metrics = dict[str, Any]
+Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
@@ -32,47 +36,48 @@ class Progress:
     events_per_second: float
 
 
-class Negatives:
-    """Draw the shared negatives of a step by popularity to a power; all items where they are few."""
+class Candidates:
+    """Draw the items that a step's softmax runs over: all where they are few, else its targets and negatives.
 
-    def __init__(self, item: np.ndarray[Any, np.dtype[np.int64]], items: int, config: TrainConfig) -> None:
+    Negatives come by popularity to a power. `log_q` is the log of an item's probability to be among them, as a
+    target or as a negative.
+    """
+
+    def __init__(self, item: Ints, target: Ints, items: int, config: TrainConfig) -> None:
         weight = np.bincount(item, minlength=items + 1).astype(np.float64) ** config.popularity_power
         weight[0] = 0
-        expected = weight / max(weight.sum(), 1.0) * config.negatives
-        self.everything = items <= config.negatives
-        # With every item among the negatives the softmax is exact, and nothing is to be corrected.
-        log_q = np.zeros(items + 1) if self.everything else np.log(np.maximum(expected, 1e-12))
-        self.weight = torch.from_numpy(weight).to(config.device)
-        self.log_q = torch.from_numpy(log_q).float().to(config.device)
+        asked = np.bincount(target, minlength=items + 1).astype(np.float64)
+        asked[0] = 0
+        self.everything = torch.arange(1, items + 1, device=config.device) if items <= config.negatives else None
+        self.weight = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(config.device)
+        self.asked = torch.from_numpy(asked / max(asked.sum(), 1.0)).to(config.device)
         self.n = config.negatives
 
-    def draw(self) -> Tensor:
-        """Return the negatives' indices, (negatives,)."""
-        if self.everything:
-            return torch.arange(1, len(self.weight), device=self.weight.device)
-        return torch.multinomial(self.weight, self.n, replacement=True)
+    def draw(self, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the candidates in ascending order, each target's place among them, and the log_q."""
+        if self.everything is not None:
+            return self.everything, target - 1, torch.zeros(len(self.everything), device=target.device)
+        drawn = torch.unique(torch.cat([torch.multinomial(self.weight, self.n, replacement=True), target]))
+        expected = self.n * self.weight[drawn] + len(target) * self.asked[drawn]
+        return drawn, torch.searchsorted(drawn, target), torch.log(-torch.expm1(-expected)).float()
 
 
 def losses(
-    network: Network, batch: Batch, negatives: Negatives, category_of: Tensor, unknown_rate: float
-) -> tuple[Tensor, Tensor]:
-    """Return the two heads' mean losses over a batch: next item, purchase."""
-    zero = torch.zeros(len(batch.item), network.dimension, device=batch.item.device)
+    network: Network, batch: Batch, candidates: Candidates, category_of: Tensor, unknown_rate: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the heads' mean losses over a batch: next item, the mixture around it, purchase."""
     # Hiding an item at times trains the fallback that serving takes for an item it has never seen.
-    item = batch.item.masked_fill(torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate, 0)
-    query, logit, _, _ = network(item, batch.category, batch.type, batch.numeric, zero, zero)
+    hide = torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate
+    given = (batch.item, batch.category, batch.type, batch.numeric)
+    out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., 2], hide=hide)
     asked = batch.target > 0
-    target, sampled = batch.target[asked], negatives.draw()
-    next_item = network.next_item.loss(
-        query[asked],
-        network.catalog(target, category_of[target]),
-        network.catalog(sampled, category_of[sampled]),
-        sampled,
-        negatives.log_q,
-        target,
-    )
-    purchase = network.purchase.loss(logit, batch.label, batch.known)
-    return next_item / asked.sum().clamp(min=1), purchase / batch.known.sum().clamp(min=1)
+    drawn, place, log_q = candidates.draw(batch.target[asked])
+    vectors = network.catalog(drawn, category_of[drawn])
+    next_item, log_p = sampled_softmax(out.query[asked], vectors, place, log_q)
+    mixture = network.mixture.loss(out.gate[asked], log_p, batch.beside[asked])
+    purchase = network.purchase.loss(out.intent, batch.label, batch.known)
+    n = asked.sum().clamp(min=1)
+    return next_item / n, mixture / n, purchase / batch.known.sum().clamp(min=1)
 
 
 @dataclass(slots=True)
@@ -85,7 +90,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     an_epoch: int  # steps
     done: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # item loss, intent loss, steps
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # item, mixture and intent loss, steps
     epochs: list[Metrics] = field(default_factory=list)
 
     @property
@@ -133,26 +138,28 @@ class Trainer:
             return self.run.config.lr * (place + 1 / self.steps) / _WARM_UP
         return self.run.config.lr * (1 + math.cos(math.pi * (place - _WARM_UP) / (1 - _WARM_UP))) / 2
 
-    def update(self, batch: Batch, negatives: Negatives, category_of: Tensor) -> float:
+    def update(self, batch: Batch, candidates: Candidates, category_of: Tensor) -> float:
         """Take one step of the optimizer; return the loss."""
         config = self.run.config
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
-        item_loss, intent_loss = losses(self.network, batch, negatives, category_of, config.unknown_rate)
-        loss = item_loss + config.intent_weight * intent_loss
+        parts = losses(self.network, batch, candidates, category_of, config.unknown_rate)
+        item_loss, mixture_loss, intent_loss = parts
+        loss = item_loss + mixture_loss + config.intent_weight * intent_loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimizer.step()
         self.done += 1
-        self.sums = [a + b for a, b in zip(self.sums, (item_loss.item(), intent_loss.item(), 1), strict=True)]
+        self.sums = [a + b for a, b in zip(self.sums, (*(part.item() for part in parts), 1), strict=True)]
         return loss.item()
 
     def end_epoch(self, validate: Callable[[Network], Metrics] | None) -> None:
         """Measure the epoch, keep its weights if it is the best so far, and save."""
-        item, intent, steps = self.sums
-        record: Metrics = {"epoch": len(self.epochs) + 1, "item_loss": item / steps, "intent_loss": intent / steps}
+        *sums, steps = self.sums
+        names = ("item_loss", "mixture_loss", "intent_loss")
+        record: Metrics = {"epoch": len(self.epochs) + 1} | {n: v / steps for n, v in zip(names, sums, strict=True)}
         self.network.eval()
         if validate:
             record |= validate(self.network)
@@ -160,7 +167,7 @@ class Trainer:
         if not validate or record["selection"] > best:
             save_tensors(self.folder / WEIGHTS, self.network.state_dict())
         self.epochs.append(record)
-        self.sums = [0.0, 0.0, 0.0]
+        self.sums = [0.0] * 4
         self.save()
 
 
@@ -180,15 +187,15 @@ def train(
     """
     config = run.config
     budget = config.budget(len(sequences.item))
-    trainer = _start(run, folder, sequences.count(budget))
-    negatives = Negatives(sequences.item, len(run.items), config)
+    trainer = _start(run, folder, sequences)
+    candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
     seen = 0
     while trainer.done < trainer.steps:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
         for batch in sequences.batches(budget, np.random.default_rng((config.seed, epoch)), place):
-            loss = trainer.update(batch.to(config.device), negatives, category_of)
+            loss = trainer.update(batch.to(config.device), candidates, category_of)
             seen += batch.events
             now = time.monotonic()
             watch(Progress(trainer.done, trainer.steps, loss, seen / (now - began)))
@@ -201,12 +208,14 @@ def train(
     return _finished(trainer, sequences, conclude)
 
 
-def _start(run: Run, folder: Path, an_epoch: int) -> Trainer:
+def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(run.config.seed)
     network = run.network().to(run.config.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
-    trainer = Trainer(run, folder, network, optimizer, an_epoch)
+    covisits, sequences.beside = count(sequences, len(run.items))
+    network.know(covisits)
+    trainer = Trainer(run, folder, network, optimizer, sequences.count(run.config.budget(len(sequences.item))))
     trainer.resume()
     return trainer
 

@@ -94,7 +94,7 @@ class Rehydrator:
         now = revived[rows]
         met = session.advance(now, events, self.manifest.meaning)
         given = inputs(item, category, types, numeric(events.time, met.gap, met.opens, met.fresh))
-        _, hidden = self.step(given, {name: now[name].astype(np.float32) for name in self.manifest.hidden})
+        _, hidden = self.step(given, session.hidden(now, self.manifest))
         session.remember(now, events, met, self.manifest)
         for name, value in hidden.items():
             now[name] = value

@@ -114,13 +114,15 @@ class Network:
     def recommend(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step and rank the whole catalog."""
         outputs, state = self.whole(inputs, hidden)
-        scores, items = self._top.run(("scores", "items"), {"query": outputs["query"]})
+        given = {"query": outputs["query"], "gate": outputs["gate"], "recent": state["recent"]}
+        scores, items = self._top.run(("scores", "items"), given)
         return {"intent": outputs["intent"], "items": items + 1, "item_scores": scores}, state
 
     def whole(self, inputs: Arrays, hidden: Arrays) -> tuple[Mapping[str, NDArray[Any]], Arrays]:
-        """Step and return the query as it is."""
-        intent, query, *state = self._step.run(("intent", "query", *self._next), {**inputs, **hidden})
-        return {"intent": intent, "query": query}, dict(zip(self.hidden, state, strict=True))
+        """Step and return the query and its gate as they are."""
+        names = ("intent", "query", "gate")
+        found = self._step.run((*names, *self._next), {**inputs, **hidden})
+        return dict(zip(names, found, strict=False)), dict(zip(self.hidden, found[len(names) :], strict=True))
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
@@ -144,7 +146,8 @@ def replay(network: Network, folder: Path) -> float:
 def difference(network: Network, vectors: Mapping[str, NDArray[Any]]) -> float:
     """Compare steps with expected sequences.
 
-    `vectors` has the inputs (B, T, ...) and, as `expected_*`, intent and query (B, T, ...) and the last h and c.
+    `vectors` has the inputs (B, T, ...) and, as `expected_*`, intent, query and gate (B, T, ...) and the last
+    state.
     """
     names = ("item", "category", "type", "numeric")
     last = {name: np.zeros_like(vectors[f"expected_{name}"]) for name in network.hidden}

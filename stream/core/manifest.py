@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 SESSION = "session"
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -54,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     meaning: Meaning = Meaning()
     inputs: tuple[str, ...]  # numeric inputs of the step, in order
     hidden: dict[str, tuple[int, ...]]  # state tensors: shape for one shopper
+    integers: tuple[str, ...] = ()  # those of them that hold indices of items, kept as int32
     state_dtype: str = "float16"
     items: int
     categories: int

@@ -104,7 +104,7 @@ def _advance(
     met = session.advance(now, events, manifest.meaning)
     given = inputs(events.item, events.category, events.type, numeric(events.time, met.gap, met.opens, met.fresh))
     try:
-        outputs, hidden = step(given, {name: now[name].astype(np.float32) for name in manifest.hidden})
+        outputs, hidden = step(given, session.hidden(now, manifest))
     except Exception:
         if len(rows) == 1:
             scores.outcome[rows] = _CODE["unscorable"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.features import Events
+from stream.core.features import Arrays, Events
 from stream.core.manifest import Manifest, Meaning
 
 FORMAT = 1
@@ -17,8 +17,14 @@ def record(manifest: Manifest) -> np.dtype[np.void]:
 
     The head does not depend on the model, so that another model can read the ring.
     """
-    state = [(name, f"<{np.dtype(manifest.state_dtype).str[1:]}", shape) for name, shape in manifest.hidden.items()]
+    floats = f"<{np.dtype(manifest.state_dtype).str[1:]}"
+    state = [(n, "<i4" if n in manifest.integers else floats, shape) for n, shape in manifest.hidden.items()]
     return np.dtype([*_head(manifest.meaning.ring), *state])
+
+
+def hidden(now: Sessions, manifest: Manifest) -> Arrays:
+    """Return the state tensors as a step takes them, whatever they are stored as."""
+    return {n: now[n].astype(np.int64 if n in manifest.integers else np.float32) for n in manifest.hidden}
 
 
 def _head(ring: int) -> list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from export import bundle
+from export.parity import random_histories
 from models.checkpoint import load
+from models.steps import torch_step
 from stream.core.errors import BundleError, ParityError
 from stream.runtime import load as load_bundle
 from tests.models.conftest import checkpoint, log, run_folder
@@ -32,6 +34,23 @@ def test_the_worker_loads_what_was_written(written: Path, run_folder: Path):
     assert set(found.manifest.parity) == {
         f"{step} step, {kind} histories" for step in ("torch", "ONNX") for kind in ("random", "real")
     }
+
+
+def test_the_graph_lists_what_torch_lists(written: Path, run_folder: Path):
+    """Recommend along random histories: same items, same probabilities, on the way to full rings."""
+    point, found = load(run_folder), load_bundle(written)
+    histories = random_histories(point, seed=1)
+    graph, torchs = found.recommending_step, torch_step(point, recommend=True)
+    state = {name: value.numpy() for name, value in point.network.state(len(histories["item"])).items()}
+    for t in range(histories["item"].shape[1]):
+        given = {name: value[:, t] for name, value in histories.items()}
+        one, _ = graph(given, state)
+        other, state = torchs(given, state)
+        assert np.abs(one["item_scores"] - other["item_scores"]).max() <= 1e-5
+        same = one["items"] == other["items"]
+        ties = np.abs(np.diff(other["item_scores"], axis=1)).min(1) < 1e-6
+        assert same[~ties].all()
+        assert ties.mean() < 0.5
 
 
 def test_the_name_is_the_content(written: Path, run_folder: Path, tmp_path: Path):

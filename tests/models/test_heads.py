@@ -1,38 +1,54 @@
-"""The losses, against plain softmax and plain cross-entropy."""
+"""The losses, against what they are by hand."""
 
 import torch
 from torch.nn import functional as F
 
-from models.heads import NextItem, Purchase
+from models.covisits import NEAR, OWN, RECENT, WINDOW
+from models.heads import Attention, Mixture, Purchase
 
 
-def test_with_all_items_as_negatives_the_loss_is_the_softmax():
+def test_the_mixture_is_a_distribution_that_its_loss_agrees_with():
+    """Rank by hand: the loss of a target is minus the log of what `rank` gives it."""
     torch.manual_seed(0)
-    head, catalog = NextItem(8, 14.0), F.normalize(torch.randn(12, 8), dim=-1)
-    query = head(torch.randn(5, 8), torch.randn(5, 8))
-    target = torch.tensor([1, 4, 12, 7, 1])
-    loss = head.loss(query, catalog[target - 1], catalog, torch.arange(1, 13), torch.zeros(13), target)
-    assert torch.allclose(loss, F.cross_entropy(query @ catalog.T, target - 1, reduction="sum"), atol=1e-4)
+    items, n = 30, 40
+    head = Mixture(items, 4)
+    head.neighbours[1:, :3] = torch.stack([torch.randperm(items)[:3] + 1 for _ in range(items)]).int()
+    head.weights[1:, :3] = torch.rand(items, 3) + 0.1
+    head.mass.copy_(head.weights.sum(1))
+    recent = torch.randint(1, items + 1, (n, RECENT))
+    gate = head(torch.randn(n, 4), torch.randn(n, 4), recent, head.support(recent))
+    logits = torch.randn(n, items)
+    p = head.rank(logits, gate, recent)
+    assert torch.allclose(p.sum(1), torch.ones(n), atol=1e-5)
+    target = recent[:, 2]
+    fading = NEAR ** torch.arange(WINDOW)
+    hit = (head.weights[recent[:, :WINDOW]] * (head.neighbours[recent[:, :WINDOW]] == target[:, None, None])).sum(2)
+    near = (hit * fading).sum(1) / head.support(recent)
+    age = OWN ** torch.arange(RECENT)
+    own = ((recent == target[:, None]) * age).sum(1) / age.sum()
+    log_p = torch.log_softmax(logits, 1).gather(1, target[:, None] - 1)[:, 0]
+    loss = head.loss(gate, log_p, torch.stack([near, own, near], 1))
+    assert torch.allclose(loss, -p.gather(1, target[:, None] - 1).log().sum(), rtol=1e-4)
 
 
-def test_the_sampled_loss_is_close_to_the_softmax():
-    """Log-q correction: popular items are drawn often, and yet the loss is not biased by it."""
+def test_no_items_yet_leave_the_ranking_alone():
+    head = Mixture(5, 4)
+    recent = torch.zeros(1, RECENT, dtype=torch.long)
+    gate = head(torch.zeros(1, 4), torch.zeros(1, 4), recent, head.support(recent))
+    logits = torch.randn(1, 5)
+    assert torch.allclose(head.rank(logits, gate, recent), torch.softmax(logits, 1) * gate[:, :1].exp())
+
+
+def test_attention_sees_what_is_there_only():
     torch.manual_seed(0)
-    head, items = NextItem(8, 4.0), 400
-    catalog = F.normalize(torch.randn(items + 1, 8), dim=-1)
-    query = head(torch.randn(64, 8), torch.randn(64, 8))
-    target = torch.randint(1, items + 1, (64,))
-    weight = torch.rand(items + 1) ** 3 + 0.01
-    weight[0] = 0
-    n = 2000
-    log_q = torch.log(weight / weight.sum() * n)
-    losses = []
-    for _ in range(20):
-        sampled = torch.multinomial(weight, n, replacement=True)
-        losses.append(head.loss(query, catalog[target], catalog[sampled], sampled, log_q, target))
-    exact = F.cross_entropy(query @ catalog[1:].T, target - 1, reduction="sum")
-    # The positive enters with its own correction: the sampled estimate stays within a few per cent.
-    assert abs(torch.stack(losses).mean() - exact) / exact < 0.2
+    attention, state = Attention(4), torch.randn(2, 4)
+    recent = torch.tensor([[3, 0, 0, 0, 0, 0, 0, 0], [3, 5, 0, 0, 0, 0, 0, 0]])
+    vectors = torch.randn(2, RECENT, 4)
+    found = attention(state, vectors, recent)
+    assert torch.allclose(found[0], vectors[0, 0], atol=1e-6)
+    changed = vectors.clone()
+    changed[:, 2:] = 9.0
+    assert torch.allclose(attention(state, changed, recent), found, atol=1e-6)
 
 
 def test_unknown_labels_do_not_count():

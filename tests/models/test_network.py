@@ -15,13 +15,17 @@ def test_step_by_step_equals_the_whole_sequence(checkpoint):
 
 def test_a_whole_sequence_can_be_taken_up_in_the_middle(checkpoint):
     given = {k: torch.from_numpy(v) for k, v in random_histories(checkpoint, seed=4).items()}
-    zero = torch.zeros(len(given["item"]), checkpoint.network.dimension)
+    new = checkpoint.network.state(len(given["item"]))
     with torch.inference_mode():
-        whole = checkpoint.network(**given, h=zero, c=zero)
-        first = checkpoint.network(**{k: v[:, :10] for k, v in given.items()}, h=zero, c=zero)
-        second = checkpoint.network(**{k: v[:, 10:] for k, v in given.items()}, h=first[2], c=first[3])
-    assert torch.allclose(torch.cat([first[0], second[0]], 1), whole[0], atol=1e-5)
-    assert torch.allclose(second[2], whole[2], atol=1e-5)
+        whole = checkpoint.network(**given, **new)
+        first = checkpoint.network(**{k: v[:, :10] for k, v in given.items()}, **new)
+        second = checkpoint.network(
+            **{k: v[:, 10:] for k, v in given.items()}, h=first.h, c=first.c, recent=first.recent
+        )
+    assert torch.allclose(torch.cat([first.query, second.query], 1), whole.query, atol=1e-5)
+    assert torch.allclose(torch.cat([first.gate, second.gate], 1), whole.gate, atol=1e-5)
+    assert torch.allclose(second.h, whole.h, atol=1e-5)
+    assert torch.equal(second.recent, whole.recent)
 
 
 def test_what_comes_later_changes_nothing_before(checkpoint):
@@ -29,11 +33,11 @@ def test_what_comes_later_changes_nothing_before(checkpoint):
     other = {k: v.clone() for k, v in given.items()}
     other["item"][:, 12:] = 1
     other["numeric"][:, 12:] = 0
-    zero = torch.zeros(len(given["item"]), checkpoint.network.dimension)
+    new = checkpoint.network.state(len(given["item"]))
     with torch.inference_mode():
-        one, two = (checkpoint.network(**g, h=zero, c=zero) for g in (given, other))
-    assert torch.equal(one[0][:, :12], two[0][:, :12])
-    assert torch.equal(one[1][:, :12], two[1][:, :12])
+        one, two = (checkpoint.network(**g, **new) for g in (given, other))
+    for name in ("query", "gate", "intent"):
+        assert torch.equal(getattr(one, name)[:, :12], getattr(two, name)[:, :12])
 
 
 def test_an_unknown_item_has_its_categorys_vector(checkpoint):
@@ -46,9 +50,9 @@ def test_an_unknown_item_has_its_categorys_vector(checkpoint):
 
 def test_queries_and_catalog_meet_in_scaled_cosines(checkpoint):
     given = {k: torch.from_numpy(v) for k, v in random_histories(checkpoint).items()}
-    zero = torch.zeros(len(given["item"]), checkpoint.network.dimension)
+    new = checkpoint.network.state(len(given["item"]))
     with torch.inference_mode():
-        query = checkpoint.network(**given, h=zero, c=zero)[0]
+        query = checkpoint.network(**given, **new).query
         catalog = checkpoint.network.catalog(torch.tensor([1, 2]), torch.tensor([1, 1]))
     assert query.norm(dim=-1).numpy() == pytest.approx(14.0, abs=1e-4)
     assert catalog.norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)

@@ -1,0 +1,136 @@
+"""What was seen together: how often an item came near another in the sequences of a log.
+
+A pair at distance d counts 1/d towards the later item and half of that towards the earlier one, up to
+`WINDOW`, and up to twice as much at the end of the log as at its beginning. An item keeps its `WIDTH`
+heaviest neighbours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.batches import Sequences
+
+WINDOW, WIDTH, RECENT = 5, 50, 8
+NEAR, OWN = 0.6, 0.7  # how much less the second last item counts than the last: for its neighbours, for itself
+_BACK = 0.5
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_LeftOut = Callable[[Ints, Ints, Ints], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums by key: both sorted by key."""
+
+    key: Ints
+    value: Floats
+
+    @classmethod
+    def of(cls, key: Ints, value: Floats) -> "_Sums":
+        distinct, place = np.unique(key, return_inverse=True)
+        return cls(distinct, np.bincount(place, value, len(distinct)).astype(np.float64))
+
+    def get(self, key: Ints) -> Floats:
+        """Look up, 0 where a key is missing."""
+        if not len(self.key):
+            return np.zeros(key.shape)
+        at = np.searchsorted(self.key, key).clip(max=len(self.key) - 1)
+        return np.where(self.key[at] == key, self.value[at], 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Covisits:
+    """The table: `neighbours` and `weights`, (items + 1, WIDTH), heaviest first, 0 where there is none."""
+
+    neighbours: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @property
+    def mass(self) -> NDArray[np.float32]:
+        """Sum each item's weights, (items + 1,)."""
+        total: NDArray[np.float32] = self.weights.sum(1)
+        return total
+
+
+def rings(sequences: Sequences) -> Ints:
+    """Return each event's recent items, newest first, itself included, (n, RECENT); 0: none or unknown."""
+    place = _places(sequences)
+    found = np.zeros((len(place), RECENT), np.int64)
+    for age in range(RECENT):
+        rows = np.flatnonzero(place >= age)
+        found[rows, age] = sequences.item[rows - age]
+    return found
+
+
+def _places(sequences: Sequences) -> Ints:
+    """Count each event's place in its sequence."""
+    first = np.sort(sequences.start)
+    return np.arange(len(sequences.item)) - np.repeat(first, np.diff(np.r_[first, len(sequences.item)]))
+
+
+def count(sequences: Sequences, items: int) -> tuple[Covisits, NDArray[np.float32]]:
+    """Count a log's pairs; return the table, and what it says of each event's next item.
+
+    The second is (n, 3): the probability of the next item by the table, by the recent items themselves, and
+    the weight behind the table's word. It leaves out what the event's own sequence has added to the table,
+    since a sequence that is being scored is in no table.
+    """
+    base, place, item = items + 1, _places(sequences), sequences.item
+    group = np.cumsum(place == 0) - 1
+    recency = 1 + np.argsort(np.argsort(sequences.time, kind="stable")) / max(len(item), 1)
+    owner, pair, weight = [], [], []
+    for distance in range(1, WINDOW + 1):
+        later = np.flatnonzero(place >= distance)
+        a, b = item[later - distance], item[later]
+        fit = (a > 0) & (b > 0) & (a != b)
+        later, a, b = later[fit], a[fit], b[fit]
+        owner += [group[later], group[later]]
+        pair += [a * base + b, b * base + a]
+        weight += [recency[later] / distance, _BACK * recency[later] / distance]
+    owners, pairs, weights = np.concatenate(owner), np.concatenate(pair), np.concatenate(weight)
+    total = _Sums.of(pairs, weights)
+    table = _heaviest(total, base)
+    distinct, number = np.unique(pairs, return_inverse=True)
+    mine = _Sums.of(owners * len(distinct) + number, weights)
+    mine_all = _Sums.of(owners * base + pairs // base, weights)
+
+    def left_out(recent: Ints, target: Ints, group: Ints) -> tuple[Floats, Floats]:
+        """Return the pair's weight and the recent item's mass without the sequence's own share."""
+        key = recent * base + target
+        at = np.searchsorted(distinct, key).clip(max=max(len(distinct) - 1, 0))
+        known = distinct[at] == key if len(distinct) else np.zeros(key.shape, bool)
+        own = np.where(known, mine.get(group * len(distinct) + at), 0.0)
+        rest = total.get(key) - own
+        rest[(rest < table.weights[recent, -1]) | (rest < 1e-9) | (recent == 0) | (target == 0)] = 0
+        return rest, np.maximum(table.mass[recent] - mine_all.get(group * base + recent), rest)
+
+    return table, _beside(rings(sequences), sequences.target, group, left_out)
+
+
+def _beside(recent: Ints, target: Ints, group: Ints, left_out: _LeftOut) -> NDArray[np.float32]:
+    near, support = np.zeros(len(target)), np.zeros(len(target))
+    for age in range(WINDOW):
+        weight, mass = left_out(recent[:, age], target, group)
+        near += NEAR**age * weight
+        support += NEAR**age * np.where(recent[:, age] > 0, mass, 0)
+    support[support < 1e-6] = 0
+    own = OWN ** np.arange(RECENT) * (recent > 0)
+    share = ((recent == target[:, None]) * own).sum(1) * (target > 0)
+    columns = near / np.maximum(support, 1e-6), share / np.maximum(own.sum(1), 1e-6), support
+    return np.stack(columns, 1).astype(np.float32)
+
+
+def _heaviest(total: _Sums, base: int) -> Covisits:
+    row = total.key // base
+    order = np.lexsort((-total.value, row))
+    row = row[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    order, row, rank = order[rank < WIDTH], row[rank < WIDTH], rank[rank < WIDTH]
+    neighbours, weights = np.zeros((base, WIDTH), np.int32), np.zeros((base, WIDTH), np.float32)
+    neighbours[row, rank] = total.key[order] % base
+    weights[row, rank] = total.value[order]
+    return Covisits(neighbours, weights)
