@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from stream import settings as configuration
 from stream.core.events import Event, Score, SessionView, Source
 from stream.core.features import NUMERIC
-from stream.core.session import record
+from stream.core.session import hidden, record
 from stream.kafka.broker import Broker
 from stream.kafka.client import again
 from stream.kafka.topics import apply
@@ -63,11 +63,10 @@ class Bare:
     def __init__(self, settings: configuration.Settings) -> None:
         bundle = load(Path(str(settings.bundle)))
         self.settings, self.manifest, self.vocab = settings, bundle.manifest, bundle.vocabulary
-        self.step, size = bundle.intent_step, bundle.manifest.hidden["h"][0]
+        self.step = bundle.intent_step
         self.types = {name: i for i, name in enumerate(self.manifest.meaning.types)}
-        self.hidden = {name: np.zeros((1 << 17, size), np.float32) for name in ("h", "c")}
+        self.sessions = np.zeros(1 << 17, record(self.manifest))
         self.slots: dict[str, int] = {}
-        self.padding = bytes(record(self.manifest).itemsize - 4 * size)
         self.decode, self.encode = msgspec.json.Decoder(Event).decode, msgspec.json.Encoder().encode
         self.out = Producer(
             {
@@ -109,18 +108,17 @@ class Bare:
             "type": np.fromiter((self.types[e.type] for e in events), np.int64, n),
             "numeric": np.zeros((n, len(NUMERIC)), np.float32),
         }
-        outputs, state = self.step(inputs, {name: value[rows] for name, value in self.hidden.items()})
+        outputs, state = self.step(inputs, hidden(self.sessions[rows], self.manifest))
         for name, value in state.items():
-            self.hidden[name][rows] = value
+            self.sessions[name][rows] = value
         return outputs["intent"]
 
     def change(self, users: Iterable[str]) -> None:
         """Produce a changelog record a shopper, of the worker's size."""
         users = list(users)
         rows = np.fromiter((self.slots[user] for user in users), np.int64, len(users))
-        packed = np.concatenate([self.hidden["h"][rows], self.hidden["c"][rows]], 1).astype(np.float16)
-        for user, state in zip(users, packed, strict=True):
-            self.out.produce(self.settings.changelog, state.tobytes() + self.padding, b"u" + user.encode())
+        for user, session in zip(users, self.sessions[rows], strict=True):
+            self.out.produce(self.settings.changelog, session.tobytes(), b"u" + user.encode())
 
 
 def _waves(batch: list[Event]) -> tuple[list[list[int]], Iterable[str]]:
