@@ -115,6 +115,7 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["train", "--format", "events", "--data", "none", "--set", "lr"], 78, "--set name=value"),
         (["train", "--format", "xml", "--data", "none"], 78, "there is no format"),
         (["train", "--format", "taobao", "--data", "none", "--set", "epoch=1"], 78, "there is no setting 'epoch'"),
+        (["train", "--format", "taobao", "--data", "none", "--preset", "huge"], 78, "there is no preset 'huge'"),
         (["evaluate", "none", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["export", "none", "bundle"], 66, "is missing"),

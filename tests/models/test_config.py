@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.config import TrainConfig, check_device
+from models.config import PRESETS, TrainConfig, check_device
 from stream.core.errors import SettingError
 
 
@@ -61,3 +61,12 @@ def test_a_device_beyond_the_last_one_is_refused(monkeypatch: pytest.MonkeyPatch
     check_device("cuda:0")
     with pytest.raises(SettingError, match="cuda:1"):
         check_device("cuda:1")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_dials_that_there_are(preset: str):
+    assert TrainConfig(**PRESETS[preset])
+
+
+def test_the_presets_grow():
+    assert [TrainConfig(**PRESETS[name]).dimension for name in ("small", "base", "large")] == [64, 128, 192]
