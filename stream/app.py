@@ -222,14 +222,18 @@ def _dropper(spec: str) -> Callable[[], bool]:
     return lambda: dice.random() < chance
 
 
+def _is_no_step(record: logging.LogRecord) -> bool:
+    """Leave out the steps that Faust's services log under our modules' names, unless they warn."""
+    return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
+
+
 def run(settings: Settings) -> None:
     """Work until SIGTERM or Ctrl-C; exits the process."""
     logging.basicConfig(
         level={"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper()),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    # Faust's services log their steps under our modules' names.
-    logging.getLogger().handlers[0].addFilter(lambda record: "[^" not in str(record.msg)[:2])
+    logging.getLogger().handlers[0].addFilter(_is_no_step)
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(logging.ERROR if settings.log_level != "debug" else logging.DEBUG)
     app = build(settings)
@@ -245,4 +249,5 @@ def run(settings: Settings) -> None:
         blocking_timeout=0,
         quiet=True,
     )
+    worker.spinner = None
     worker.execute_from_commandline()
