@@ -41,6 +41,18 @@ def write_step(checkpoint: Checkpoint, path: Path) -> None:
             verbose=False,
             opset_version=_OPSET,
         )
+    _forget_origin(path)
+
+
+def _forget_origin(path: Path) -> None:
+    """Drop what the exporter notes of each node: stack traces with this machine's paths."""
+    model = onnx.load(path)
+    for holder in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        holder.ClearField("metadata_props")
+        holder.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def write_top(path: Path, tables: dict[str, Path], k: int) -> None:

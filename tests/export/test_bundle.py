@@ -53,6 +53,15 @@ def test_the_graph_lists_what_torch_lists(written: Path, run_folder: Path):
         assert ties.mean() < 0.5
 
 
+def test_a_bundle_tells_nothing_of_the_machine_that_made_it(written: Path):
+    for path in written.iterdir():
+        content = path.read_bytes()
+        assert str(Path.cwd()).encode() not in content, path.name
+        assert b"site-packages" not in content, path.name
+        assert b"Traceback" not in content, path.name
+        assert b"stack_trace" not in content, path.name
+
+
 def test_the_name_is_the_content(written: Path, run_folder: Path, tmp_path: Path):
     again = bundle.write(load(run_folder), tmp_path / "again", "float16")
     other = bundle.write(load(run_folder), tmp_path / "other", "float32")
