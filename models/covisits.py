@@ -34,12 +34,19 @@ class _Sums:
         distinct, place = np.unique(key, return_inverse=True)
         return cls(distinct, np.bincount(place, value, len(distinct)).astype(np.float64))
 
+    def find(self, key: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """Return the places of keys, and which of them are there."""
+        if not len(self.key):
+            return np.zeros(key.shape, np.int64), np.zeros(key.shape, bool)
+        at = np.searchsorted(self.key, key).clip(max=len(self.key) - 1)
+        return at, self.key[at] == key
+
     def get(self, key: Ints) -> Floats:
         """Look up, 0 where a key is missing."""
-        if not len(self.key):
-            return np.zeros(key.shape)
-        at = np.searchsorted(self.key, key).clip(max=len(self.key) - 1)
-        return np.where(self.key[at] == key, self.value[at], 0.0)
+        at, known = self.find(key)
+        found = np.zeros(key.shape)
+        found[known] = self.value[at[known]]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +101,15 @@ def count(sequences: Sequences, items: int) -> tuple[Covisits, NDArray[np.float3
     owners, pairs, weights = np.concatenate(owner), np.concatenate(pair), np.concatenate(weight)
     total = _Sums.of(pairs, weights)
     table = _heaviest(total, base)
-    distinct, number = np.unique(pairs, return_inverse=True)
-    mine = _Sums.of(owners * len(distinct) + number, weights)
+    # By the pair's place among all pairs: an owner and two items might not fit in 64 bits.
+    mine = _Sums.of(owners * len(total.key) + total.find(pairs)[0], weights)
     mine_all = _Sums.of(owners * base + pairs // base, weights)
 
     def left_out(recent: Ints, target: Ints, group: Ints) -> tuple[Floats, Floats]:
         """Return the pair's weight and the recent item's mass without the sequence's own share."""
-        key = recent * base + target
-        at = np.searchsorted(distinct, key).clip(max=max(len(distinct) - 1, 0))
-        known = distinct[at] == key if len(distinct) else np.zeros(key.shape, bool)
-        own = np.where(known, mine.get(group * len(distinct) + at), 0.0)
-        rest = total.get(key) - own
+        at, known = total.find(recent * base + target)
+        rest = np.zeros(len(target))
+        rest[known] = total.value[at[known]] - mine.get((group * len(total.key) + at)[known])
         rest[(rest < table.weights[recent, -1]) | (rest < 1e-9) | (recent == 0) | (target == 0)] = 0
         return rest, np.maximum(table.mass[recent] - mine_all.get(group * base + recent), rest)
 
