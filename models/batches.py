@@ -1,6 +1,7 @@
 """Histories as padded batches: in time order on the whole, of similar length inside."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.histories import Log, labels
 from stream.core.features import numeric
 from stream.core.manifest import Meaning, Vocabulary
 
+_COLUMNS = ("item", "category", "type", "numeric", "target", "label", "known", "time", "beside")
 _CHUNK = 16  # batches within which sequences are sorted by length: little padding, time order on the whole
 
 
@@ -26,13 +28,12 @@ class Batch:
     target: Tensor  # the next event's item, 0: none or unknown
     label: Tensor
     known: Tensor
-    beside: Tensor  # what a table of pairs says of the target: see models.covisits.count
+    beside: Tensor  # what the tables of pairs say of the target: see models.covisits.count
     events: int
 
     def to(self, device: str) -> "Batch":
         """Move all arrays to a device."""
-        names = ("item", "category", "type", "numeric", "target", "label", "known", "beside")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS if name != "time"})
 
 
 class Sequences:
@@ -53,10 +54,22 @@ class Sequences:
         self.target = np.where(np.r_[log.starts[1:], True], 0, np.r_[self.item[1:], 0])
         self.label, self.known = labels(log, meaning, end)
         self.time = log.time
-        self.beside = np.zeros((len(log), 3), np.float32)
+        self.beside = np.zeros((len(log), 5), np.float32)
         self.start, self.length = _cut(fresh, longest)
         in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
         self.start, self.length = self.start[in_time], self.length[in_time]
+
+    def part(self, kept: NDArray[np.bool_]) -> "Sequences":
+        """Return some of the sequences, `kept` (sequences,), as a log of their own."""
+        rest, start, length = copy(self), self.start[kept], self.length[kept]
+        in_log = np.argsort(start)
+        ends = np.cumsum(length[in_log])
+        rows = np.arange(length.sum()) + np.repeat(start[in_log] - ends + length[in_log], length[in_log])
+        for name in _COLUMNS:
+            setattr(rest, name, getattr(self, name)[rows])
+        rest.start = np.empty_like(start)
+        rest.start[in_log], rest.length = ends - length[in_log], length
+        return rest
 
     def count(self, budget: int) -> int:
         """Return the number of batches in an epoch."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.covisits import RECENT, Covisits
-from models.heads import Attention, Mixture, NextItem, Purchase
+from models.covisits import RECENT
+from models.heads import POPULARITY, Attention, Mixture, NextItem, Purchase
+from models.judge import Judge
 from stream.core.features import NUMERIC
 
 TYPE_DIMENSION = 8
@@ -22,8 +23,8 @@ TYPE_DIMENSION = 8
 class Outputs(NamedTuple):
     """What is read out of each event, and the states after the last one.
 
-    `query` (..., D), the log weights of the mixture `gate` (..., 3), `intent` (..., horizons), logits or
-    probabilities; `h` and `c` (n, D), `recent` (n, RECENT), indices of items.
+    `query` (..., D + POPULARITY), the log weights of the mixture `gate` (..., ANSWERS), `intent` (...,
+    horizons), logits or probabilities; `h` and `c` (n, D), `recent` (n, RECENT), indices of items.
     """
 
     query: Tensor
@@ -36,6 +37,8 @@ class Outputs(NamedTuple):
 
 class Network(nn.Module):
     """Score events from items, categories, types and numbers; sizes exclude index 0, the unknown."""
+
+    popularity: Tensor
 
     def __init__(
         self, items: int, categories: int, types: int, horizons: int, dimension: int, dropout: float, scale: float
@@ -51,7 +54,9 @@ class Network(nn.Module):
         self.attention = Attention(dimension)
         self.next_item = NextItem(dimension, scale)
         self.mixture = Mixture(items, dimension)
+        self.judge = Judge()
         self.purchase = Purchase(width, horizons)
+        self.register_buffer("popularity", torch.zeros(items + 1, POPULARITY))
         for embedding in (self.item_vectors, self.category_vectors):
             nn.init.normal_(embedding.weight, std=dimension**-0.5)
             nn.init.zeros_(embedding.weight[0])
@@ -65,14 +70,6 @@ class Network(nn.Module):
         """Return what the state finds among the recent items, (..., D)."""
         found: Tensor = self.attention(state, self.item_vectors(recent), recent)
         return found
-
-    def know(self, covisits: Covisits) -> None:
-        """Take in the table of pairs."""
-        tables = (covisits.neighbours, covisits.weights, covisits.mass)
-        for buffer, table in zip(
-            (self.mixture.neighbours, self.mixture.weights, self.mixture.mass), tables, strict=True
-        ):
-            buffer.copy_(torch.from_numpy(table))
 
     def state(self, n: int) -> dict[str, Tensor]:
         """Return the state of `n` new shoppers."""
@@ -95,10 +92,10 @@ class Network(nn.Module):
     ) -> Outputs:
         """Run sequences, (B, T) and numeric (B, T, 7), from states: h and c (B, D), recent items (B, RECENT).
 
-        In training `support` (B, T) replaces the weight of the table of pairs, and `hide` (B, T) marks the
+        In training `support` (B, T, reaches) replaces the weight of the tables of pairs, and `hide` (B, T) marks the
         items that are taken for unknown.
         """
-        rings = torch.cat([recent.flip(1), item], 1).unfold(1, RECENT, 1).flip(-1)[:, 1:]
+        rings = windows(recent, item)
         vector = self.vectors(item if hide is None else item.masked_fill(hide, 0), category)
         side = torch.cat([self.type_vectors(type), numeric], -1)
         out, (h, c) = self.lstm(self.dropout(torch.cat([vector, side], -1)), (h[None], c[None]))
@@ -115,8 +112,13 @@ class Network(nn.Module):
         )
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
-        """Return the normalised vectors that queries are compared with, (..., D)."""
-        return F.normalize(self.vectors(item, category), dim=-1)
+        """Return what queries are compared with, (..., D + POPULARITY): directions, and popularities as counted."""
+        return torch.cat([F.normalize(self.vectors(item, category), dim=-1), self.popularity[item]], -1)
+
+
+def windows(recent: Tensor, item: Tensor) -> Tensor:
+    """Return each event's recent items, newest first, (B, T, RECENT), of `recent` (B, RECENT), then `item` (B, T)."""
+    return torch.cat([recent.flip(1), item], 1).unfold(1, RECENT, 1).flip(-1)[:, 1:]
 
 
 class StepModule(nn.Module):

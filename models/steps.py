@@ -9,11 +9,12 @@ import torch
 from models.checkpoint import Checkpoint
 from models.covisits import RECENT
 from models.network import StepModule
+from models.ranking import Ranking
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import Manifest, Meaning
 from stream.core.scoring import Step
 
-_ROWS = 512  # shoppers whose catalogs are ranked at once
+_ROWS = 256  # shoppers whose catalogs are ranked at once
 
 
 def manifest(meaning: Meaning, items: int, categories: int, dimension: int, dtype: str, **more: Any) -> Manifest:
@@ -34,7 +35,7 @@ def manifest(meaning: Meaning, items: int, categories: int, dimension: int, dtyp
 def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
     """Make a step of a trained network; with `recommend` it ranks the whole catalog exactly."""
     network, k = checkpoint.network.eval(), checkpoint.run.meaning.k
-    module = StepModule(network)
+    module, ranking = StepModule(network), Ranking(network, k)
     device = network.item_vectors.weight.device
     categories = torch.tensor([0, *checkpoint.run.category_of], device=device)
     with torch.inference_mode():
@@ -47,10 +48,9 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
             outputs = {"intent": found.intent}
             if recommend:
                 parts = zip(*(part.split(_ROWS) for part in (found.query, found.gate, found.recent)), strict=True)
-                ranked = (network.mixture.rank(query @ catalog.T, gate, recent) for query, gate, recent in parts)
-                best = [torch.topk(p, min(k, len(catalog))) for p in ranked]
-                outputs["items"] = torch.cat([b.indices for b in best]) + 1
-                outputs["item_scores"] = torch.cat([b.values for b in best])
+                ranked = [ranking(*part, catalog, ranking.tables()) for part in parts]
+                outputs["item_scores"], places = (torch.cat(part) for part in zip(*ranked, strict=True))
+                outputs["items"] = places + 1
         return _numpy(outputs), _numpy({"h": found.h, "c": found.c, "recent": found.recent})
 
     return step

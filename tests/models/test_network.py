@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from export.parity import expected, random_histories, step_by_step
+from models.heads import POPULARITY
 from models.network import Network
 
 
@@ -54,6 +55,7 @@ def test_queries_and_catalog_meet_in_scaled_cosines(checkpoint):
     with torch.inference_mode():
         query = checkpoint.network(**given, **new).query
         catalog = checkpoint.network.catalog(torch.tensor([1, 2]), torch.tensor([1, 1]))
-    assert query.norm(dim=-1).numpy() == pytest.approx(14.0, abs=1e-4)
-    assert catalog.norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)
+    assert query[..., :-POPULARITY].norm(dim=-1).numpy() == pytest.approx(14.0, abs=1e-4)
+    assert catalog[..., :-POPULARITY].norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)
+    assert torch.equal(catalog[..., -POPULARITY:], checkpoint.network.popularity[[1, 2]])
     assert np.isfinite(query.numpy()).all()
