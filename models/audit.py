@@ -61,7 +61,11 @@ def audit(log: Log, since: int, meaning: Meaning) -> Audit:
         new_items=float((~item).mean()),
         new_users=len(newcomers) / max(len(np.unique(log.user[~before])), 1),
         rejected=[(log.bad.first[reason], n) for reason, n in log.bad.count.most_common()],
-        drift={name: value for name, f in features.items() if (value := _drift(f(log, before, meaning), before)) is not None},
+        drift={
+            name: value
+            for name, f in features.items()
+            if (value := _drift(f(log, before, meaning), before)) is not None
+        },
         timed=log.timed,
     )
     return _with_times(facts, log) if log.timed else facts

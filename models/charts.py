@@ -27,7 +27,13 @@ def percent(value: float) -> str:
     '8.7 %'
     """
     hundred = 100 * value
-    return f"{hundred:.0f} %" if abs(hundred - round(hundred)) < 1e-9 else f"{hundred:.1f} %" if hundred >= 1 else f"{hundred:.2g} %"
+    return (
+        f"{hundred:.0f} %"
+        if abs(hundred - round(hundred)) < 1e-9
+        else f"{hundred:.1f} %"
+        if hundred >= 1
+        else f"{hundred:.2g} %"
+    )
 
 
 def number(value: float) -> str:
@@ -217,7 +223,12 @@ def _draw(root: Element, chart: Chart, plane: _Plane, series: Series, shift: flo
         low, high = ([plane.y(v) for v in np.nan_to_num(side[some]).tolist()] for side in (series.low, series.high))
         if few:
             for a, b, c in zip(x, low, high, strict=True):
-                _put(group, "path", d=f"M{a:.1f} {b:.1f}V{c:.1f}M{a - 3:.1f} {b:.1f}h6M{a - 3:.1f} {c:.1f}h6", klass="whisker")
+                _put(
+                    group,
+                    "path",
+                    d=f"M{a:.1f} {b:.1f}V{c:.1f}M{a - 3:.1f} {b:.1f}h6M{a - 3:.1f} {c:.1f}h6",
+                    klass="whisker",
+                )
         else:
             _put(group, "path", d=f"{_path(x, high)}L{_path(x[::-1], low[::-1])[1:]}z", klass="band")
     if chart.filled:

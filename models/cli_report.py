@@ -74,14 +74,18 @@ def _examined(points: dict[str, Any], log: Any, since: int) -> dict[str, Any]:
     from models.steps import manifest, torch_step
 
     first, end, found = next(iter(points.values())).run, int(log.time.max()), {}
-    contenders = {name: (p.run, torch_step(p, recommend=False), torch_step(p, recommend=True)) for name, p in points.items()}
+    contenders = {
+        name: (p.run, torch_step(p, recommend=False), torch_step(p, recommend=True)) for name, p in points.items()
+    }
     baselines = _baselines(first, first.vocabulary, log, since)
     contenders |= {name: (first, *steps) for name, steps in baselines.items()}
     with _bar() as bar:
         for name, (run, warm, step) in contenders.items():
             vocab, meaning = run.vocabulary, run.meaning
             whole = Sequences(log, vocab, meaning, end, run.config.longest)
-            facts = manifest(meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
+            facts = manifest(
+                meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1"
+            )
             advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
             found[name] = evaluate(log, whole, facts, warm, step, since, end, progress=advance)
     return found

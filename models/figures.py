@@ -35,7 +35,12 @@ def next_item(report: Report) -> list[Chart | Bars]:
 def _parts(report: Report, k: int) -> Iterator[Chart]:
     for name, title, label, caption in (
         ("position", "By length of the session", "events of the session so far", "Does it need a long session?"),
-        ("popularity", "By popularity of the target", "how often it occurs in training", "Does it live on best-sellers?"),
+        (
+            "popularity",
+            "By popularity of the target",
+            "how often it occurs in training",
+            "Does it live on best-sellers?",
+        ),
         ("novelty", "Cold start", "", "What it can do for items and shoppers that training has not seen."),
     ):
         cut = report.slices[name]
@@ -45,7 +50,10 @@ def _parts(report: Report, k: int) -> Iterator[Chart]:
             f"{caption} The smaller number is how many targets a part has. {_WHISKERS}",
             label,
             f"hit rate, first {k}",
-            [_picked(series, full) for series in _lines(report, np.arange(len(cut.names)), lambda m, n=name: m.slices.get(n), False)],
+            [
+                _picked(series, full)
+                for series in _lines(report, np.arange(len(cut.names)), lambda m, n=name: m.slices.get(n), False)
+            ],
             names=[f"{cut.names[i]}\n{_short(cut.count[i])}" for i in full],
         )
 
@@ -129,7 +137,11 @@ def training(report: Report) -> list[Chart | Bars]:
     losses = (
         ("item_loss", "Loss of the next item", "falls while it learns"),
         ("intent_loss", "Loss of the purchase", "falls while it learns"),
-        (f"hr@{k}", f"Hit rate@{k} on the held-out tail", "when it falls while the loss still falls, the model learns by heart"),
+        (
+            f"hr@{k}",
+            f"Hit rate@{k} on the held-out tail",
+            "when it falls while the loss still falls, the model learns by heart",
+        ),
         ("pr_auc", "Average precision on the held-out tail", "the same for purchases"),
     )
     return [c for name, title, hint in losses if (c := _by_epoch(report, name, title, hint))]
@@ -176,7 +188,13 @@ def data(report: Report) -> list[Chart | Bars]:
             )
         )
     found.append(
-        Bars("Events by type", "How many events of each type the log has.", list(facts.types), list(facts.types.values()), text=lambda v: f"{v:,.0f}")
+        Bars(
+            "Events by type",
+            "How many events of each type the log has.",
+            list(facts.types),
+            list(facts.types.values()),
+            text=lambda v: f"{v:,.0f}",
+        )
     )
     if facts.drift:
         names, values = zip(*sorted(facts.drift.items(), key=lambda pair: -pair[1]), strict=True)

@@ -26,7 +26,11 @@ _NAMES = {"hr": "hit rate", "mrr": "MRR", "ndcg": "NDCG", "pr_auc": "average pre
 def render(report: Report, log: str, made: datetime) -> str:
     """Write the page; `log` names the data, `made` is the time on it. All of the data's text is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     style = (_HERE / "report.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -50,7 +54,12 @@ def render(report: Report, log: str, made: datetime) -> str:
 def _sections(report: Report) -> list[dict[str, Any]]:
     parts = (
         ("next", "Next item", figures.next_item(report), "The log has no next item in its held-out part."),
-        ("purchase", "Purchase", figures.purchase(report), "No purchase is known in the held-out part, so there is nothing to draw."),
+        (
+            "purchase",
+            "Purchase",
+            figures.purchase(report),
+            "No purchase is known in the held-out part, so there is nothing to draw.",
+        ),
         ("training", "Training", figures.training(report), "The runs have kept no epochs."),
         ("data", "Data", figures.data(report), ""),
     )
@@ -66,7 +75,9 @@ def _figure(chart: Chart | Bars) -> dict[str, Any]:
         "caption": chart.caption,
         "svg": Markup(svg(chart)),
         "table": table(chart),
-        "legend": [(Markup(key(s.look)), s.name) for s in chart.series] if isinstance(chart, Chart) and len(chart.series) > 1 else [],
+        "legend": [(Markup(key(s.look)), s.name) for s in chart.series]
+        if isinstance(chart, Chart) and len(chart.series) > 1
+        else [],
     }
 
 
@@ -81,7 +92,14 @@ def _cards(report: Report) -> list[dict[str, str]]:
         e = own.figures[metric]
         rival = best(report, metric) if metric != "ece" else None
         theirs = f"{rival[0]}: {_said(metric, float(rival[1].figures[metric].value[0]))}" if rival else "0 is perfect"
-        found.append({"name": _title(metric), "value": _said(metric, float(e.value[0])), "interval": between(e), "against": theirs})
+        found.append(
+            {
+                "name": _title(metric),
+                "value": _said(metric, float(e.value[0])),
+                "interval": between(e),
+                "against": theirs,
+            }
+        )
     return found
 
 
@@ -123,7 +141,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("categories", f"{facts.categories:,}" if facts.categories else "none"),
         ("held out", f"{facts.events - facts.before:,} events, {report.examples['targets']:,} next items"),
         ("known purchases", f"{report.examples['positives']:,} of {report.examples['labelled']:,} labels"),
-        ("new in the held-out part", f"{percent(facts.new_items)} of the events' items, {percent(facts.new_users)} of the shoppers"),
+        (
+            "new in the held-out part",
+            f"{percent(facts.new_items)} of the events' items, {percent(facts.new_users)} of the shoppers",
+        ),
         ("rejected rows", f"{sum(n for _, n in facts.rejected):,}"),
     ]
     if facts.first is not None and facts.last is not None:
@@ -132,10 +153,14 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         found.append(("time", "none: a log of sessions tells their order only; gaps and duplicates cannot be told"))
     if facts.pause:
         begin, end = facts.pause
-        found.append(("longest pause of the whole log", f"{number((end - begin) / 60_000)} minutes, from {_minute(begin)}"))
+        found.append(
+            ("longest pause of the whole log", f"{number((end - begin) / 60_000)} minutes, from {_minute(begin)}")
+        )
     if facts.buckets is not None and facts.span:
         empty = int((facts.buckets == 0).sum())
-        found.append(("spans without any event", f"{empty:,} of {len(facts.buckets):,}, {facts.span // 3_600_000} h each"))
+        found.append(
+            ("spans without any event", f"{empty:,} of {len(facts.buckets):,}, {facts.span // 3_600_000} h each")
+        )
     if facts.duplicates is not None:
         found.append(("duplicates", f"{facts.duplicates:,} events repeat another in all fields"))
     return found
@@ -147,5 +172,8 @@ def _minute(ms: int) -> str:
 
 def _configuration(run: Any) -> list[tuple[str, str]]:
     facts = msgspec.to_builtins(run.config) | {f"meaning: {n}": v for n, v in msgspec.to_builtins(run.meaning).items()}
-    facts |= {f"data: {n}": v for n, v in run.data.items()} | {"items": len(run.items), "categories": len(run.categories)}
+    facts |= {f"data: {n}": v for n, v in run.data.items()} | {
+        "items": len(run.items),
+        "categories": len(run.categories),
+    }
     return [(name, ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v)) for name, v in facts.items()]

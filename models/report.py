@@ -104,7 +104,9 @@ def _measured(own: Examples, first: Examples, slices: Mapping[str, Slice], k: in
     found = estimates(
         {
             **ranking,
-            **{f"better {name}": _minus(f, ranking[name]) for name, f in _ranking(first, k).items() if own is not first},
+            **{
+                f"better {name}": _minus(f, ranking[name]) for name, f in _ranking(first, k).items() if own is not first
+            },
             **{f"part {name}": partial(_by_part, own.rank > 0, cut) for name, cut in slices.items()},
             "by rank": partial(_by_rank, own.rank, k),
         }

@@ -23,7 +23,9 @@ class Estimate:
     high: Floats
 
 
-def estimates(statistics: Mapping[str, Statistic], user: NDArray[np.int64], draws: int, seed: int = 0) -> dict[str, Estimate]:
+def estimates(
+    statistics: Mapping[str, Statistic], user: NDArray[np.int64], draws: int, seed: int = 0
+) -> dict[str, Estimate]:
     """Estimate statistics of one set of examples, all on the same resamples, so that differences are paired.
 
     `user` (n,) is each example's shopper. Percentile bootstrap over clusters (Davison and Hinkley, 1997, 3.8).

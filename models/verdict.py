@@ -76,7 +76,9 @@ def _purchase(report: Report) -> list[Finding]:
         return [Finding(WATCH, "Purchases: there is none in the held-out part, so nothing is said about them.")]
     found = _against(report, "pr_auc", "Purchase, average precision")
     if positives < _FEW:
-        found.append(Finding(WATCH, f"Only {positives:,} of {labelled:,} labels are purchases: their figures are mostly noise."))
+        found.append(
+            Finding(WATCH, f"Only {positives:,} of {labelled:,} labels are purchases: their figures are mostly noise.")
+        )
     return found
 
 
@@ -87,7 +89,11 @@ def _calibration(report: Report) -> list[Finding]:
     ece, rate = own.figures["ece"], report.examples["positives"] / report.examples["labelled"]
     value = float(ece.value[0])
     kind = GOOD if value <= _CALIBRATED else WATCH if value <= _USABLE else POOR
-    word = {GOOD: "can be taken at their word", WATCH: "are usable, not exact", POOR: "are not to be taken at their word"}
+    word = {
+        GOOD: "can be taken at their word",
+        WATCH: "are usable, not exact",
+        POOR: "are not to be taken at their word",
+    }
     return [
         Finding(
             kind,
@@ -106,7 +112,12 @@ def _cold(report: Report) -> list[Finding]:
     hits = own.slices["novelty"].value[2:]
     rate = float((hits[cut.count[2:] > 0] * cut.count[2:][cut.count[2:] > 0]).sum() / max(cut.count[2:].sum(), 1))
     kind = POOR if new > 0.25 and rate == 0 else WATCH if new > 0.05 else GOOD
-    return [Finding(kind, f"Cold start: {percent(new)} of the next items were never seen in training; of those {percent(rate)} are hit.")]
+    return [
+        Finding(
+            kind,
+            f"Cold start: {percent(new)} of the next items were never seen in training; of those {percent(rate)} are hit.",
+        )
+    ]
 
 
 def _drift(report: Report) -> list[Finding]:
@@ -121,7 +132,12 @@ def _rows(report: Report) -> list[Finding]:
     if not lost:
         return [Finding(GOOD, "Data: every row of the log was an event.")]
     share = lost / (lost + report.audit.events)
-    return [Finding(WATCH if share > _REJECTED else GOOD, f"Data: {lost:,} rows ({percent(share)}) were no events and were left out.")]
+    return [
+        Finding(
+            WATCH if share > _REJECTED else GOOD,
+            f"Data: {lost:,} rows ({percent(share)}) were no events and were left out.",
+        )
+    ]
 
 
 def _honesty(report: Report) -> list[Finding]:
