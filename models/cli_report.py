@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from models.cli import DataOption, _advance, _bar, _baselines, _load, console
+from models.cli import DataOption, _advance, _bar, _baselines, _load
 from stream.core.errors import SettingError
 from stream.options import FormatOption
 
@@ -22,7 +22,7 @@ def report(
     data: DataOption,
     tail: Annotated[float, typer.Option(min=0.001, max=0.99, help="Part of the log, the latest, to measure on.")] = 0.1,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    draws: Annotated[int, typer.Option(min=20, help="Resamples of the shoppers, for the intervals.")] = 300,
+    rounds: Annotated[int, typer.Option(min=20, help="Resamples of the shoppers, for the intervals.")] = 300,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
 ) -> None:
     """Write one HTML page about checkpoints: figures with intervals, pictures, the data's faults.
@@ -47,12 +47,11 @@ def report(
     runs = {name: point.run for name, point in points.items()}
     with _bar() as bar:
         task = bar.add_task("intervals", total=None)
-        found = gather(examples, runs, log, since, draws, lambda done, of: bar.update(task, completed=done, total=of))
+        found = gather(examples, runs, log, since, rounds, lambda done, of: bar.update(task, completed=done, total=of))
     replace_file(out, render(found, data.name, datetime.now(UTC)).encode())
-    first = next(iter(found.contenders.values()))
-    figures = {name: float(e.value[0]) for name, e in first.figures.items()}
-    intervals = {name: [float(e.low[0]), float(e.high[0])] for name, e in first.figures.items()}
-    print(json.dumps({"report": str(out), **figures, "intervals": intervals, **found.examples}))
+    figures = found.first.figures.items()
+    bounds = {"intervals": {name: [one.low, one.high] for name, one in figures}}
+    print(json.dumps({"report": str(out)} | {name: one.value for name, one in figures} | bounds | found.examples))
 
 
 def _named(folders: list[Path], points: list[Any]) -> dict[str, Any]:

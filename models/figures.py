@@ -1,212 +1,174 @@
 """From a report's numbers to its pictures: one function a section, a contender in the same colour everywhere."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
-from models.charts import Bars, Chart, Series, number, percent
-from models.report import RECALL, SHARE, Measured, Report
-from models.resamples import Estimate, Floats
+from models.audit import Audit
+from models.charts import Bars, Chart, Series, number, percent, whole
+from models.report import Report
 
-_STABLE, _SHIFTED = 0.1, 0.25  # Siddiqi's bands of the population stability index
-_CALM, _LOUD = 2, 1  # looks of what is in order and of what is not
+DAY = 86_400_000
+STABLE, SHIFTED = 0.1, 0.25  # bands of the population stability index (Siddiqi, 2006)
+_CALM, _LOUD, _BETWEEN = 2, 1, 4  # looks of what is in order, of what is not, and of what is to be watched
 _WHISKERS = "Whiskers are intervals of 95 %."
 _BANDS = "Bands are intervals of 95 %."
 
 
 def next_item(report: Report) -> list[Chart | Bars]:
     """Draw the hit rate by rank and by part."""
-    if not report.slices:
+    if not report.examples["targets"]:
         return []
-    k = next(iter(report.runs.values())).meaning.k
-    place = np.arange(1.0, k + 1)
     ranked = Chart(
         "Hit rate by rank",
-        f"How often the next item is among the first so many of the list; the curve that rises early is the better. {_BANDS}",
+        f"How often the next item is among the first so many of the list; a curve that rises early is better. {_BANDS}",
         "length of the list",
         "hit rate",
-        _lines(report, place, lambda m: m.by_rank),
-        x_ticks=[n for n in (1, 5, 10, 15, 20, 50, 100) if n <= k],
+        _lines(report, "rank"),
+        x_ticks=[n for n in (1, 5, 10, 15, 20, 50, 100) if n <= report.k],
     )
-    return [ranked, *_parts(report, k)]
+    return [ranked, *_parts(report)]
 
 
-def _parts(report: Report, k: int) -> Iterator[Chart]:
+def _parts(report: Report) -> Iterator[Chart]:
     for name, title, label, caption in (
         ("position", "By length of the session", "events of the session so far", "Does it need a long session?"),
-        (
-            "popularity",
-            "By popularity of the target",
-            "how often it occurs in training",
-            "Does it live on best-sellers?",
-        ),
-        ("novelty", "Cold start", "", "What it can do for items and shoppers that training has not seen."),
+        ("popularity", "By popularity of the target", "times it occurs in training", "Does it live on best-sellers?"),
+        ("novelty", "Cold start", "", "What it does for items and shoppers that training has not seen."),
     ):
         cut = report.slices[name]
         full = np.flatnonzero(cut.count)
         yield Chart(
             title,
-            f"{caption} The smaller number is how many targets a part has. {_WHISKERS}",
+            f"{caption} The second number is how many targets the part has. {_WHISKERS}",
             label,
-            f"hit rate, first {k}",
-            [
-                _picked(series, full)
-                for series in _lines(report, np.arange(len(cut.names)), lambda m, n=name: m.slices.get(n), False)
-            ],
+            f"hit rate, first {report.k}",
+            [_only(series, full) for series in _lines(report, name)],
             names=[f"{cut.names[i]}\n{_short(cut.count[i])}" for i in full],
         )
 
 
-def _picked(series: Series, rows: np.ndarray) -> Series:
-    from dataclasses import replace
-
-    assert series.low is not None and series.high is not None
-    return replace(series, x=np.arange(len(rows)) * 1.0, y=series.y[rows], low=series.low[rows], high=series.high[rows])
+def _only(series: Series, parts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Series:
+    """Keep the parts that have examples, side by side and not joined."""
+    y, low, high = (side[parts] if side is not None else None for side in (series.y, series.low, series.high))
+    assert y is not None
+    return replace(series, x=np.arange(len(parts), dtype=np.float64), y=y, low=low, high=high, joined=False)
 
 
 def _short(n: float) -> str:
-    return f"{n / 1000:.1f}k" if n >= 10_000 else f"{n:,.0f}"
+    return f"{n / 1000:.0f}k" if n >= 10_000 else whole(n)
 
 
 def purchase(report: Report) -> list[Chart | Bars]:
-    """Draw precision over recall, reliability, gain and lift."""
-    if not report.examples["positives"] or not any(m.precision for m in report.contenders.values()):
+    """Draw precision over recall, reliability, gain and lift of the contenders that tell shoppers apart."""
+    if "precision" not in report.first.curves:
         return []
-    rate = report.examples["positives"] / report.examples["labelled"]
     share = "share of the events, the likeliest first"
+    base = ("base rate", report.rate)
     return [
         Chart(
             "Precision over recall",
-            f"Of those called likely, how many buy, as more and more of the buyers are found; a useless score stays on the base rate. {_BANDS}",
+            "Of those called likely, how many buy, as more of the purchases are found; a useless score stays on the "
+            f"base rate. {_BANDS}",
             "recall",
             "precision",
-            _lines(report, RECALL, lambda m: m.precision),
+            _lines(report, "precision"),
             x_text=percent,
-            level=("base rate", rate),
+            level=base,
         ),
         Chart(
             "Reliability",
-            f"Events grouped by their probability, ten groups of one size: where ten in a hundred are forecast, ten in a hundred should buy. {_WHISKERS}",
+            "Ten groups of one size by their forecast: where ten in a hundred are forecast, ten in a hundred should "
+            f"buy. {_WHISKERS}",
             "forecast probability",
             "share that buys",
-            _reliability(report),
+            _lines(report, "reliability"),
             x_text=percent,
-            slope="perfect",
-            level=("base rate", rate),
+            x_from_zero=True,
+            slope="as forecast",
+            level=base,
         ),
         Chart(
             "Gain",
-            f"Reaching out to the likeliest so many of the events finds so many of the purchases. {_BANDS}",
+            f"The likeliest so many of the events hold so many of the purchases. {_BANDS}",
             share,
             "purchases found",
-            _lines(report, SHARE, lambda m: m.gain),
+            _lines(report, "gain"),
             x_text=percent,
+            x_from_zero=True,
             slope="by chance",
         ),
         Chart(
             "Lift",
-            f"How many times as often the likeliest buy as everybody; 1 is chance. {_BANDS}",
+            f"How many times as often as all do the likeliest buy. {_BANDS}",
             share,
             "lift",
-            _lines(report, SHARE, lambda m: _over(m.gain, SHARE)),
+            _lines(report, "lift"),
             x_text=percent,
+            x_from_zero=True,
             y_text=number,
-            level=("chance", 1.0),
+            level=("by chance", 1.0),
         ),
     ]
 
 
-def _over(e: Estimate | None, by: Floats) -> Estimate | None:
-    return Estimate(e.value / by, e.low / by, e.high / by) if e else None
-
-
-def _reliability(report: Report) -> list[Series]:
-    found = []
-    for look, (name, m) in enumerate(report.contenders.items()):
-        # A baseline that gives everybody the base rate has one point, on the diagonal or not: nothing to see.
-        if m.reliability and m.forecast is not None and np.ptp(m.forecast) > 1e-6:
-            e = m.reliability
-            found.append(Series(name, m.forecast, e.value, e.low, e.high, look))
-    return found
-
-
 def training(report: Report) -> list[Chart | Bars]:
     """Draw losses and held-out metrics by epoch."""
-    k = next(iter(report.runs.values())).meaning.k
-    losses = (
-        ("item_loss", "Loss of the next item", "falls while it learns"),
-        ("intent_loss", "Loss of the purchase", "falls while it learns"),
-        (
-            f"hr@{k}",
-            f"Hit rate@{k} on the held-out tail",
-            "when it falls while the loss still falls, the model learns by heart",
-        ),
-        ("pr_auc", "Average precision on the held-out tail", "the same for purchases"),
-    )
-    return [c for name, title, hint in losses if (c := _by_epoch(report, name, title, hint))]
+    by_heart = "Where it falls while the loss still falls, the model learns by heart."
+    return [
+        chart
+        for name, title, caption in (
+            ("item_loss", "Loss of the next item", "On the training part, epoch by epoch; it falls while it learns."),
+            ("intent_loss", "Loss of the purchase", "On the training part, epoch by epoch; it falls while it learns."),
+            (f"hr@{report.k}", f"Hit rate@{report.k} of the epochs", f"On the tail kept from training. {by_heart}"),
+            ("pr_auc", "Average precision of the epochs", f"On the tail kept from training. {by_heart}"),
+        )
+        if (chart := _by_epoch(report, name, title, caption))
+    ]
 
 
-def _by_epoch(report: Report, name: str, title: str, hint: str) -> Chart | None:
+def _by_epoch(report: Report, name: str, title: str, caption: str) -> Chart | None:
     found = []
     for look, (contender, run) in enumerate(report.runs.items()):
         points = [(e["epoch"], e[name]) for e in run.epochs if e.get(name) is not None]
         if points:
-            x, y = (np.array(values, float) for values in zip(*points, strict=True))
+            x, y = (np.array(values, np.float64) for values in zip(*points, strict=True))
             found.append(Series(contender, x, y, look=look))
     if not found:
         return None
-    loss = name.endswith("loss")
-    last = max(int(s.x[-1]) for s in found)
+    loss, last = name.endswith("loss"), max(int(s.x[-1]) for s in found)
     return Chart(
-        title, f"Epoch by epoch: it {hint}." if loss else f"Epoch by epoch: {hint}.", "epoch", "loss" if loss else "", found,
-        y_text=number if loss else percent, from_zero=False, x_ticks=range(1, last + 1, max(1, last // 10)),
-    )  # fmt: skip
+        title,
+        caption,
+        "epoch",
+        "loss" if loss else title.partition(" of")[0].lower(),
+        found,
+        y_text=number if loss else percent,
+        y_from_zero=False,
+        x_ticks=range(1, last + 1, max(1, -(-last // 10))),
+    )
 
 
 def data(report: Report) -> list[Chart | Bars]:
-    """Draw what the log holds over time, its types, what was rejected, and how features drift."""
+    """Draw what the log holds over time, its types, how features drift, and what was rejected."""
     facts = report.audit
-    found: list[Chart | Bars] = []
-    if facts.buckets is not None and facts.first is not None and facts.last is not None and facts.span is not None:
-        begin = facts.first // facts.span * facts.span
-        x = begin + np.arange(len(facts.buckets)) * float(facts.span)
-        days = max(1, round((facts.last - facts.first) / 86_400_000 / 4))
-        midnight = -(-facts.first // 86_400_000) * 86_400_000
-        found.append(
-            Chart(
-                "Events over time",
-                f"Events in each span of {_span(facts.span)}; holes are times without any. Training ends where the shade begins.",
-                "day, UTC",
-                "events",
-                [Series("events", x, facts.buckets.astype(float))],
-                x_text=lambda ms: datetime.fromtimestamp(ms / 1000, UTC).strftime("%d %b"),
-                y_text=number,
-                shade=("held out", float(facts.since), float(facts.last)),
-                filled=True,
-                x_ticks=[float(t) for t in range(midnight, facts.last, days * 86_400_000)],
-            )
-        )
-    found.append(
-        Bars(
-            "Events by type",
-            "How many events of each type the log has.",
-            list(facts.types),
-            list(facts.types.values()),
-            text=lambda v: f"{v:,.0f}",
-        )
-    )
+    types = Bars("Events by type", "How many events of each type the log has.", [*facts.types], [*facts.types.values()])
+    found: list[Chart | Bars] = [_time(facts)] if facts.timed else []
+    found.append(types)
     if facts.drift:
         names, values = zip(*sorted(facts.drift.items(), key=lambda pair: -pair[1]), strict=True)
         found.append(
             Bars(
                 "Drift by feature",
-                "Population stability index between training and held-out part: below 0.1 stable, above 0.25 shifted (Siddiqi, 2006).",
+                "Population stability index between training and held-out part: below 0.1 stable, 0.1 to 0.25 "
+                "moderate, above 0.25 shifted (Siddiqi, 2006).",
                 names,
                 values,
                 text=lambda v: f"{v:.3f}",
-                marks=[("0.1", _STABLE), ("0.25", _SHIFTED)],
-                looks=[_CALM if v < _STABLE else 4 if v < _SHIFTED else _LOUD for v in values],
+                marks=[(f"{STABLE}", STABLE), (f"{SHIFTED}", SHIFTED)],
+                looks=[_CALM if v < STABLE else _BETWEEN if v <= SHIFTED else _LOUD for v in values],
             )
         )
     if facts.rejected:
@@ -216,21 +178,38 @@ def data(report: Report) -> list[Chart | Bars]:
                 "Rows of the log that were no events and were left out.",
                 [row.reason for row, _ in facts.rejected],
                 [n for _, n in facts.rejected],
-                text=lambda v: f"{v:,.0f}",
                 looks=[_LOUD] * len(facts.rejected),
             )
         )
     return found
 
 
-def _span(ms: int) -> str:
-    hours = ms // 3_600_000
-    return f"{hours} hour{'s' * (hours > 1)}" if hours < 24 else f"{hours // 24} day{'s' * (hours > 24)}"
+def _time(facts: Audit) -> Chart:
+    begin = facts.first // facts.span * facts.span
+    days = max(1, -(-(facts.last - facts.first) // DAY) // 5)
+    midnight = -(-facts.first // DAY) * DAY
+    hours = facts.span // 3_600_000
+    at = (begin + np.arange(len(facts.buckets)) * facts.span).astype(np.float64)
+    long = facts.last - facts.first > 2 * DAY
+    return Chart(
+        "Events over time",
+        f"Events in each span of {f'{hours} h' if hours < 24 else f'{hours // 24} d'}; holes are spans without any. "
+        "Training ends where the shade begins.",
+        "time, UTC",
+        "events",
+        [Series("events", at, facts.buckets.astype(np.float64))],
+        x_text=lambda ms: datetime.fromtimestamp(ms / 1000, UTC).strftime("%d %b" if long else "%d %b %H:%M"),
+        y_text=number,
+        shade=("held out", float(facts.since), float(facts.last)),
+        filled=True,
+        x_ticks=[float(t) for t in range(midnight, facts.last, days * DAY)] if long else [],
+    )
 
 
-def _lines(report: Report, x: Floats, pick: Callable[[Measured], Estimate | None], joined: bool = True) -> list[Series]:
-    found = []
-    for look, (name, measured) in enumerate(report.contenders.items()):
-        if e := pick(measured):
-            found.append(Series(name, x, e.value, e.low, e.high, look, joined))
-    return found
+def _lines(report: Report, name: str) -> list[Series]:
+    """Take one curve of each contender that has it."""
+    return [
+        Series(contender, curve.x, curve.y, curve.low, curve.high, look)
+        for look, (contender, measured) in enumerate(report.contenders.items())
+        if (curve := measured.curves.get(name))
+    ]

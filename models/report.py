@@ -1,8 +1,7 @@
 """The numbers of a report: contenders measured on the same events, with intervals, whole and in slices."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,31 +10,37 @@ from models.audit import Audit, audit
 from models.checkpoint import Run
 from models.evaluate import Examples
 from models.histories import Log
-from models.resamples import Estimate, Floats, Rows, Statistic, estimates
+from models.intervals import Interval, intervals, mean_interval, paired, paired_interval
 from models.slices import SLICES, Slice
-from stream.core.quality import INTENT, RANKING, gain, masses, precision_recall
+from stream.core.quality import INTENT, RANKING, gain, masses, reliability
 
-RECALL = np.linspace(0.02, 1.0, 50)  # where precision is read
-SHARE = np.linspace(0.02, 1.0, 50)  # of the events, where gain and lift are read
+Floats = NDArray[np.float64]
+POINTS = np.linspace(0.02, 1.0, 50)  # shares at which precision, gain and lift are read
 _BINS = 10  # of the reliability curve
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One contender's estimates by name; what cannot be computed is absent.
+class Curve:
+    """A figure with its interval at each x; all of shape (n,), NaN where a part is empty."""
 
-    `figures`: the metrics, (1,) each. `by_rank` (k,): hits among the first 1 to k. `slices`: the hit rate by part.
-    `precision` is read at `RECALL`, `gain` at `SHARE`; `reliability` stands at the mean probabilities `forecast`.
+    x: Floats
+    y: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One contender's figures by name; what cannot be computed is absent.
+
+    `figures` are the metrics, `better` tells how much higher the first contender's are. `curves` are `rank`, hits
+    among the first 1 to k, the names of `SLICES`, hits by part, and where purchases are scored apart from each
+    other `precision` by recall, `gain` and `lift` by share of the events, `reliability` by forecast.
     """
 
-    figures: dict[str, Estimate]
-    better: dict[str, Estimate]  # the first contender's figures minus this one's
-    slices: dict[str, Estimate]
-    by_rank: Estimate | None = None
-    precision: Estimate | None = None
-    gain: Estimate | None = None
-    reliability: Estimate | None = None
-    forecast: Floats | None = None
+    figures: dict[str, Interval]
+    better: dict[str, Interval]
+    curves: dict[str, Curve]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,24 @@ class Report:
 
     contenders: dict[str, Measured]
     runs: dict[str, Run]
-    examples: dict[str, int]  # events, users, targets, labels, positives
+    examples: dict[str, int]  # events, users, targets, labelled, positives
     slices: dict[str, Slice]
     audit: Audit
-    warnings: list[str]
+
+    @property
+    def k(self) -> int:
+        """Return the length of the list of items."""
+        return next(iter(self.runs.values())).meaning.k
+
+    @property
+    def first(self) -> Measured:
+        """Return the contender that is spoken of."""
+        return next(iter(self.contenders.values()))
+
+    @property
+    def rate(self) -> float:
+        """Return the share of purchases among the labels."""
+        return self.examples["positives"] / max(self.examples["labelled"], 1)
 
 
 def gather(
@@ -55,21 +74,24 @@ def gather(
     runs: Mapping[str, Run],
     log: Log,
     since: int,
-    draws: int = 300,
+    rounds: int = 300,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Report:
     """Measure contenders, the first of them a trained one, on the examples from `since` (ms) on.
 
-    All have the same examples, in the same order. `draws` resamples of the shoppers give the intervals.
+    All have the same examples in the same order. `rounds` resamples of the shoppers give the intervals.
     """
     first = next(iter(contenders.values()))
     meaning = next(iter(runs.values())).meaning
-    slices = {name: cut(log, first.rank_row, since, meaning) for name, cut in SLICES.items()} if len(first.rank) else {}
-    facts = audit(log, since, meaning)
+    slices = {name: cut(log, first.rank_row, since, meaning) for name, cut in SLICES.items()}
     measured = {}
-    for n, (name, examples) in enumerate(contenders.items()):
+    for n, (name, own) in enumerate(contenders.items(), 1):
+        measured[name] = Measured(
+            figures=_figures(own, meaning.k, rounds),
+            better={} if own is first else _better(first, own, meaning.k, rounds),
+            curves=_ranking(own, slices, meaning.k, rounds) | _purchase(own, rounds),
+        )
         progress(n, len(contenders))
-        measured[name] = _measured(examples, first, slices, meaning.k, draws)
     return Report(
         contenders=measured,
         runs=dict(runs),
@@ -81,105 +103,68 @@ def gather(
             "positives": int(first.label.sum()),
         },
         slices=slices,
-        audit=facts,
-        warnings=[text for name, run in runs.items() if (text := _leak(name, run, facts))],
+        audit=audit(log, since, meaning),
     )
 
 
-def _leak(name: str, run: Run, facts: Audit) -> str:
-    """Say whether a run may have been trained on what it is measured on."""
-    events, trained = run.data.get("events"), run.data.get("trained")
-    if events is None or trained is None:
-        return f"{name} does not say what it was trained on."
-    if events != facts.events:
-        return f"{name} was trained on another log, of {events:,} events: whether it has seen these is not known."
-    if trained > facts.before:
-        return f"{name} was trained on {trained - facts.before:,} of the events that it is measured on here."
-    return ""
+def _figures(own: Examples, k: int, rounds: int) -> dict[str, Interval]:
+    found = {}
+    if len(own.rank):
+        for name, metric in RANKING.items():
+            found[f"{name}@{k}"] = mean_interval(metric(own.rank), own.rank_user, rounds)
+    if own.label.any():
+        for name in INTENT:
+            found[name] = intervals(name, own.label, own.probability, own.label_user, rounds)
+    return found
 
 
-def _measured(own: Examples, first: Examples, slices: Mapping[str, Slice], k: int, draws: int) -> Measured:
-    ranking = _ranking(own, k)
-    intent = _intent(own) if own.label.any() else {}
-    found = estimates(
-        {
-            **ranking,
-            **{
-                f"better {name}": _minus(f, ranking[name]) for name, f in _ranking(first, k).items() if own is not first
-            },
-            **{f"part {name}": partial(_by_part, own.rank > 0, cut) for name, cut in slices.items()},
-            "by rank": partial(_by_rank, own.rank, k),
-        }
-        if len(own.rank)
-        else {},
-        own.rank_user,
-        draws,
-    )
-    place = masses(own.probability, _BINS)
-    found |= estimates(
-        {
-            **intent,
-            **{f"better {name}": _minus(f, intent[name]) for name, f in _intent(first).items() if own is not first},
-            "precision": partial(_precision, own.label, own.probability),
-            "gain": partial(_gain, own.label, own.probability),
-            "reliability": partial(_by_part, own.label, Slice(("",) * _BINS, place)),
-        }
-        if intent
-        else {},
-        own.label_user,
-        draws,
-    )
-    return Measured(
-        figures={name: found[name] for name in (*ranking, *intent) if name in found},
-        better={name.removeprefix("better "): e for name, e in found.items() if name.startswith("better ")},
-        slices={name.removeprefix("part "): e for name, e in found.items() if name.startswith("part ")},
-        by_rank=found.get("by rank"),
-        precision=found.get("precision"),
-        gain=found.get("gain"),
-        reliability=found.get("reliability"),
-        forecast=_by_part(own.probability, Slice(("",) * _BINS, place), np.arange(len(place))) if intent else None,
-    )
+def _better(first: Examples, own: Examples, k: int, rounds: int) -> dict[str, Interval]:
+    """Compare in the same rounds: hits by their difference, average precision by its ratio minus 1."""
+    found = {}
+    if len(own.rank):
+        found[f"hr@{k}"] = paired_interval(first.rank > 0, own.rank > 0, own.rank_user, rounds)
+    if own.label.any():
+        found["pr_auc"] = paired("pr_auc", own.label, first.probability, own.probability, own.label_user, rounds)
+    return found
 
 
-def _ranking(examples: Examples, k: int) -> dict[str, Statistic]:
-    values = {f"{name}@{k}": metric(examples.rank) for name, metric in RANKING.items()}
-    return {name: partial(_mean, v) for name, v in values.items()}
+def _ranking(own: Examples, slices: Mapping[str, Slice], k: int, rounds: int) -> dict[str, Curve]:
+    if not len(own.rank):
+        return {}
+    hit, user = own.rank > 0, own.rank_user
+    places = np.arange(1.0, k + 1)
+    curves = {"rank": _curve(places, (mean_interval(hit & (own.rank <= n), user, rounds) for n in places))}
+    for name, cut in slices.items():
+        parts = (cut.part == n for n in range(len(cut.names)))
+        curves[name] = _curve(np.arange(float(len(cut.names))), (_mean(hit, user, part, rounds) for part in parts))
+    return curves
 
 
-def _intent(examples: Examples) -> dict[str, Statistic]:
-    def statistic(metric: object, rows: Rows) -> Floats:
-        return np.array([metric(examples.label[rows], examples.probability[rows])])  # type: ignore[operator]
-
-    return {name: partial(statistic, metric) for name, metric in INTENT.items()}
-
-
-def _minus(a: Statistic, b: Statistic) -> Statistic:
-    return lambda rows: a(rows) - b(rows)
-
-
-def _mean(values: Floats, rows: Rows) -> Floats:
-    return np.array([values[rows].mean()])
-
-
-def _by_part(values: NDArray[np.generic], cut: Slice, rows: Rows) -> Floats:
-    """Average by part, NaN where a part is empty."""
-    n = np.bincount(cut.part[rows], minlength=len(cut.names))
-    total = np.bincount(cut.part[rows], values[rows], minlength=len(cut.names))
-    return np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
-
-
-def _by_rank(rank: NDArray[np.int64], k: int, rows: Rows) -> Floats:
-    return np.cumsum(np.bincount(rank[rows], minlength=k + 1)[1 : k + 1]) / len(rows)
+def _purchase(own: Examples, rounds: int) -> dict[str, Curve]:
+    """Read the curves at thresholds, which the rounds keep; a contender that tells nobody apart has no curve."""
+    label, p, user = own.label, own.probability, own.label_user
+    if not label.any() or np.ptp(p) == 0:
+        return {}
+    best_first = -np.sort(-p, kind="stable")
+    cuts = np.unique(best_first[np.ceil(POINTS * len(p)).astype(np.int64) - 1])[::-1]
+    share, recall = (side[1:] for side in gain(label, p))
+    at = np.searchsorted(-np.unique(p)[::-1], -cuts)
+    precise = [_mean(label, user, p >= cut, rounds) for cut in cuts]
+    forecast, _, _ = reliability(label, p, _BINS)
+    place = masses(p, _BINS)
+    lift = [Interval(*(value / label.mean() for value in one)) for one in precise]
+    return {
+        "precision": _curve(recall[at], precise),
+        "gain": _curve(share[at], (_mean(p >= cut, user, label, rounds) for cut in cuts)),
+        "lift": _curve(share[at], lift),
+        "reliability": _curve(forecast, (_mean(label, user, place == n, rounds) for n in range(len(forecast)))),
+    }
 
 
-def _precision(label: NDArray[np.bool_], p: Floats, rows: Rows) -> Floats:
-    """Read precision where recall first reaches each of `RECALL`: between two thresholds there is no line."""
-    if not label[rows].any():
-        return np.full(len(RECALL), np.nan)
-    precision, recall = precision_recall(label[rows], p[rows])
-    return precision[np.searchsorted(recall, RECALL - 1e-12).clip(max=len(recall) - 1)]
+def _mean(values: NDArray[np.generic], user: NDArray[np.int64], part: NDArray[np.bool_], rounds: int) -> Interval:
+    nothing = Interval(np.nan, np.nan, np.nan)
+    return mean_interval(values[part], user[part], rounds) if part.any() else nothing
 
 
-def _gain(label: NDArray[np.bool_], p: Floats, rows: Rows) -> Floats:
-    share, found = gain(label[rows], p[rows])
-    return np.interp(SHARE, share, found) if label[rows].any() else np.full(len(SHARE), np.nan)
+def _curve(x: Floats, points: Iterable[Interval]) -> Curve:
+    return Curve(x, *np.array(list(points), np.float64).reshape(-1, 3).T)

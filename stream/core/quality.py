@@ -85,16 +85,10 @@ def ece(label: NDArray[np.bool_], p: Floats, bins: int = 15) -> float:
     return float((np.abs(mean - rate) * n).sum() / len(p))
 
 
-def precision_recall(label: NDArray[np.bool_], p: Floats) -> tuple[Floats, Floats]:
-    """Return precision and recall at each distinct threshold, the highest first; recall is NaN without a positive."""
-    true, false = _curve(label, p)
-    return true / (true + false), true / label.sum() if label.any() else np.full(len(true), np.nan)
-
-
 def gain(label: NDArray[np.bool_], p: Floats) -> tuple[Floats, Floats]:
-    """Return the share of examples above each distinct threshold, and the share of the positives among them.
+    """Return the share of all examples, and of the positives, from each distinct threshold up, the highest first.
 
-    Both begin with 0 and end with 1. Their quotient is the lift.
+    Both begin with 0 and end with 1. The second is the recall, their quotient the lift.
     """
     true, false = _curve(label, p)
     return np.r_[0.0, (true + false) / len(p)], np.r_[0.0, true / max(label.sum(), 1)]
