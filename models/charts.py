@@ -12,15 +12,11 @@ _ROWS = 24  # of a table that people still read
 
 
 def percent(value: float) -> str:
-    """Write a share as people read it: two digits, or three.
-
-    >>> percent(0.0873), percent(0.25), percent(0.00087)
-    ('8.7 %', '25 %', '0.087 %')
-    """
+    """Write a share as people read it, to two or three digits."""
     hundred = 100 * value
     if abs(hundred - round(hundred)) < 1e-9:
-        return f"{hundred:.0f} %"
-    return f"{hundred:.1f} %" if abs(hundred) >= 1 else f"{hundred:.2g} %"
+        return f"{hundred:.0f}\N{NO-BREAK SPACE}%"
+    return f"{hundred:.1f}\N{NO-BREAK SPACE}%" if abs(hundred) >= 1 else f"{hundred:.2g}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float) -> str:

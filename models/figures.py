@@ -13,8 +13,8 @@ from models.report import Report
 DAY = 86_400_000
 STABLE, SHIFTED = 0.1, 0.25  # bands of the population stability index (Siddiqi, 2006)
 _CALM, _LOUD, _BETWEEN = 2, 1, 4  # looks of what is in order, of what is not, and of what is to be watched
-_WHISKERS = "Whiskers are intervals of 95 %."
-_BANDS = "Bands are intervals of 95 %."
+_WHISKERS = "Whiskers are intervals of 95\N{NO-BREAK SPACE}%."
+_BANDS = "Bands are intervals of 95\N{NO-BREAK SPACE}%."
 
 
 def next_item(report: Report) -> list[Chart | Bars]:
@@ -92,7 +92,7 @@ def purchase(report: Report) -> list[Chart | Bars]:
         ),
         Chart(
             "Gain",
-            f"The likeliest so many of the events hold so many of the purchases. {_BANDS}",
+            f"How many of all purchases the likeliest events hold; above the diagonal is better than chance. {_BANDS}",
             share,
             "purchases found",
             _lines(report, "gain"),
@@ -102,7 +102,7 @@ def purchase(report: Report) -> list[Chart | Bars]:
         ),
         Chart(
             "Lift",
-            f"How many times as often as all do the likeliest buy. {_BANDS}",
+            f"How many times as often a purchase follows the likeliest events as any event; 1 is chance. {_BANDS}",
             share,
             "lift",
             _lines(report, "lift"),
@@ -186,7 +186,7 @@ def data(report: Report) -> list[Chart | Bars]:
 
 def _time(facts: Audit) -> Chart:
     begin = facts.first // facts.span * facts.span
-    days = max(1, -(-(facts.last - facts.first) // DAY) // 5)
+    days = -(-(facts.last - facts.first) // (5 * DAY))
     midnight = -(-facts.first // DAY) * DAY
     hours = facts.span // 3_600_000
     at = (begin + np.arange(len(facts.buckets)) * facts.span).astype(np.float64)

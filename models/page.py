@@ -135,9 +135,9 @@ def _facts(facts: Audit) -> list[tuple[str, str]]:
         return [*found, ("time", "none: a log of sessions has an order only, in which gaps and duplicates do not show")]
     return [
         *found,
-        ("from", _minute(facts.first)),
-        ("to", _minute(facts.last)),
-        ("longest time without any event", f"{number((end - begin) / 60_000)} minutes, from {_minute(begin)}"),
+        ("first event", _minute(facts.first)),
+        ("last event", _minute(facts.last)),
+        ("longest time without any", f"{number((end - begin) / 60_000)} minutes, from {_minute(begin)}"),
         ("spans without any event", f"{empty:,} of {len(facts.buckets):,}, {facts.span // 3_600_000} h each"),
         ("duplicates", f"{facts.duplicates:,} events repeat another: shopper, item, type and time"),
     ]

@@ -10,7 +10,7 @@ from models.histories import Log, sessions_of
 from stream.core.manifest import Meaning
 
 Ints = NDArray[np.int64]
-_POSITIONS = (1, 2, 3, 4, 5, 7, 10, 15, 25)  # first place of each part
+_POSITIONS = (1, 2, 3, 4, 5, 7, 10, 20)  # first place of each part
 _PARTS = 10  # of the targets, by popularity
 
 
@@ -42,8 +42,8 @@ def by_popularity(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
     """Slice by how often the target occurs before `since`: never, then tenths of the targets, ties together."""
     count = np.bincount(log.item[log.time < since], minlength=len(log.items))[log.item[row + 1]]
     seen = count[count > 0]
-    edges = np.unique(np.quantile(seen, np.arange(_PARTS) / _PARTS, method="higher")) if len(seen) else seen
-    return _stepped(count, np.r_[0, edges].astype(np.int64))
+    edges = np.quantile(seen, np.arange(1, _PARTS) / _PARTS, method="higher") if len(seen) else seen
+    return _stepped(count, np.unique(np.r_[0, 1, edges].astype(np.int64)))
 
 
 def by_novelty(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:

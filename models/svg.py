@@ -11,7 +11,7 @@ from models.charts import Bars, Chart, Series
 
 LOOKS = 8  # colours in the style sheet; a marker and a dash go with each
 _WIDTH, _HEIGHT = 400.0, 280.0  # units of the view box: text of 12 of them can be read on a phone
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 18.0, 14.0, 52.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 18.0, 14.0, 52.0
 _RIGHT_END, _GROUND = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
 _BAR, _NAME, _VALUE = 26.0, 130.0, 62.0  # a bar's height with its space; the room for its name and its value
 _FEW = 12  # points up to which a line shows markers and whiskers instead of a band
@@ -43,7 +43,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """
     span = high - low
     power = 10.0 ** math.floor(math.log10(span / most))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10, 20) if span / (m * power) < most)
+    step = next(m * power for m in (1, 2, 5, 10, 20) if span / (m * power) < most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
 
@@ -78,7 +78,7 @@ def _plot(chart: Chart) -> Element:
         name, begin, end = chart.shade
         x0, x1 = plane.x(max(begin, plane.x0)), plane.x(min(end, plane.x1))
         _put(root, "rect", "shade", x=x0, y=_TOP, width=max(x1 - x0, 0), height=_GROUND - _TOP)
-        _words(root, name, "note", (x0 + x1) / 2, _TOP + 14)
+        _words(root, name, "note", x1, _TOP + 12, "end")
     _axes(root, chart, plane)
     apart = min(_APART, 0.8 * (_RIGHT_END - _LEFT) / max(len(chart.names) * len(chart.series), 1))
     for i, series in enumerate(chart.series):
@@ -87,11 +87,11 @@ def _plot(chart: Chart) -> Element:
     if chart.level:
         name, value = chart.level
         _put(root, "line", "reference", x1=_LEFT, y1=plane.y(value), x2=_RIGHT_END, y2=plane.y(value))
-        _words(root, name, "note", _RIGHT_END - 2, plane.y(value) - 5, "end")
+        _words(root, name, "note", _LEFT + 4, plane.y(value) - 5, "start")
     if chart.slope:
         begin, end = max(plane.x0, plane.y0), min(plane.x1, plane.y1)
         _put(root, "line", "reference", x1=plane.x(begin), y1=plane.y(begin), x2=plane.x(end), y2=plane.y(end))
-        near = begin + 0.7 * (end - begin)
+        near = begin + 0.7 * (end - begin)  # beside the line, where curves that are good leave room
         _words(root, chart.slope, "note", plane.x(near) + 8, plane.y(near) + 16, "start")
     return root
 
@@ -142,7 +142,7 @@ def _bars(chart: Bars) -> Element:
     above = 20.0 if chart.marks else 0.0
     height = above + _BAR * len(chart.names) + 6
     root = Element("svg", {"viewBox": f"0 0 {_WIDTH:g} {height:g}", "class": "chart"})
-    scale = (_WIDTH - _NAME - _VALUE) / max(*chart.values, *(value for _, value in chart.marks), 1e-12, 1e-12)
+    scale = (_WIDTH - _NAME - _VALUE) / max(*chart.values, *(value for _, value in chart.marks), 1e-12)
     for name, value in chart.marks:
         x = _NAME + value * scale
         _put(root, "line", "reference", x1=x, y1=above - 4, x2=x, y2=height)
