@@ -36,7 +36,7 @@ def _parts(report: Report) -> Iterator[Chart]:
     for name, title, label, caption in (
         ("position", "By length of the session", "events of the session so far", "Does it need a long session?"),
         ("popularity", "By popularity of the target", "times it occurs in training", "Does it live on best-sellers?"),
-        ("novelty", "Cold start", "", "What it does for items and shoppers that training has not seen."),
+        ("novelty", "Cold start", "", "What it does for items and shoppers that are new: training has not seen them."),
     ):
         cut = report.slices[name]
         full = np.flatnonzero(cut.count)
@@ -136,7 +136,7 @@ def _by_epoch(report: Report, name: str, title: str, caption: str) -> Chart | No
         if points:
             x, y = (np.array(values, np.float64) for values in zip(*points, strict=True))
             found.append(Series(contender, x, y, look=look))
-    if not found:
+    if not any(series.y.any() for series in found):  # a log without purchases has no loss of them
         return None
     loss, last = name.endswith("loss"), max(int(s.x[-1]) for s in found)
     return Chart(
@@ -145,7 +145,7 @@ def _by_epoch(report: Report, name: str, title: str, caption: str) -> Chart | No
         "epoch",
         "loss" if loss else title.partition(" of")[0].lower(),
         found,
-        y_text=number if loss else percent,
+        y_text=number if loss else lambda v: f"{100 * v:.2f}\N{NO-BREAK SPACE}%",
         y_from_zero=False,
         x_ticks=range(1, last + 1, max(1, -(-last // 10))),
     )

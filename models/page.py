@@ -150,4 +150,10 @@ def _minute(ms: int) -> str:
 def _configuration(run: Run) -> list[tuple[str, str]]:
     facts = {**msgspec.to_builtins(run.config), **msgspec.to_builtins(run.meaning)}
     facts |= {f"data: {name}": value for name, value in run.data.items() if value}
-    return [(name, ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v)) for name, v in facts.items()]
+    return [(name, _written(value)) for name, value in facts.items()]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

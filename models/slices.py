@@ -51,7 +51,7 @@ def by_novelty(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
     before = log.time < since
     item = np.bincount(log.item[before], minlength=len(log.items))[log.item[row + 1]] > 0
     user = np.bincount(log.user[before], minlength=len(log.users))[log.user[row]] > 0
-    names = tuple(f"{i} item\n{u} shopper" for i in ("known", "new") for u in ("known", "new"))
+    names = tuple(f"{i} item\n{u} shopper" for i in ("old", "new") for u in ("old", "new"))
     return Slice(names, (2 * ~item + ~user).astype(np.int64))
 
 

@@ -15,6 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 18.0, 14.0, 52.0
 _RIGHT_END, _GROUND = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
 _BAR, _NAME, _VALUE = 26.0, 130.0, 62.0  # a bar's height with its space; the room for its name and its value
 _FEW = 12  # points up to which a line shows markers and whiskers instead of a band
+_MANY = 8  # categories above which their names are written smaller
 _APART = 9.0  # between the dots of one category
 _MARKS = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", "M-4 -4h8v8h-8z", "M0 -5L5 4H-5z", "M0 -5.5L5.5 0L0 5.5L-5.5 0z")
 
@@ -102,9 +103,10 @@ def _axes(root: Element, chart: Chart, plane: _Plane) -> None:
         _words(root, chart.y_text(value), "tick", _LEFT - 6, plane.y(value) + 4, "end")
     named = [(float(value), name) for value, name in enumerate(chart.names)]
     at = [(v, chart.x_text(v)) for v in chart.x_ticks or ticks(plane.x0, plane.x1)]
+    size = "tick small" if len(named) > _MANY else "tick"
     for value, name in named or at:
         for i, part in enumerate(name.split("\n")):
-            _words(root, part, "tick", plane.x(value), _GROUND + 16 + 13 * i)
+            _words(root, part, size, plane.x(value), _GROUND + 16 + 13 * i)
     _put(root, "line", "axis", x1=_LEFT, y1=_GROUND, x2=_RIGHT_END, y2=_GROUND)
     _words(root, chart.x_label, "label", (_LEFT + _RIGHT_END) / 2, _HEIGHT - 6)
     middle = (_TOP + _GROUND) / 2

@@ -39,7 +39,7 @@ def test_parts_by_hand():
     assert [*_named(cut, row).values()] == ["1+", "0", "0"]
     assert cut.count.tolist() == [2, 1]
     novelty = [*_named(by_novelty(log, row, LATER, MEANING), row).values()]
-    assert novelty == ["known item\nknown shopper", "new item\nknown shopper", "new item\nnew shopper"]
+    assert novelty == ["old item\nold shopper", "new item\nold shopper", "new item\nnew shopper"]
 
 
 def test_tenths_of_the_targets_hold_ties_together():
