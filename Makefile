@@ -19,7 +19,7 @@ lint: $(VENV)/developed ## Format, lint, types, import contracts.
 	$(BIN)/lint-imports --no-cache
 
 check: lint ## lint, and the unit tests: under a minute.
-	$(BIN)/pytest -m "not kafka and not deploy and not slow and not browser"
+	$(BIN)/pytest -m "not kafka and not deploy and not slow"
 
 test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 20 minutes on 2 cores.
 	$(BIN)/pytest --durations=15

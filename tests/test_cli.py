@@ -139,7 +139,7 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["evaluate", "none", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["report", "none", "--format", "events", "--data", "none"], 66, "is missing"),
-        (["report", "none", "--format", "events", "--data", "none", "--out", "none/r.html"], 78, "there is no folder none"),
+        (["report", "x", "--format", "events", "--data", "x", "--out", "none/r.html"], 78, "there is no folder none"),
         (["export", "none", "bundle"], 66, "is missing"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
     ],
