@@ -69,6 +69,15 @@ def _renamed(event: Event, item: str) -> Event:
     return Event(event.event_id, event.user_id, event.type, item, event.timestamp)
 
 
+def test_rare_items_are_no_drift():
+    """Let each of many items come about once in either half: only an event's own count could tell the halves apart."""
+    random = np.random.default_rng(0)
+    times = NOON + np.arange(10_000) * MINUTE
+    items = random.integers(0, 5_000, len(times))
+    rows = [_event(i, f"u{i % 300}", f"{items[i]}", int(times[i])) for i in range(len(times))]
+    assert audit(gather(rows, timed=True), int(times[5_000]), MEANING).drift["item's popularity"] < 0.05
+
+
 def test_a_clock_is_compared_over_whole_periods_only(log):
     """Three days have no week, an hour has no day."""
     assert {"hour of day"} <= set(audit(log, int(log.time.min()) + DAY + HOUR, MEANING).drift)

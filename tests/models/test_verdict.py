@@ -27,7 +27,7 @@ def _versus(report, low, high):
     return replace(report, contenders=report.contenders | {"popularity": replace(old, better=better)})
 
 
-@pytest.mark.parametrize(("low", "high", "kind"), [(0.1, 0.2, GOOD), (-0.2, -0.1, POOR), (-0.1, 0.1, WATCH)])
+@pytest.mark.parametrize(("low", "high", "kind"), [(0.1, 0.2, GOOD), (-0.2, -0.1, POOR), (-0.1, 0.3, WATCH)])
 def test_better_is_what_the_interval_of_the_difference_says(report, low, high, kind):
     found, text = _said(_versus(report, low, high), "Next item")
     assert found == kind
