@@ -143,7 +143,7 @@ def _by_epoch(report: Report, name: str, title: str, caption: str) -> Chart | No
         title,
         caption,
         "epoch",
-        "loss" if loss else title.partition(" of")[0].lower(),
+        "loss" if loss else "",
         found,
         y_text=number if loss else lambda v: f"{100 * v:.2f}\N{NO-BREAK SPACE}%",
         y_from_zero=False,
