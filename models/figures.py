@@ -65,7 +65,10 @@ def purchase(report: Report) -> list[Chart | Bars]:
     """Draw precision over recall, reliability, gain and lift of the contenders that tell shoppers apart."""
     if "precision" not in report.first.curves:
         return []
-    share = "share of the events, the likeliest first"
+    return [*_rightness(report), *_reach(report)]
+
+
+def _rightness(report: Report) -> list[Chart]:
     base = ("base rate", report.rate)
     return [
         Chart(
@@ -90,6 +93,12 @@ def purchase(report: Report) -> list[Chart | Bars]:
             slope="as forecast",
             level=base,
         ),
+    ]
+
+
+def _reach(report: Report) -> list[Chart]:
+    share = "share of the events, the likeliest first"
+    return [
         Chart(
             "Gain",
             f"How many of all purchases the likeliest events hold; above the diagonal is better than chance. {_BANDS}",
