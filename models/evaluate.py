@@ -31,6 +31,8 @@ class Examples:
     label_user: NDArray[np.int64]
     events: int
     users: int
+    rank_row: NDArray[np.int64]  # the log's row whose next item is asked for
+    label_row: NDArray[np.int64]  # the log's row that is judged
 
 
 def evaluate(
@@ -97,6 +99,8 @@ def _examples(
         label_user=log.user[judged],
         events=int(inside.sum()),
         users=len(np.unique(log.user[inside])),
+        rank_row=np.flatnonzero(asked),
+        label_row=np.flatnonzero(judged),
     )
 
 

@@ -36,12 +36,24 @@ def refuses(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 def test_help_lists_every_command_with_its_sentence():
     done = forecart("--help")
     assert done.returncode == 0
-    for command in ("demo", "worker", "broker", "topics", "replay", "capture", "score", "train", "evaluate", "export"):
+    for command in (
+        "demo",
+        "worker",
+        "broker",
+        "topics",
+        "replay",
+        "capture",
+        "score",
+        "train",
+        "evaluate",
+        "report",
+        "export",
+    ):
         assert f" {command} " in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "train", "evaluate", "export"]
+    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "train", "evaluate", "report", "export"]
 )
 def test_help_has_an_example(command: str):
     assert f"forecart {command}" in forecart(command, "--help").stdout
@@ -88,6 +100,14 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     assert names | {"users", "events", "positives"} <= set(line)
     assert set(line["baselines"]) == {"popularity", "last item"}
     assert line["hr@20"] == pytest.approx(json.loads(trained.stdout.splitlines()[-1])["hr@20"], abs=0.01)
+    page = tmp_path / "report.html"
+    reported = forecart("report", run, *log, "--tail", "0.1", "--rounds", "20", "--out", str(page))
+    told = json.loads(reported.stdout.splitlines()[-1])
+    assert told["report"] == str(page)
+    assert told["hr@20"] == pytest.approx(line["hr@20"])
+    assert told["intervals"]["hr@20"][0] <= told["hr@20"] <= told["intervals"]["hr@20"][1]
+    assert "not_json" in page.read_text()
+    refuses(forecart("report", run, run, *log, "--out", str(page)), 78, "named twice")
     exported = forecart("export", run, bundle)
     assert json.loads(exported.stdout)["model"]
     assert forecart("score", "--bundle", bundle, stdin=shop.read_bytes()).stdout.count("\n") > 100
@@ -118,6 +138,8 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["train", "--format", "taobao", "--data", "none", "--preset", "huge"], 78, "there is no preset 'huge'"),
         (["evaluate", "none", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
+        (["report", "none", "--format", "events", "--data", "none"], 66, "is missing"),
+        (["report", "x", "--format", "events", "--data", "x", "--out", "none/r.html"], 78, "there is no folder none"),
         (["export", "none", "bundle"], 66, "is missing"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
     ],

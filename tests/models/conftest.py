@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from models.baselines import popularity
 from models.batches import Sequences
 from models.checkpoint import Checkpoint, Run
 from models.config import TrainConfig
-from models.histories import Log, gather, vocabulary
+from models.evaluate import evaluate
+from models.histories import Log, cutoff, gather, vocabulary
+from models.report import Report
+from models.report import gather as gather_report
 from models.shoppers import simulate
+from models.steps import manifest, torch_step
 from models.train import train
 from stream.core.manifest import Meaning
 from tests.fakes import NOON
@@ -48,3 +53,14 @@ def run_folder(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     train(*small_run(log, epochs=8), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def report(log: Log, checkpoint: Checkpoint) -> Report:
+    """Measure the tiny model and popularity on the last fifth of the small world."""
+    run, end, since = checkpoint.run, int(log.time.max()), cutoff(log, 0.2)
+    sequences = Sequences(log, run.vocabulary, MEANING, end, 64)
+    facts = manifest(MEANING, len(run.items), len(run.categories), 16, "float32", model="1")
+    steps = {"tiny": torch_step(checkpoint, recommend=True), "popularity": popularity(sequences, len(run.items), 20)}
+    examples = {name: evaluate(log, sequences, facts, step, step, since, end) for name, step in steps.items()}
+    return gather_report(examples, {"tiny": run}, log, since, rounds=40)

@@ -57,3 +57,34 @@ def test_ndcg_agrees_with_scikit_learn(k, place):
     scores = np.arange(12, 0, -1.0)[None]
     rank = np.array([place + 1 if place < k else 0])
     assert quality.RANKING["ndcg"](rank)[0] == pytest.approx(metrics.ndcg_score(relevance, scores, k=k), abs=1e-9)
+
+
+@given(examples)
+def test_gain_and_precision_agree_with_scikit_learn(rows):
+    label = np.array([row[0] for row in rows])
+    p = np.array([row[1] for row in rows]) / 20
+    share, recall = quality.gain(label, p)
+    precision, theirs, _ = metrics.precision_recall_curve(label, p)
+    assert recall[1:] == pytest.approx(theirs[-2::-1], abs=1e-9)
+    assert (recall[1:] * label.sum() / (share[1:] * len(p))) == pytest.approx(precision[-2::-1], abs=1e-9)
+    assert (share[0], recall[0], share[-1], recall[-1]) == (0, 0, 1, 1)
+
+
+@given(examples, st.integers(1, 15))
+def test_reliability_has_bins_of_one_size_and_gives_the_calibration_error(rows, bins):
+    label = np.array([row[0] for row in rows])
+    p = np.array([row[1] for row in rows]) / 20
+    mean, rate, n = quality.reliability(label, p, bins)
+    assert n.max() - n.min() <= 1 and n.sum() == len(p)
+    assert (np.diff(mean) >= 0).all()
+    assert (rate * n).sum() == pytest.approx(label.sum())
+    assert quality.ece(label, p, bins) == pytest.approx(np.average(np.abs(mean - rate), weights=n), abs=1e-9)
+    assert np.bincount(quality.masses(p, bins))[: len(n)].tolist() == n.tolist()
+
+
+def test_the_stability_index_by_hand():
+    same, other = np.array([500_000, 500_000]), np.array([250_000, 750_000])
+    assert quality.psi(same, same * 3) == pytest.approx(0, abs=1e-9)
+    by_hand = -0.25 * np.log(0.5) + 0.25 * np.log(1.5)
+    assert quality.psi(same, other) == pytest.approx(by_hand, abs=1e-5)
+    assert np.isfinite(quality.psi(np.array([10, 0]), np.array([0, 10])))
