@@ -18,6 +18,7 @@ COMMANDS = {
     "replay": "stream.cli",
     "capture": "stream.cli",
     "score": "stream.cli",
+    "explain": "stream.cli",
     "settings": "stream.cli",
     "shoppers": "models.cli",
     "train": "models.cli",
