@@ -31,7 +31,7 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     user_id: str
     event_id: str = ""
     event_time: int
-    model: str
+    model: str = ""
     method: str
     intent: Amounts
     explained: Amounts
