@@ -36,12 +36,25 @@ def refuses(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 def test_help_lists_every_command_with_its_sentence():
     done = forecart("--help")
     assert done.returncode == 0
-    for command in ("demo", "worker", "broker", "topics", "replay", "capture", "score", "train", "evaluate", "export"):
+    for command in ("demo", "worker", "broker", "topics", "replay", "capture", "score", "explain", "train", "evaluate"):
         assert f" {command} " in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "train", "evaluate", "export"]
+    "command",
+    [
+        "worker",
+        "broker",
+        "replay",
+        "capture",
+        "score",
+        "explain",
+        "shoppers",
+        "train",
+        "evaluate",
+        "attribute",
+        "export",
+    ],
 )
 def test_help_has_an_example(command: str):
     assert f"forecart {command}" in forecart(command, "--help").stdout
@@ -91,6 +104,11 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     exported = forecart("export", run, bundle)
     assert json.loads(exported.stdout)["model"]
     assert forecart("score", "--bundle", bundle, stdin=shop.read_bytes()).stdout.count("\n") > 100
+    by_events = json.loads(forecart("explain", "--bundle", bundle, stdin=shop.read_bytes()).stdout)
+    by_gradients = json.loads(forecart("attribute", run, *log).stdout)
+    assert by_events["user_id"] == by_gradients["user_id"]
+    assert by_events["intent"]["1h"] == pytest.approx(by_gradients["intent"]["1h"], abs=2e-3)
+    assert by_events["fields"].keys() == by_gradients["fields"].keys()
     refuses(forecart("train", *log, "--out", run), 78, "finished run")
     refuses(forecart("export", run, bundle), 78, "exists")
 
@@ -101,6 +119,10 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["score", "--bundle", "none"], 78, "there is no bundle"),
         (["score", "--bundle", str(DEMO), "--format", "xml"], 78, "there is no format"),
         (["score", "--bundle", str(DEMO), "--data", "none"], 65, "cannot be read"),
+        (["explain", "--bundle", "none"], 78, "there is no bundle"),
+        (["explain", "--bundle", str(DEMO), "--format", "xml"], 78, "there is no format"),
+        (["explain", "--bundle", str(DEMO)], 65, "no event was scored"),
+        (["attribute", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["worker"], 78, "no bundle is given"),
         (["worker", "--bundle", "none"], 78, "there is no bundle"),
         (["worker", "--set", "colour=red"], 78, "there is no setting 'colour'"),
