@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from models import cli_attribute
 from stream.core.errors import DataError, SettingError
 from stream.core.manifest import Meaning, milliseconds
 from stream.options import FormatOption, pairs
@@ -274,3 +275,6 @@ def _table(results: dict[str, dict[str, Any]]) -> Table:
         values = (r[name] for r in results.values())
         table.add_row(name, *(f"{v:,}" if isinstance(v, int) else "-" if v is None else f"{v:.4f}" for v in values))
     return table
+
+
+app.command()(cli_attribute.attribute)

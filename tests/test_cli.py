@@ -44,16 +44,32 @@ def test_help_lists_every_command_with_its_sentence():
         "replay",
         "capture",
         "score",
+        "explain",
         "train",
         "evaluate",
         "report",
+        "attribute",
         "export",
     ):
         assert f" {command} " in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "train", "evaluate", "report", "export"]
+    "command",
+    [
+        "worker",
+        "broker",
+        "replay",
+        "capture",
+        "score",
+        "explain",
+        "train",
+        "evaluate",
+        "report",
+        "attribute",
+        "export",
+        "shoppers",
+    ],
 )
 def test_help_has_an_example(command: str):
     assert f"forecart {command}" in forecart(command, "--help").stdout
@@ -111,6 +127,11 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     exported = forecart("export", run, bundle)
     assert json.loads(exported.stdout)["model"]
     assert forecart("score", "--bundle", bundle, stdin=shop.read_bytes()).stdout.count("\n") > 100
+    by_events = json.loads(forecart("explain", "--bundle", bundle, stdin=shop.read_bytes()).stdout)
+    by_gradients = json.loads(forecart("attribute", run, *log).stdout)
+    assert by_events["user_id"] == by_gradients["user_id"]
+    assert by_events["intent"]["1h"] == pytest.approx(by_gradients["intent"]["1h"], abs=2e-3)
+    assert by_events["fields"].keys() == by_gradients["fields"].keys()
     refuses(forecart("train", *log, "--out", run), 78, "finished run")
     refuses(forecart("export", run, bundle), 78, "exists")
 
@@ -121,6 +142,10 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["score", "--bundle", "none"], 78, "there is no bundle"),
         (["score", "--bundle", str(DEMO), "--format", "xml"], 78, "there is no format"),
         (["score", "--bundle", str(DEMO), "--data", "none"], 65, "cannot be read"),
+        (["explain", "--bundle", "none"], 78, "there is no bundle"),
+        (["explain", "--bundle", str(DEMO), "--format", "xml"], 78, "there is no format"),
+        (["explain", "--bundle", str(DEMO)], 65, "no event was scored"),
+        (["attribute", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["worker"], 78, "no bundle is given"),
         (["worker", "--bundle", "none"], 78, "there is no bundle"),
         (["worker", "--set", "colour=red"], 78, "there is no setting 'colour'"),
