@@ -22,6 +22,7 @@ COMMANDS = {
     "shoppers": "models.cli",
     "train": "models.cli",
     "evaluate": "models.cli",
+    "intent": "models.cli",
     "export": "export.cli",
 }
 
@@ -58,7 +59,7 @@ def run(command: Callable[[], object]) -> int:
         print(f"forecart: {error}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "onnx", "onnxscript", "matplotlib", "sklearn"):
+        if error.name in ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "lightgbm"):
             print(f"forecart: {error.name} is not installed\n  pip install 'forecart[train]'", file=sys.stderr)
             return 69
         raise
