@@ -114,7 +114,6 @@ def _examples(
 
 
 def _events(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDArray[np.int64]) -> Events:
-    none = np.zeros(len(rows), np.uint64)
     return Events(
         slot=slot,
         time=log.time[rows],
@@ -123,8 +122,8 @@ def _events(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDArra
         item=sequences.item[rows],
         category=sequences.category[rows],
         event_print=rows.astype(np.uint64) + 1,  # a log's rows are distinct events
-        item_print=none,
-        category_print=none,
+        item_print=log.item[rows].astype(np.uint64) + np.uint64(1),
+        category_print=sequences.category[rows].astype(np.uint64),
     )
 
 

@@ -24,8 +24,8 @@ def features(log: Log, meaning: Meaning) -> dict[str, Floats]:
     since = {"session": begin, "1h": _within(log, HOUR), "24h": _within(log, DAY), "ever": first}
     return {
         **_types(log, meaning, since),
-        **_times(log, index, first, begin, opens),
-        **_repeats(log, session, first),
+        **_times(log, index, first, begin),
+        **_repeats(log, session),
         **{f"distinct_items_{name}": _distinct(log, log.item, since[name]) for name in ("session", "ever")},
         "distinct_categories_session": _distinct(log, log.category, begin),
     }
@@ -48,10 +48,13 @@ def _types(log: Log, meaning: Meaning, since: dict[str, Ints]) -> dict[str, Floa
     return found
 
 
-def _times(log: Log, index: Ints, first: Ints, begin: Ints, opens: NDArray[np.bool_]) -> dict[str, Floats]:
+def _times(log: Log, index: Ints, first: Ints, begin: Ints) -> dict[str, Floats]:
+    """Tell when the event is, and the pace up to it.
+
+    Since when a shopper is known, or how many sessions, says more of the log's beginning than of the shopper.
+    """
     place = index - begin
     spent = log.time - log.time[begin]
-    number = np.cumsum(opens)
     return {
         "hour": log.time % DAY / HOUR,
         "weekday": (log.time // DAY % 7).astype(float),
@@ -59,13 +62,11 @@ def _times(log: Log, index: Ints, first: Ints, begin: Ints, opens: NDArray[np.bo
         "pause_before": _log(np.where(index - first < 2, _NEVER, _back(log.time, 1) - _back(log.time, 2))),
         "dwell": _log(spent / np.maximum(place, 1)),
         "session_spent": _log(spent),
-        "known_for": _log(log.time - log.time[first]),
         "place_in_session": place.astype(float),
-        "session_number": (number - number[first]).astype(float),
     }
 
 
-def _repeats(log: Log, session: Ints, first: Ints) -> dict[str, Floats]:
+def _repeats(log: Log, session: Ints) -> dict[str, Floats]:
     found = {}
     for name, what in (("item", log.item), ("category", log.category)):
         before, last = _earlier(log.user, what)

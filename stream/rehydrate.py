@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from stream.core import session
-from stream.core.features import Events, inputs, numeric
+from stream.core.features import Events, inputs
 from stream.core.manifest import Manifest, Vocabulary
 from stream.core.scoring import Step
 from stream.core.session import Sessions
@@ -93,7 +93,7 @@ class Rehydrator:
         )
         now = revived[rows]
         met = session.advance(now, events, self.manifest.meaning)
-        given = inputs(item, category, types, numeric(events.time, met.gap, met.opens, met.fresh))
+        given = inputs(item, category, types, session.numbers(events, met, self.manifest))
         _, hidden = self.step(given, session.hidden(now, self.manifest))
         session.remember(now, events, met, self.manifest)
         for name, value in hidden.items():

@@ -52,7 +52,7 @@ def test_attention_sees_what_is_there_only():
 
 
 def test_unknown_labels_do_not_count():
-    head = Purchase(6, 2)
+    head = Purchase(6, ("1h", "session"), 0.0)
     logits, label = head(torch.randn(3, 4), torch.randn(3, 2)), torch.tensor([[1, 0], [0, 0], [1, 1]]).bool()
     known = torch.tensor([[True, False], [True, True], [False, False]])
     picked = logits[known]
