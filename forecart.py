@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "models.cli",
     "report": "models.cli_report",
     "attribute": "models.cli",
+    "intent": "models.cli",
     "export": "export.cli",
 }
 

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from models.batches import Sequences
 from models.checkpoint import Checkpoint
 from models.histories import Log
-from models.network import Network
+from models.network import TYPE_DIMENSION, Network
 from stream.core.errors import DataError, FaultError
 from stream.core.explanation import Amounts, Explanation, Share
 from stream.core.features import NUMERIC
@@ -27,7 +27,7 @@ from stream.core.ring import fields
 METHOD = "integrated gradients"
 RELATIVE, ABSOLUTE = 0.01, 1e-3  # how far the sum of the parts may lie from what it is the sum of
 _STEPS, _STEPS_MOST, _AT_ONCE = 32, 2048, 64  # points of the integral at first and at most, and in one batch
-_TABLES = ("item_vectors.weight", "category_vectors.weight", "type_vectors.weight")
+_TABLES = ("item_vectors.weight", "category_vectors.weight", "type_vectors.weight", "counters.marks")
 Parts = tuple[Tensor, ...]
 
 
@@ -47,7 +47,7 @@ class Attribution:
 
 
 def attribute(network: Network, history: dict[str, Tensor], horizon: int) -> Attribution:
-    """Attribute the last event's probability to a history's inputs, (T,) and numeric (T, 7).
+    """Attribute the last event's probability to a history's inputs, (T,) and numeric (T, numbers).
 
     The integral is taken at twice as many points until the parts add up to score minus baseline within 1 %
     plus 1e-3. Raises FaultError where they do not.
@@ -55,10 +55,10 @@ def attribute(network: Network, history: dict[str, Tensor], horizon: int) -> Att
     network = network.eval()
     ids = [history[name][None] for name in ("item", "category", "type")]
     with torch.no_grad():
-        tables = (network.item_vectors, network.category_vectors, network.type_vectors)
-        given: Parts = (*(table(index) for table, index in zip(tables, ids, strict=True)), history["numeric"][None])
+        tables = (network.item_vectors.weight, network.category_vectors.weight, _types(network))
+        given: Parts = (*(table[index] for table, index in zip(tables, ids, strict=True)), history["numeric"][None])
         score_of = _from_vectors(network, ids[0], ids[1])
-        types = network.type_vectors(torch.zeros_like(ids[2]))
+        types = _types(network)[torch.zeros_like(ids[2])]
         neutral: Parts = (*(torch.zeros_like(part) for part in given[:2]), types, torch.zeros_like(given[3]))
         score, baseline = (float(score_of(*parts)[0, horizon]) for parts in (given, neutral))
     gradients, steps = IntegratedGradients(score_of), _STEPS
@@ -84,14 +84,20 @@ def _from_vectors(network: Network, item: Tensor, category: Tensor) -> Callable[
     def score(items: Tensor, categories: Tensor, types: Tensor, numeric: Tensor) -> Tensor:
         n, length = items.shape[:2]
         place = torch.arange(n * length).view(n, length)
-        rows = dict(zip(_TABLES, (_table(items), _table(categories), types.flatten(0, 1)), strict=True))
         own = torch.cat([item.new_zeros(1), item[0].repeat(n)])
-        rows |= {name: table[own] for name, table in buffers.items()}
+        rows = {name: table[own] for name, table in buffers.items()}
+        of_type = torch.split(types.flatten(0, 1), [TYPE_DIMENSION, len(network.counters.marks)], 1)
+        rows |= dict(zip(_TABLES, (_table(items), _table(categories), *of_type), strict=True))
         known = [torch.where(index > 0, place + 1, 0) for index in (item, category)]
         found = functional_call(network, rows, (*known, place, numeric), network.state(n))
         return torch.sigmoid(found.intent[:, -1])
 
     return score
+
+
+def _types(network: Network) -> Tensor:
+    """Return all that the network looks up of a type, (types, TYPE_DIMENSION + types)."""
+    return torch.cat([network.type_vectors.weight, network.counters.marks], 1)
 
 
 def _table(vectors: Tensor) -> Tensor:

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.histories import Log, labels
-from stream.core.features import numeric
+from stream.core.features import AGAIN, RING, Ring, again, numeric
 from stream.core.manifest import Meaning, Vocabulary
 
 _COLUMNS = ("item", "category", "type", "numeric", "target", "label", "known", "time", "beside")
+_ROWS = 65_536  # events whose rings are in memory at once
 _CHUNK = 16  # batches within which sequences are sorted by length: little padding, time order on the whole
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sequences padded at the end; (B, T) each, `numeric` (B, T, 7), `label` and `known` (B, T, horizons)."""
+    """Sequences padded at the end; (B, T) each, `numeric` (B, T, 13), `label` and `known` (B, T, horizons)."""
 
     item: Tensor
     category: Tensor
@@ -50,7 +51,8 @@ class Sequences:
         self.category = np.where(own == 0, vocab.category_of[self.item], own)
         types = np.array([meaning.types.index(name) if name in meaning.types else 0 for name in log.types])
         self.type = types[log.type]
-        self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh)
+        repeats = _repeats(log, self.category, fresh)
+        self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh, repeats)
         self.target = np.where(np.r_[log.starts[1:], True], 0, np.r_[self.item[1:], 0])
         self.label, self.known = labels(log, meaning, end)
         self.time = log.time
@@ -117,6 +119,20 @@ class Sequences:
             beside=pad(self.beside),
             events=int(length.sum()),
         )
+
+
+def _repeats(log: Log, category: NDArray[np.int64], fresh: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return what `again` finds in each event's ring, made from the log itself."""
+    begin = np.maximum.accumulate(np.where(fresh, np.arange(len(log)), 0))
+    parts = [np.zeros((0, len(AGAIN)), np.float32)]
+    for at in range(0, len(log), _ROWS):
+        rows = np.arange(at, min(at + _ROWS, len(log)))
+        back = rows[:, None] - np.arange(1, RING + 1)
+        there = back >= begin[rows, None]
+        met = np.maximum(back, 0)
+        ring = Ring(log.item[met], category[met], log.type[met], log.time[met], there)
+        parts.append(again(log.item[rows], category[rows], log.time[rows], ring))
+    return np.concatenate(parts)
 
 
 def _cut(fresh: NDArray[np.bool_], longest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -55,10 +55,11 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             items=len(self.items),
             categories=len(self.categories),
             types=len(self.meaning.types),
-            horizons=len(self.meaning.horizons),
+            horizons=self.meaning.horizons,
             dimension=self.config.dimension,
             dropout=self.config.dropout,
             scale=self.config.scale,
+            intent_dropout=self.config.intent_dropout,
         )
 
 

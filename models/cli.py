@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from models import cli_attribute
+from models.cli_intent import intent
 from stream.core.errors import DataError, SettingError
 from stream.core.manifest import Meaning, milliseconds
 from stream.options import FormatOption, pairs
@@ -188,7 +189,9 @@ def _validation(log: Any, vocab: Any, run: Any, since: int, end: int) -> Any:
     def validate(network: Any) -> dict[str, Any]:
         checkpoint = Checkpoint(network, run, {})
         steps = torch_step(checkpoint, recommend=False), torch_step(checkpoint, recommend=True)
-        metrics = summary(evaluate(log, whole, facts, *steps, since=since, end=end), run.meaning.k)
+        metrics = summary(
+            evaluate(log, whole, facts, *steps, since=since, end=end), run.meaning.k, run.meaning.horizons
+        )
         k = run.meaning.k
         # One figure chooses the epoch: both heads count, each where it can be measured.
         parts = [metrics[name] for name in (f"hr@{k}", f"mrr@{k}", "pr_auc") if metrics[name] is not None]
@@ -248,7 +251,8 @@ def _measured(point: Any, log: Any, targets: str, tail: float, baselines: bool) 
     with _bar() as bar:
         for name, (warm, step) in contenders.items():
             advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
-            results[name] = summary(evaluate(log, whole, facts, warm, step, since, end, targets, advance), meaning.k)
+            found = evaluate(log, whole, facts, warm, step, since, end, targets, advance)
+            results[name] = summary(found, meaning.k, meaning.horizons)
     return results
 
 
@@ -269,7 +273,7 @@ def _advance(bar: Progress, task: TaskID, done: int, _of: int) -> None:
 
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:
-    names = list(next(iter(results.values())))
+    names = [name for name in next(iter(results.values())) if name != "horizons"]
     table = Table("", *results)
     for name in names:
         values = (r[name] for r in results.values())
@@ -278,3 +282,4 @@ def _table(results: dict[str, dict[str, Any]]) -> Table:
 
 
 app.command()(cli_attribute.attribute)
+app.command()(intent)

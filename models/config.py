@@ -19,7 +19,7 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale"), _POSITIVE),
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
     **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
-    **dict.fromkeys(("dropout", "unknown_rate", "judged"), _SHARE),
+    **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout"), _SHARE),
 }
 
 
@@ -48,6 +48,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     unknown_rate: float = 0.05  # share of items hidden in training
     judged: float = 0.05  # share of sequences kept from the LSTM and the tables, for the judge to learn from
     intent_weight: float = 1.0
+    intent_dropout: float = 0.2  # inside the purchase head
     device: str = "cpu"
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 

@@ -1,10 +1,13 @@
 """The scoring heads: what is read out of the hidden state, and the loss that trains it."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.covisits import OWN, REACHES, RECENT, Reach, Table
+from stream.core.manifest import ascending
 
 _SIGNS = 3 + 2 * len(REACHES)
 ANSWERS = len(REACHES) + 2
@@ -116,16 +119,19 @@ def _fading(reach: Reach, like: Tensor) -> Tensor:
 
 
 class Purchase(nn.Module):
-    """Tell how probable a purchase is within each horizon."""
+    """Tell how probable a purchase is within each horizon: the longer the span, never the less."""
 
-    def __init__(self, width: int, horizons: int) -> None:
+    def __init__(self, width: int, horizons: tuple[str, ...], dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, horizons))
+        self.spans = ascending(horizons)
+        self.layers = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, len(horizons)))
 
     def forward(self, state: Tensor, side: Tensor) -> Tensor:
-        """Return logits, (..., horizons), from states and the event's own type and numbers."""
-        logits: Tensor = self.layers(torch.cat([state, side], -1))
-        return logits
+        """Return logits, (..., horizons), from states and the event's own type, numbers and counts."""
+        logits = list(self.layers(torch.cat([state, side], -1)).unbind(-1))
+        for shorter, longer in pairwise(self.spans):
+            logits[longer] = logits[shorter] + F.softplus(logits[longer])
+        return torch.stack(logits, -1)
 
     def loss(self, logits: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """Compute the binary cross-entropy over the known labels, summed."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from models.checkpoint import Checkpoint
+from models.counters import SPANS
 from models.covisits import RECENT
 from models.network import StepModule
 from models.ranking import Ranking
@@ -22,7 +23,12 @@ def manifest(meaning: Meaning, items: int, categories: int, dimension: int, dtyp
     return Manifest(
         meaning=meaning,
         inputs=NUMERIC,
-        hidden={"h": (dimension,), "c": (dimension,), "recent": (RECENT,)},
+        hidden={
+            "h": (dimension,),
+            "c": (dimension,),
+            "recent": (RECENT,),
+            "counts": (len(SPANS) * len(meaning.types),),
+        },
         integers=("recent",),
         state_dtype=dtype,
         items=items,
@@ -51,7 +57,7 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
                 ranked = [ranking(*part, catalog, ranking.tables()) for part in parts]
                 outputs["item_scores"], places = (torch.cat(part) for part in zip(*ranked, strict=True))
                 outputs["items"] = places + 1
-        return _numpy(outputs), _numpy({"h": found.h, "c": found.c, "recent": found.recent})
+        return _numpy(outputs), _numpy({"h": found.h, "c": found.c, "recent": found.recent, "counts": found.counts})
 
     return step
 

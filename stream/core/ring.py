@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.events import Cause
-from stream.core.features import Arrays, Events, inputs, numeric
+from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest, Vocabulary
 from stream.core.scoring import Rows, Step
 from stream.core.session import Sessions
@@ -49,9 +49,7 @@ def follow(
 ) -> Arrays:
     """Take the sessions one event further, in place; return what the step says. `change` alters its inputs."""
     met = session.advance(now, events, manifest.meaning)
-    given: Arrays = inputs(
-        events.item, events.category, events.type, numeric(events.time, met.gap, met.opens, met.fresh)
-    )
+    given: Arrays = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
     outputs, hidden = step(change(given) if change else given, session.hidden(now, manifest))
     session.remember(now, events, met, manifest)
     with np.errstate(over="ignore"):

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.events import REASONS
-from stream.core.features import Arrays, Events, inputs, numeric
+from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest
 from stream.core.session import Sessions
 
 Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 """(inputs, hidden) -> (outputs, hidden), each a mapping of arrays whose first axis is the batch.
 
-Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, 7). Outputs: `intent` float32
+Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, inputs). Outputs: `intent` float32
 (n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
 vocabulary, best first, and `item_scores` float32 (n, k).
 """
@@ -108,7 +108,7 @@ def _advance(
 ) -> None:
     """Score a wave of acceptable events; halve it where the step fails, down to the event that is to blame."""
     met = session.advance(now, events, manifest.meaning)
-    given = inputs(events.item, events.category, events.type, numeric(events.time, met.gap, met.opens, met.fresh))
+    given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
     try:
         outputs, hidden = step(given, session.hidden(now, manifest))
     except Exception:

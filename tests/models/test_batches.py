@@ -7,7 +7,7 @@ from models.batches import Sequences
 from models.histories import gather, vocabulary
 from stream.core import score
 from stream.core.events import Event
-from stream.core.features import encode
+from stream.core.features import NUMERIC, encode
 from stream.core.manifest import Meaning
 from stream.core.session import record
 from tests import fakes
@@ -74,7 +74,7 @@ def test_training_and_serving_compute_the_same_inputs():
 def test_a_sample_is_spread_over_the_log(sequences: Sequences):
     sample = sequences.sample(5, 12)
     assert sample["item"].shape == (5, 12)
-    assert sample["numeric"].shape == (5, 12, 7)
+    assert sample["numeric"].shape == (5, 12, len(NUMERIC))
 
 
 def test_a_part_is_the_log_of_its_sequences(log):

@@ -92,7 +92,7 @@ def test_the_model_beats_the_baselines_on_what_it_was_trained_on(log, checkpoint
     sequences = Sequences(log, vocab, MEANING, end, 64)
     since = cutoff(log, 0.3)
     steps = [torch_step(checkpoint, True), popularity(sequences, len(vocab.items), 20)]
-    lstm, popular = (summary(evaluate(log, sequences, facts, s, s, since, end), 20) for s in steps)
+    lstm, popular = (summary(evaluate(log, sequences, facts, s, s, since, end), 20, MEANING.horizons) for s in steps)
     assert lstm["hr@20"] > popular["hr@20"]
     assert lstm["log_loss"] < 1
     assert lstm["users"] > 20
@@ -113,6 +113,6 @@ def test_baselines_by_hand(small):
 
 def test_without_labels_there_is_no_figure(small):
     log, sequences = small
-    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON), 2)
+    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON), 2, ("1h", "24h"))
     assert found["pr_auc"] is None
     assert found["hr@2"] is not None

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from models.covisits import OWN, REACHES, RECENT, Table
@@ -65,9 +67,18 @@ def test_attention_sees_what_is_there_only():
 
 
 def test_unknown_labels_do_not_count():
-    head = Purchase(6, 2)
+    head = Purchase(6, ("1h", "session"), 0.0)
     logits, label = head(torch.randn(3, 4), torch.randn(3, 2)), torch.tensor([[1, 0], [0, 0], [1, 1]]).bool()
     known = torch.tensor([[True, False], [True, True], [False, False]])
     picked = logits[known]
     expected = F.binary_cross_entropy_with_logits(picked, torch.tensor([1.0, 0.0, 0.0]), reduction="sum")
     assert torch.allclose(head.loss(logits, label, known), expected)
+
+
+@given(st.permutations(["1h", "24h", "7d", "session"]), st.integers(0, 2**31))
+def test_a_longer_span_is_never_less_probable(horizons: list[str], seed: int):
+    torch.manual_seed(seed)
+    head = Purchase(6, tuple(horizons), 0.0)
+    logits = head(10 * torch.randn(20, 4), 10 * torch.randn(20, 2))
+    spans = torch.stack([logits[:, horizons.index(name)] for name in ("1h", "24h", "7d")], 1)
+    assert (spans.diff(dim=1) >= 0).all()

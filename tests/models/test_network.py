@@ -21,7 +21,7 @@ def test_a_whole_sequence_can_be_taken_up_in_the_middle(checkpoint):
         whole = checkpoint.network(**given, **new)
         first = checkpoint.network(**{k: v[:, :10] for k, v in given.items()}, **new)
         second = checkpoint.network(
-            **{k: v[:, 10:] for k, v in given.items()}, h=first.h, c=first.c, recent=first.recent
+            **{k: v[:, 10:] for k, v in given.items()}, h=first.h, c=first.c, recent=first.recent, counts=first.counts
         )
     assert torch.allclose(torch.cat([first.query, second.query], 1), whole.query, atol=1e-5)
     assert torch.allclose(torch.cat([first.gate, second.gate], 1), whole.gate, atol=1e-5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stream.core import ring, score
 from stream.core.events import Event
-from stream.core.features import NUMERIC, Events, encode
+from stream.core.features import AGAIN, NUMERIC, Events, encode
 from stream.core.manifest import Vocabulary
 from stream.core.session import record
 from tests.fakes import DAY, HOUR, MINUTE, NOON, manifest, step
@@ -77,7 +77,7 @@ def test_a_neutral_field_is_that_input_at_zero_in_every_event():
 
     found = ring.without_fields(after, watching, FACTS, VOCAB)["intent"]
     names = list(ring.fields(NUMERIC))
-    assert names == ["item", "category", "type", "log_gap", "opens", "fresh", "hour", "weekday"]
+    assert names == ["item", "category", "type", "log_gap", "opens", "fresh", "hour", "weekday", *AGAIN]
     assert found.shape == (1, 1 + len(names), 2)
     assert [given["item"][0] for given in seen] == [1, 2, 4]
     for given_ in seen:
