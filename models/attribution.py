@@ -28,6 +28,7 @@ METHOD = "integrated gradients"
 RELATIVE, ABSOLUTE = 0.01, 1e-3  # how far the sum of the parts may lie from what it is the sum of
 _STEPS, _STEPS_MOST, _AT_ONCE = 32, 2048, 64  # points of the integral at first and at most, and in one batch
 _TABLES = ("item_vectors.weight", "category_vectors.weight", "type_vectors.weight", "counters.marks")
+_OF_ITEMS = ("mixture.", "popularity")  # buffers with a row for each item
 Parts = tuple[Tensor, ...]
 
 
@@ -79,7 +80,7 @@ def _from_vectors(network: Network, item: Tensor, category: Tensor) -> Callable[
     Each event gets rows of its own in the tables that the network looks up, so that whatever the network
     reads of an item, now or when it looks back, is that event's. Item and category (1, T) say what is unknown.
     """
-    buffers = {name: table for name, table in network.named_buffers() if len(table) == len(network.item_vectors.weight)}
+    buffers = {name: table for name, table in network.named_buffers() if name.startswith(_OF_ITEMS)}
 
     def score(items: Tensor, categories: Tensor, types: Tensor, numeric: Tensor) -> Tensor:
         n, length = items.shape[:2]
