@@ -128,9 +128,10 @@ def test_a_planted_cause_comes_first_by_integrated_gradients(planted: Checkpoint
     assert len(found) > 15
     for one in found:
         assert one.explained["1h"] > 0.5
-        assert max(one.events, key=lambda share: share.contribution["1h"]).item_id == "i7"
+        cause = max(one.events, key=lambda share: share.contribution["1h"])
+        assert cause.item_id == "i7"
         # No pause is 0, the neutral value: what lies between is common to all shoppers.
-        assert max(one.fields.keys() - {"log_gap", "pace"}, key=lambda name: one.fields[name]["1h"]) == "item"
+        assert max(cause.fields.keys() - {"log_gap", "pace"}, key=lambda name: cause.fields[name]["1h"]) == "item"
 
 
 def test_a_planted_cause_comes_first_by_leaving_events_out(planted: Checkpoint):
