@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.checkpoint import Checkpoint
 from models.covisits import NEAR, OWN, RECENT, WIDTH, WINDOW
-from models.network import StepModule
 from stream.core.features import NUMERIC
 
 _OPSET = 20
@@ -30,7 +29,7 @@ def write_step(checkpoint: Checkpoint, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own future changes
         torch.onnx.export(
-            StepModule(network).eval(),
+            network.step().eval(),
             (*given, *state.values()),
             str(path),
             input_names=["item", "category", "type", "numeric", *state],

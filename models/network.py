@@ -118,6 +118,10 @@ class Network(nn.Module):
         """Return the normalised vectors that queries are compared with, (..., D)."""
         return F.normalize(self.vectors(item, category), dim=-1)
 
+    def step(self) -> nn.Module:
+        """Return one event a shopper, as it is exported."""
+        return StepModule(self)
+
 
 class StepModule(nn.Module):
     """One event a shopper, as it is exported, with the cell's equations written out.
