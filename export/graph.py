@@ -13,7 +13,6 @@ from onnx import TensorProto, helper
 from models.checkpoint import Checkpoint
 from models.covisits import RECENT
 from models.heads import ANSWERS
-from models.network import StepModule
 from models.ranking import Ranking
 from stream.core.features import NUMERIC
 
@@ -28,7 +27,7 @@ def write_step(checkpoint: Checkpoint, path: Path) -> None:
     state = network.state(n)
     names = ["item", "category", "type", "numeric", *state]
     found = ["query", "gate", "intent", *(f"{name}_next" for name in state)]
-    _export(StepModule(network), dict(zip(names, (*given, *state.values()), strict=True)), names, found, path)
+    _export(network.step(), dict(zip(names, (*given, *state.values()), strict=True)), names, found, path)
     _forget_origin(path)
 
 

@@ -19,7 +19,7 @@ from models.batches import Sequences
 from models.checkpoint import Checkpoint
 from models.histories import Log
 from models.network import TYPE_DIMENSION, Network
-from stream.core.errors import DataError, FaultError
+from stream.core.errors import DataError, FaultError, SettingError
 from stream.core.explanation import Amounts, Explanation, Share
 from stream.core.features import NUMERIC
 from stream.core.ring import fields
@@ -131,6 +131,8 @@ def explain(checkpoint: Checkpoint, log: Log, users: Sequence[str], everyone: bo
 
 def _explained(checkpoint: Checkpoint, log: Log, prepared: Sequences, user: int, newest: int) -> Explanation:
     network, meaning = checkpoint.network.eval(), checkpoint.run.meaning
+    if not isinstance(network, Network):
+        raise SettingError("a counted baseline has no gradients", "give the run of an LSTM")
     rows = np.flatnonzero(log.user == user)
     rows = rows[np.flatnonzero(prepared.numeric[rows, NUMERIC.index("fresh")])[-1] :]
     names = ("item", "category", "type", "numeric")

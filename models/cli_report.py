@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from models.cli import DataOption, _advance, _bar, _baselines, _load
+from models.cli import DataOption, _advance, _bar, _load
 from stream.core.errors import SettingError
 from stream.options import FormatOption
 
@@ -69,22 +69,16 @@ def _named(folders: list[Path], points: list[Any]) -> dict[str, Any]:
 def _examined(points: dict[str, Any], log: Any, since: int) -> dict[str, Any]:
     """Score the held-out part by each run, and by the baselines."""
     from models.batches import Sequences
+    from models.contenders import model, rivals
     from models.evaluate import evaluate
-    from models.steps import manifest, torch_step
 
     first, end, found = next(iter(points.values())).run, int(log.time.max()), {}
-    contenders = {
-        name: (p.run, torch_step(p, recommend=False), torch_step(p, recommend=True)) for name, p in points.items()
-    }
-    baselines = _baselines(first, first.vocabulary, log, since)
-    contenders |= {name: (first, *steps) for name, steps in baselines.items()}
+    before = Sequences(log.where(log.time < since), first.vocabulary, first.meaning, since, first.config.longest)
+    contenders = {name: (p.run, model(p)) for name, p in points.items()}
+    contenders |= {name: (first, rival) for name, rival in rivals(first, before).items()}
     with _bar() as bar:
-        for name, (run, warm, step) in contenders.items():
-            vocab, meaning = run.vocabulary, run.meaning
-            whole = Sequences(log, vocab, meaning, end, run.config.longest)
-            facts = manifest(
-                meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1"
-            )
+        for name, (run, contender) in contenders.items():
+            whole = Sequences(log, run.vocabulary, run.meaning, end, run.config.longest)
             advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
-            found[name] = evaluate(log, whole, facts, warm, step, since, end, progress=advance)
+            found[name] = evaluate(log, whole, *contender, since, end, progress=advance)
     return found

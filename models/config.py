@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import torch
 
+from models.baselines import BASELINES
 from stream.core.errors import SettingError
 
 _Range = tuple[Callable[[float], bool], str]
@@ -30,9 +31,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+LSTM = "lstm"
+MODELS = (LSTM, *BASELINES)
+
+
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The dials of a training run; the defaults are the preset `base`."""
 
+    model: str = LSTM
     seed: int = 0
     dimension: int = 128  # of hidden state and item vectors
     epochs: int = 3
@@ -53,6 +59,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 
     def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise SettingError(f"there is no model {self.model!r}", f"the models are {', '.join(MODELS)}")
         for name, (good, allowed) in _RANGES.items():
             value = getattr(self, name)
             if not (good(value) and math.isfinite(value)):

@@ -19,7 +19,7 @@ from models.checkpoint import Run
 from models.config import TrainConfig
 from models.evaluate import evaluate
 from models.histories import Bools, Ints, Log, labels, vocabulary
-from models.steps import manifest, torch_step
+from models.steps import describe, torch_step
 from models.tabular import table
 from models.train import Progress, train
 from stream.core.hashing import fingerprints
@@ -126,7 +126,7 @@ def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress],
             done = train(Sequences(seen, vocab, facts, part.since, config.longest), run, Path(folder), watch)
         theirs = np.isin(part.log.user, part.log.user[part.test])
         whole = part.log.where(theirs)
-        size = manifest(facts, len(vocab.items), len(vocab.categories), config.dimension, "float32", model="1")
+        size = describe(done, "float32", model="1")
         step = torch_step(done, recommend=False)
         sequences = Sequences(whole, vocab, facts, part.end, config.longest)
         found = evaluate(whole, sequences, size, step, step, part.since, part.end)

@@ -52,14 +52,18 @@ def evaluate(
     since: int,
     end: int,
     targets: str = "all",
+    shortest: int = 1,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Examples:
     """Score a log in time order and measure the events from `since` (ms) on.
 
     Earlier events only build the shoppers' states, by `warm`, which need not recommend. `sequences` holds the
-    same events as arrays. With `targets="last"` only each shopper's last event is asked for.
+    same events as arrays. With `targets="last"` only each shopper's last event is asked for, and none before
+    a shopper's `shortest` first events are known. A tie at the end of a list is a miss, if lists are of one
+    item more than the model's k.
     """
     order = np.argsort(log.time, kind="stable")
+    order = order[np.isin(log.user, log.user[log.time >= since])[order]]  # nobody else's state is needed
     measured = log.time[order] >= since
     split = int(np.argmax(measured)) if measured.any() else len(order)
     sessions = np.zeros(len(log.users), record(manifest))
@@ -74,10 +78,12 @@ def evaluate(
             accepted[rows] = scores.outcome == SCORED
             intent[rows] = scores.intent
             if scores.items is not None and scores.item_scores is not None:
-                rank[rows] = ranks(scores.items, scores.item_scores, sequences.target[rows])
+                found = ranks(scores.items, scores.item_scores, sequences.target[rows])
+                rank[rows] = np.where(found <= manifest.meaning.k, found, 0)
             progress(at + len(rows), len(order))
     label, known = labels(log, manifest.meaning, end)
-    return _examples(log, sequences, accepted & (log.time >= since), rank, intent, label, known, targets)
+    inside = accepted & (log.time >= since)
+    return _examples(log, sequences, inside, rank, intent, label, known, targets, shortest)
 
 
 def _examples(
@@ -89,9 +95,11 @@ def _examples(
     label: NDArray[np.bool_],
     known: NDArray[np.bool_],
     targets: str,
+    shortest: int,
 ) -> Examples:
     followed = np.r_[~log.starts[1:], False] if len(log) else inside
-    asked = inside & followed
+    place = np.arange(len(log)) - np.maximum.accumulate(np.where(log.starts, np.arange(len(log)), 0))
+    asked = inside & followed & (place + 1 >= shortest)
     if targets == "last":
         last_but_one = np.r_[~followed[1:], False]
         asked &= last_but_one
@@ -137,6 +145,8 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     Those of intent are the first horizon's; under `horizons` stand those of each.
     """
     ranking = {f"{name}@{k}": metric(examples.rank) for name, metric in RANKING.items()}
+    # Papers draw their splits so that every target was seen in training.
+    ranking |= {f"{name}_known": values[examples.known_item] for name, values in ranking.items()}
     values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
     each = {name: _intent(examples, j) for j, name in enumerate(horizons)}
     return {

@@ -136,6 +136,10 @@ class Network(nn.Module):
         """Return what queries are compared with, (..., D + POPULARITY): directions, and popularities as counted."""
         return torch.cat([F.normalize(self.vectors(item, category), dim=-1), self.popularity[item]], -1)
 
+    def step(self) -> nn.Module:
+        """Return one event a shopper, as it is exported."""
+        return StepModule(self)
+
 
 def windows(recent: Tensor, item: Tensor) -> Tensor:
     """Return each event's recent items, newest first, (B, T, RECENT), of `recent` (B, RECENT), then `item` (B, T)."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.baselines import Baseline
 from models.batches import Sequences
 from models.checkpoint import Run
 from models.covisits import REACHES
@@ -28,9 +29,10 @@ class Candidates(NamedTuple):
 class Ranking(nn.Module):
     """Rank the catalog for queries; the tables are inputs, since a bundle keeps them in files of their own."""
 
-    def __init__(self, network: Network, k: int) -> None:
+    def __init__(self, network: Network | Baseline, k: int) -> None:
         super().__init__()
-        self.mixture, self.judge, self.k = network.mixture, network.judge, k
+        self.mixture, self.k = network.mixture, k
+        self.judge = network.judge if isinstance(network, Network) else None
 
     def tables(self) -> dict[str, Tensor]:
         """Return the tables of pairs as `forward` takes them."""
@@ -41,6 +43,10 @@ class Ranking(nn.Module):
         self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return the probabilities of the best items and their places in the catalog, (n, k) each, best first."""
+        if self.judge is None:
+            mixed = self._mixed(query, gate, recent, catalog, tables)[0]
+            listed = torch.topk(mixed, min(self.k, len(catalog)))
+            return listed.values, listed.indices
         found = self.candidates(query, gate, recent, catalog, tables)
         mass = found.log_p.exp().sum(1, keepdim=True)
         p = mass * torch.softmax(found.log_p + self.judge(found.features, found.context), 1)
@@ -51,9 +57,7 @@ class Ranking(nn.Module):
         self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
     ) -> Candidates:
         """Return the candidates of queries (n, D + POPULARITY) over a catalog (items, D + POPULARITY)."""
-        answers, support = self.mixture.answers(query @ catalog.T, recent, tables)
-        share = gate.exp()
-        mixed = (answers * share[..., None]).sum(1)
+        mixed, answers, support = self._mixed(query, gate, recent, catalog, tables)
         p, place = torch.topk(mixed, min(CANDIDATES, len(catalog)))
         said = answers.gather(2, place[:, None].expand(-1, answers.shape[1], -1)).transpose(1, 2)
         # A place of -1, no item, is a place like any other until it is blanked.
@@ -62,8 +66,15 @@ class Ranking(nn.Module):
         listed = catalog[place]
         alike = listed[..., :-POPULARITY] @ seen[..., :-POPULARITY].transpose(1, 2)
         features = describe(said, p, alike, same, listed[..., -POPULARITY:])
-        context = surround(share, support, recent, seen[:, 0, -POPULARITY:])
+        context = surround(gate.exp(), support, recent, seen[:, 0, -POPULARITY:])
         return Candidates(place, features, context, torch.log(p.clamp_min(1e-9)))
+
+    def _mixed(
+        self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mixture of the answers, the answers, and their support."""
+        answers, support = self.mixture.answers(query @ catalog.T, recent, tables)
+        return (answers * gate.exp()[..., None]).sum(1), answers, support
 
 
 def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor]:

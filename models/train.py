@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.baselines import LAST_ITEM, Baseline
 from models.batches import Batch, Sequences
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
 from models.config import TrainConfig
@@ -255,12 +256,28 @@ def _finished(
     conclude: Callable[[Run], None],
 ) -> Checkpoint:
     run, network = trainer.run, trainer.network
-    histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
-    save_tensors(trainer.folder / HISTORIES, histories)
     run.epochs = trainer.epochs
     run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
     if validate:
         run.metrics = run.metrics | validate(network)
     conclude(run)
-    finish(trainer.folder, run)
+    return _concluded(trainer.folder, network, run, sequences)
+
+
+def count_baseline(
+    sequences: Sequences, run: Run, folder: Path, validate: Callable[[Baseline], Metrics] | None = None
+) -> Checkpoint:
+    """Count the run's baseline, and measure it if asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = run.baseline()
+    network.learn(sequences, followed=run.config.model == LAST_ITEM)
+    save_tensors(folder / WEIGHTS, network.state_dict())
+    run.metrics = validate(network) if validate else {}
+    return _concluded(folder, network, run, sequences)
+
+
+def _concluded(folder: Path, network: Network | Baseline, run: Run, sequences: Sequences) -> Checkpoint:
+    histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
+    save_tensors(folder / HISTORIES, histories)
+    finish(folder, run)
     return Checkpoint(network.eval(), run, histories)

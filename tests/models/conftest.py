@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from models.baselines import popularity
 from models.batches import Sequences
 from models.checkpoint import Checkpoint, Run
 from models.config import TrainConfig
+from models.contenders import model, rivals
 from models.evaluate import evaluate
 from models.histories import Log, cutoff, gather, vocabulary
 from models.report import Report
 from models.report import gather as gather_report
 from models.shoppers import simulate
-from models.steps import manifest, torch_step
 from models.train import train
 from stream.core.manifest import Meaning
 from tests.fakes import NOON
@@ -60,7 +59,6 @@ def report(log: Log, checkpoint: Checkpoint) -> Report:
     """Measure the tiny model and popularity on the last fifth of the small world."""
     run, end, since = checkpoint.run, int(log.time.max()), cutoff(log, 0.2)
     sequences = Sequences(log, run.vocabulary, MEANING, end, 64)
-    facts = manifest(MEANING, len(run.items), len(run.categories), 16, "float32", model="1")
-    steps = {"tiny": torch_step(checkpoint, recommend=True), "popularity": popularity(sequences, len(run.items), 20)}
-    examples = {name: evaluate(log, sequences, facts, step, step, since, end) for name, step in steps.items()}
+    contenders = {"tiny": model(checkpoint), "popularity": rivals(run, sequences)["popularity"]}
+    examples = {name: evaluate(log, sequences, *each, since, end) for name, each in contenders.items()}
     return gather_report(examples, {"tiny": run}, log, since, rounds=40)

@@ -11,7 +11,7 @@ from models.attribution import attribute, explain
 from models.checkpoint import Checkpoint
 from models.histories import Log, gather
 from models.network import Network
-from models.steps import manifest, torch_step
+from models.steps import describe, torch_step
 from models.train import train
 from stream.core import score
 from stream.core.errors import DataError, FaultError
@@ -137,7 +137,7 @@ def test_a_planted_cause_comes_first_by_integrated_gradients(planted: Checkpoint
 
 def test_a_planted_cause_comes_first_by_leaving_events_out(planted: Checkpoint):
     run, log = planted.run, _met(60)
-    facts = manifest(run.meaning, len(run.items), len(run.categories), run.config.dimension, "float16", model="1")
+    facts = describe(planted, "float16", model="1")
     vocab, step = run.vocabulary, torch_step(planted, recommend=False)
     item = np.array([vocab.item_index[name] for name in log.items])[log.item]
     n = len(log)

@@ -5,9 +5,9 @@ import numpy as np
 from models.batches import Sequences
 from models.evaluate import evaluate
 from models.histories import gather, vocabulary
-from models.steps import manifest
 from stream.core.events import Event
 from stream.core.features import AGAIN
+from tests import fakes
 from tests.fakes import DAY, MINUTE, NOON
 from tests.models.conftest import MEANING
 
@@ -17,7 +17,7 @@ def test_training_and_serving_agree(log):
     vocab = vocabulary(log.where(log.item % 3 > 0))
     end = int(log.time.max())
     sequences = Sequences(log, vocab, MEANING, end, 64)
-    facts = manifest(MEANING, len(vocab.items), len(vocab.categories), 2, "float32", model="1")
+    facts = fakes.manifest(horizons=MEANING.horizons)
     seen: list[np.ndarray] = []
 
     def spy(inputs, hidden):
