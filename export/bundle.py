@@ -11,13 +11,11 @@ import torch
 from export.graph import write_step, write_top
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
-from models.covisits import REACHES
+from models.ranking import Ranking
 from models.steps import describe
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
 from stream.runtime import CATALOG, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
-
-PAIRS = [f"{reach.name}_{part}" for reach in REACHES for part in ("neighbours", "weights")]
 
 
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str) -> Manifest:
@@ -38,7 +36,8 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
     category = torch.tensor(run.category_of)
     with torch.inference_mode():
         catalog = network.catalog(torch.arange(1, len(run.items) + 1), category).numpy()
-    tables = {CATALOG: catalog, **{f"{name}.npy": network.mixture.get_buffer(name).numpy() for name in PAIRS}}
+    pairs = Ranking(network, run.meaning.k).tables()
+    tables = {CATALOG: catalog, **{f"{name}.npy": table.numpy() for name, table in pairs.items()}}
     for name, table in tables.items():
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)

@@ -1,7 +1,6 @@
 """An honest comparison of purchase intent: trained on other shoppers' past, tested on these shoppers' last days.
 
-Each fold's contenders see neither its shoppers nor anything from the cutoff on. A prediction is calibrated by
-those of the other folds, which were made for other shoppers.
+Each fold's contenders see neither its shoppers nor anything from the cutoff on.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,8 +25,6 @@ from stream.core.hashing import fingerprints
 from stream.core.manifest import Meaning
 
 Floats = NDArray[np.float64]
-Fit = Callable[[Log, Bools, int], Floats]
-"""(log, its training events' places, seed) -> probabilities (n, horizons) of all of its events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,6 @@ class Pooled:
 
     rows: Ints  # places in the log
     user: Ints
-    fold: Ints
     label: Bools  # (n, horizons), as is `known`
     known: Bools
     p: dict[str, Floats]
@@ -73,11 +69,9 @@ def crossfit(
         for name, predict in contenders.items():
             watch(f"fold {part.number + 1} of {len(parts)}: {name}")
             found[name].append(predict(part))
-    rows = [np.flatnonzero(part.test) for part in parts]
-    each = np.concatenate(rows)
-    fold = np.repeat(np.arange(len(parts)), [len(r) for r in rows])
+    each = np.concatenate([np.flatnonzero(part.test) for part in parts])
     p = {name: np.concatenate(parts) for name, parts in found.items()}
-    return Pooled(each, log.user[each], fold, label[each], known[each], p)
+    return Pooled(each, log.user[each], label[each], known[each], p)
 
 
 def base_rate(meaning: Meaning) -> Callable[[Split], Floats]:

@@ -33,44 +33,20 @@ def refuses(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
         assert word in done.stderr
 
 
+WITH_EXAMPLE = (
+    *("worker", "broker", "replay", "capture", "score", "explain"),
+    *("shoppers", "train", "evaluate", "report", "attribute", "export"),
+)
+
+
 def test_help_lists_every_command_with_its_sentence():
     done = forecart("--help")
     assert done.returncode == 0
-    for command in (
-        "demo",
-        "worker",
-        "broker",
-        "topics",
-        "replay",
-        "capture",
-        "score",
-        "explain",
-        "train",
-        "evaluate",
-        "report",
-        "attribute",
-        "export",
-    ):
+    for command in ("demo", "topics", *WITH_EXAMPLE):
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "worker",
-        "broker",
-        "replay",
-        "capture",
-        "score",
-        "explain",
-        "train",
-        "evaluate",
-        "report",
-        "attribute",
-        "export",
-        "shoppers",
-    ],
-)
+@pytest.mark.parametrize("command", WITH_EXAMPLE)
 def test_help_has_an_example(command: str):
     assert f"forecart {command}" in forecart(command, "--help").stdout
 
