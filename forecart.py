@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "models.cli_report",
     "attribute": "models.cli",
     "intent": "models.cli",
+    "search": "models.cli_search",
     "export": "export.cli",
 }
 

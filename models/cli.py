@@ -174,7 +174,14 @@ def _fit(out: Path, sequences: Any, run: Any, validate: Any) -> None:
         task = bar.add_task("training", total=None, loss=0.0, rate=0.0)
 
         def watch(step: Step) -> None:
-            bar.update(task, total=step.steps, completed=step.step, loss=step.loss, rate=step.events_per_second)
+            bar.update(
+                task,
+                description=step.stage,
+                total=step.steps,
+                completed=step.step,
+                loss=step.loss,
+                rate=step.events_per_second,
+            )
 
         fit(sequences, run, out, watch, validate, conclude=partial(draw, folder=out))
     for epoch in run.epochs:

@@ -20,7 +20,7 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale"), _POSITIVE),
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
     **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
-    **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout"), _SHARE),
+    **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout", "averaging"), _SHARE),
 }
 
 
@@ -51,8 +51,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     scale: float = 14.0  # of the cosine
     negatives: int = 4096
     popularity_power: float = 0.75  # of the negatives' distribution
+    averaging: float = 0.0  # weights of the steps before count by this power in the network that is kept; 0: none
     unknown_rate: float = 0.05  # share of items hidden in training
-    judged: float = 0.05  # share of sequences kept from the LSTM and the tables, for the judge to learn from
+    judged: float = (
+        0.05  # latest share of the events, for the judge to learn from behind a network of those before; 0: no judge
+    )
     intent_weight: float = 1.0
     intent_dropout: float = 0.2  # inside the purchase head
     device: str = "cpu"

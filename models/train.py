@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.baselines import LAST_ITEM, Baseline
 from models.batches import Batch, Sequences
@@ -18,23 +19,26 @@ from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish
 from models.config import TrainConfig
 from models.covisits import count, popularity
 from models.heads import ANSWERS
-from models.judge import fit
+from models.judge import Judge, fit
 from models.network import Network
 from models.ranking import examples
+from models.rehearsal import rehearse
 from models.softmax import sampled_softmax
 from stream.core.errors import CheckpointError
 
 Metrics = dict[str, Any]
 Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
+JUDGE = "judge.npz"
 _FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a watcher of the loop hears after each step; rates count from this process's start."""
+    """What a watcher of the loop hears after each step; rates count from the stage's start in this process."""
 
+    stage: str
     step: int
     steps: int
     loss: float
@@ -97,6 +101,13 @@ class Trainer:
     done: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # item, mixture and intent loss, steps
     epochs: list[Metrics] = field(default_factory=list)
+    average: AveragedModel | None = None
+
+    @property
+    def best(self) -> Network:
+        """Return the network to be measured and kept: the average of the steps, if there is one."""
+        found: Network = self.average.module if self.average else self.network
+        return found
 
     @property
     def steps(self) -> int:
@@ -108,6 +119,8 @@ class Trainer:
         tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer/{index}/{name}": value for name, value in state.items()})
+        if self.average:
+            tensors.update({f"average/{name}": value for name, value in self.average.state_dict().items()})
         tensors["rng"] = torch.get_rng_state()
         if self.run.config.device.startswith("cuda"):
             tensors["rng/cuda"] = torch.cuda.get_rng_state(self.run.config.device)
@@ -124,13 +137,18 @@ class Trainer:
                 f"{self.folder} holds an interrupted run with other settings or data: {', '.join(other)}",
                 "give another --out, or delete the folder",
             )
-        self.network.load_state_dict({k.removeprefix("network/"): v for k, v in tensors.items() if "network/" in k})
+        self.network.load_state_dict(
+            {k.removeprefix("network/"): v for k, v in tensors.items() if k.startswith("network/")}
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer/"):
                 _, index, key = name.split("/")
                 state.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        if self.average:
+            found = {k.removeprefix("average/"): v for k, v in tensors.items() if k.startswith("average/")}
+            self.average.load_state_dict(found)
         torch.set_rng_state(tensors["rng"])
         if "rng/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng/cuda"], self.run.config.device)
@@ -156,6 +174,8 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.network)
         self.done += 1
         self.sums = [a + b for a, b in zip(self.sums, (*(part.item() for part in parts), 1), strict=True)]
         return loss.item()
@@ -165,12 +185,12 @@ class Trainer:
         *sums, steps = self.sums
         names = ("item_loss", "mixture_loss", "intent_loss")
         record: Metrics = {"epoch": len(self.epochs) + 1} | {n: v / steps for n, v in zip(names, sums, strict=True)}
-        self.network.eval()
+        self.best.eval()
         if validate:
-            record |= validate(self.network)
+            record |= validate(self.best)
         best = max((e.get("selection", 0.0) for e in self.epochs), default=-math.inf)
         if not validate or record["selection"] > best:
-            save_tensors(self.folder / WEIGHTS, self.network.state_dict())
+            save_tensors(self.folder / WEIGHTS, self.best.state_dict())
         self.epochs.append(record)
         self.sums = [0.0] * 4
         self.save()
@@ -190,11 +210,23 @@ def train(
     last one. A run that resumes ends with the weights that it would have had without the interruption.
     `conclude` hears the run before it is marked finished.
     """
-    config, whole = run.config, sequences
-    judged = np.random.default_rng(config.seed).random(len(whole.start)) < config.judged
-    sequences = whole.part(~judged)
-    budget = config.budget(len(sequences.item))
+    config = run.config
+    judge = _rehearsed(sequences, run, folder / "rehearsal", watch) if config.judged else None
     trainer = _start(run, folder, sequences)
+    _learn(trainer, sequences, "training", watch, validate)
+    return _finished(trainer, sequences, judge, validate, conclude)
+
+
+def _learn(
+    trainer: Trainer,
+    sequences: Sequences,
+    stage: str,
+    watch: Callable[[Progress], None],
+    validate: Callable[[Network], Metrics] | None = None,
+) -> None:
+    """Take all steps of a run that are left."""
+    run, config = trainer.run, trainer.run.config
+    budget = config.budget(len(sequences.item))
     candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
@@ -205,15 +237,13 @@ def train(
             loss = trainer.update(batch.to(config.device), candidates, category_of)
             seen += batch.events
             now = time.monotonic()
-            watch(Progress(trainer.done, trainer.steps, loss, seen / (now - began)))
+            watch(Progress(stage, trainer.done, trainer.steps, loss, seen / (now - began)))
             # After an epoch's last step only the epoch's end saves: a run resumed between them would skip that end.
             if now - saved > config.state_every and trainer.done % trainer.an_epoch:
                 trainer.save()
                 saved = now
         trainer.end_epoch(validate)
         saved = time.monotonic()
-    _judge(trainer, whole, judged)
-    return _finished(trainer, whole, validate, conclude)
 
 
 def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
@@ -221,45 +251,53 @@ def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
     torch.manual_seed(run.config.seed)
     network = run.network().to(run.config.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
-    sequences.beside = _know(network, sequences)
+    tables, sequences.beside = count(sequences, len(run.items))
+    network.mixture.know(tables)
+    network.popularity.copy_(torch.from_numpy(popularity(sequences, len(run.items))))
     trainer = Trainer(run, folder, network, optimizer, sequences.count(run.config.budget(len(sequences.item))))
+    if decay := run.config.averaging:
+        trainer.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
     trainer.resume()
     return trainer
 
 
-def _know(network: Network, sequences: Sequences) -> NDArray[np.float32]:
-    """Count a log's pairs and items, and let the network know; return what the tables say of each next item."""
-    items = len(network.popularity) - 1
-    tables, beside = count(sequences, items)
-    network.mixture.know(tables)
-    network.popularity.copy_(torch.from_numpy(popularity(sequences, items)))
-    return beside
-
-
-def _judge(trainer: Trainer, whole: Sequences, judged: NDArray[np.bool_]) -> None:
-    """Load the best epoch's weights, train the judge on the sequences kept for it, then count those in, too."""
-    run, network = trainer.run, trainer.network
-    network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
-    network.eval()
-    kept = whole.part(judged)
-    if (kept.target > 0).sum() >= _FEWEST:
-        gain = fit(network.judge, *examples(network, kept, run), run.config.seed)
-        run.data["judge"] = {"sequences": int(judged.sum()), "gain": gain}
-    _know(network, whole)
-    save_tensors(trainer.folder / WEIGHTS, network.state_dict())
+def _rehearsed(sequences: Sequences, run: Run, folder: Path, watch: Callable[[Progress], None]) -> Judge | None:
+    """Train the judge on the log's latest part, behind a network that has learned from the part before."""
+    narrow, first, later = rehearse(sequences, run, run.config.judged)
+    if not len(first.item) or (later.target > 0).sum() < _FEWEST:
+        return None
+    judge = Judge()
+    if (folder / JUDGE).exists():
+        tensors, run.data["judge"] = load_tensors(folder / JUDGE)
+        judge.load_state_dict(tensors)
+        return judge
+    trainer = _start(narrow, folder, first)
+    _learn(trainer, first, "rehearsing", watch)
+    trainer.network.eval()
+    torch.manual_seed(run.config.seed)
+    gain = fit(judge, *examples(trainer.network, later, narrow), run.config.seed)
+    run.data["judge"] = {"instances": int((later.target > 0).sum()), "gain": gain}
+    save_tensors(folder / JUDGE, judge.state_dict(), run.data["judge"])
+    return judge
 
 
 def _finished(
     trainer: Trainer,
     sequences: Sequences,
+    judge: Judge | None,
     validate: Callable[[Network], Metrics] | None,
     conclude: Callable[[Run], None],
 ) -> Checkpoint:
     run, network = trainer.run, trainer.network
     run.epochs = trainer.epochs
     run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-    if validate:
-        run.metrics = run.metrics | validate(network)
+    network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
+    network.eval()
+    if judge:
+        network.judge.load_state_dict(judge.state_dict())
+        save_tensors(trainer.folder / WEIGHTS, network.state_dict())
+        if validate:
+            run.metrics = run.metrics | validate(network)
     conclude(run)
     return _concluded(trainer.folder, network, run, sequences)
 

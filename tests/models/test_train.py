@@ -1,5 +1,6 @@
 """The loop: it learns, and a kill costs nothing."""
 
+import itertools
 import json
 import os
 import signal
@@ -51,25 +52,28 @@ def test_the_best_epoch_is_kept(log, tmp_path: Path):
     assert done.run.metrics["epoch"] == 1
 
 
-def test_an_interrupted_run_ends_as_if_it_had_not_been(log, tmp_path: Path):
-    """Interrupt after each of several steps, in the middle of epochs too."""
-    whole = train(*small_run(log), tmp_path / "whole").network.state_dict()
+@pytest.mark.parametrize("judged", [0.0, 0.2])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(log, tmp_path: Path, judged: float):
+    """Interrupt after each of several steps, in the middle of epochs too, in the rehearsal and after it."""
+    whole = train(*small_run(log, judged=judged), tmp_path / "whole").network.state_dict()
+    assert whole["judge.mean"].any() == bool(judged)
 
     class Interrupt(Exception):
         pass
 
-    for stop in (3, 7, 12):
-        sequences, run = small_run(log, state_every=0.0)
+    stages = ["training"] + ["rehearsing"] * bool(judged)
+    for stop, stage in itertools.product((3, 7, 12), sorted(stages)):
+        sequences, run = small_run(log, state_every=0.0, judged=judged)
 
-        def watch(progress, stop=stop):
-            if progress.step == stop:
+        def watch(progress, stop=(stage, stop)):
+            if (progress.stage, progress.step) == stop:
                 raise Interrupt
 
         try:
             train(sequences, run, tmp_path / "cut", watch)
         except Interrupt:
             continue
-    sequences, run = small_run(log, state_every=0.0)
+    sequences, run = small_run(log, state_every=0.0, judged=judged)
     resumed = train(sequences, run, tmp_path / "cut").network.state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert not (tmp_path / "cut" / files.STATE).exists()

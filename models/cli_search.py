@@ -1,0 +1,106 @@
+"""The command `search`: which dials suit a log."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream.core.errors import SettingError
+from stream.options import FormatOption, pairs
+
+app = typer.Typer(no_args_is_help=True)
+console = Console(stderr=True)
+
+
+@app.command()
+def search(
+    form: FormatOption,
+    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")],
+    out: Annotated[Path, typer.Option(help="The folder of the search; one interrupted there goes on.")] = Path(
+        "runs/search"
+    ),
+    holdout_tail: Annotated[
+        float, typer.Option(min=0.001, max=0.9, help="Part of the log, the latest, that trials are compared on.")
+    ] = 0.05,
+    trials: Annotated[int, typer.Option(min=1, help="How many trials in all.")] = 20,
+    minutes: Annotated[float, typer.Option(min=0.0, help="No trial begins after so many; 0: no bound.")] = 0.0,
+    horizon: Annotated[list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session.")] = None,
+    gap: Annotated[str, typer.Option(help="The pause that ends a session.")] = "30m",
+    preset: Annotated[str, typer.Option(help="What the search begins with: small, base or large.")] = "small",
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the search and of each training.")] = 0,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="A dial that is fixed: name=value.")] = None,
+) -> None:
+    """Search the dials of training: each trial trains without a judge, and the tail tells how well.
+
+    The tail has then been learned from: report the winner on later data.
+
+    Example: forecart search --format sessions --data sessions.txt.gz --trials 20 --minutes 60
+    """
+    from models import cli
+    from models.config import PRESETS, check_device
+    from models.search import SPACE, Result
+    from models.search import search as run
+
+    check_device(device)
+    if preset not in PRESETS:
+        raise SettingError(f"there is no preset {preset!r}", f"the presets are {', '.join(PRESETS)}")
+    fixed = PRESETS[preset] | {"judged": 0.0, "device": device, "seed": seed} | pairs(setting, "epochs=2")
+    config, meaning = cli._config(fixed), cli._meaning(horizon, gap)
+    log = cli._load(data, form)
+    facts = {"path": data.name, "format": form}
+
+    def train(dials: dict[str, float], hear: Any) -> float:
+        own = msgspec.structs.replace(config, **dials)
+        folder = out / hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:12]
+        sequences, facts_of, validate = cli._prepared(log, own, meaning, facts, holdout_tail)
+        best = _trained(sequences, facts_of, folder, validate, hear)
+        shutil.rmtree(folder)
+        return best
+
+    def heard(number: int, result: Result) -> None:
+        end = "given up" if result.pruned else "ended"
+        console.print(f"trial {number} of {trials} {end} at {result.value:.4f}: {_words(result.dials)}")
+
+    out.mkdir(parents=True, exist_ok=True)
+    first = {name: getattr(config, name) for name in SPACE}
+    results = run(out / "trials.jsonl", train, first, trials, minutes * 60 or float("inf"), seed, heard)
+    console.print(_table(results))
+    best = results[0]
+    line = {"best": best.value, "dials": best.dials, "trials": len(results), "preset": preset}
+    print(json.dumps(line | {"command": f"forecart train --preset {preset} {_words(best.dials)}"}))
+
+
+def _trained(sequences: Any, run: Any, folder: Path, validate: Any, hear: Any) -> float:
+    """Train in a folder, or go on there; say each epoch's figure, and return the best."""
+    from models.train import train
+
+    said: list[float] = []
+
+    def measure(network: Any) -> dict[str, Any]:
+        metrics: dict[str, Any] = validate(network)
+        said.append(metrics["selection"])
+        hear(len(said), said[-1])
+        return metrics
+
+    done = train(sequences, run, folder, validate=measure)
+    return max(float(epoch["selection"]) for epoch in done.run.epochs)
+
+
+def _words(dials: dict[str, float]) -> str:
+    return " ".join(f"--set {name}={value:.3g}" for name, value in dials.items())
+
+
+def _table(results: Any) -> Table:
+    """Show the trials, the best first."""
+    table = Table("selection", *results[0].dials, title="HR + MRR + PR-AUC, each where it can be measured")
+    for result in results:
+        cells = (f"{value:.3g}" for value in result.dials.values())
+        table.add_row(f"{result.value:.4f}" + (", given up" if result.pruned else ""), *cells)
+    return table
