@@ -1,4 +1,4 @@
-"""A log cut in two in time: a network that learns from the earlier part meets the later one as it will meet the next."""
+"""A log cut in two in time: a network of the earlier part meets the later one as it will meet what comes next."""
 
 from copy import copy
 
@@ -26,6 +26,7 @@ def rehearse(sequences: Sequences, run: Run, share: float) -> tuple[Run, Sequenc
     first.known = first.known & (first.time[:, None] + np.array(spans) < since)
     later = sequences.part(inside < sequences.length)
     later.target = np.where(later.time < since, 0, later.target)
+    later.known = later.known & (later.time[:, None] >= since)
     kept = np.unique(first.item[first.item > 0])
     for part in (first, later):
         _narrow(part, kept, len(run.items))

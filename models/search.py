@@ -72,7 +72,7 @@ def search(
     while (number := len(study.get_trials(states=_ENDED))) < trials and time.monotonic() < until:
         study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=_UNTRIED)
         heard(number + 1, _one(study, train))
-    ended = [Result(t.params, t.value, t.state == TrialState.PRUNED) for t in study.get_trials(states=_ENDED)]
+    ended = [Result(t.params, t.value or 0.0, t.state == TrialState.PRUNED) for t in study.get_trials(states=_ENDED)]
     return sorted(ended, key=lambda result: (result.pruned, -result.value))
 
 
@@ -83,7 +83,7 @@ def _one(study: optuna.Study, train: Train) -> Result:
         value = train(dials, lambda epoch, figure: _report(trial, epoch, figure))
     except optuna.TrialPruned:
         told = study.tell(trial, state=TrialState.PRUNED)
-        return Result(dials, told.value, pruned=True)
+        return Result(dials, told.value or 0.0, pruned=True)
     study.tell(trial, value)
     return Result(dials, value, pruned=False)
 

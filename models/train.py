@@ -106,7 +106,10 @@ class Trainer:
     @property
     def best(self) -> Network:
         """Return the network to be measured and kept: the average of the steps, if there is one."""
-        found: Network = self.average.module if self.average else self.network
+        if not self.average:
+            return self.network
+        found = self.average.module
+        assert isinstance(found, Network)
         return found
 
     @property
@@ -256,7 +259,7 @@ def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
     network.popularity.copy_(torch.from_numpy(popularity(sequences, len(run.items))))
     trainer = Trainer(run, folder, network, optimizer, sequences.count(run.config.budget(len(sequences.item))))
     if decay := run.config.averaging:
-        trainer.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        trainer.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
     trainer.resume()
     return trainer
 
