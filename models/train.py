@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.baselines import LAST_ITEM, Baseline
 from models.batches import Batch, Sequences
+from models.calibrate import calibrate
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
 from models.config import TrainConfig
 from models.covisits import count, popularity
@@ -237,7 +238,7 @@ def _know(network: Network, sequences: Sequences) -> NDArray[np.float32]:
 
 
 def _judge(trainer: Trainer, whole: Sequences, judged: NDArray[np.bool_]) -> None:
-    """Load the best epoch's weights, train the judge on the sequences kept for it, then count those in, too."""
+    """Load the best epoch's weights, train judge and calibration on the sequences kept for that, then count those in."""
     run, network = trainer.run, trainer.network
     network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
     network.eval()
@@ -245,6 +246,7 @@ def _judge(trainer: Trainer, whole: Sequences, judged: NDArray[np.bool_]) -> Non
     if (kept.target > 0).sum() >= _FEWEST:
         gain = fit(network.judge, *examples(network, kept, run), run.config.seed)
         run.data["judge"] = {"sequences": int(judged.sum()), "gain": gain}
+    run.calibration = calibrate(network, kept, run.meaning.horizons, run.config.seed)
     _know(network, whole)
     save_tensors(trainer.folder / WEIGHTS, network.state_dict())
 
