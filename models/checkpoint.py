@@ -62,6 +62,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             dropout=self.config.dropout,
             scale=self.config.scale,
             intent_dropout=self.config.intent_dropout,
+            intent_reach=self.config.intent_reach,
         )
 
     def baseline(self) -> Baseline:

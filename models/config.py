@@ -20,6 +20,7 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale"), _POSITIVE),
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
     **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
+    "intent_reach": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout"), _SHARE),
 }
 
@@ -55,6 +56,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     judged: float = 0.05  # share of sequences kept from the LSTM and the tables, for the judge to learn from
     intent_weight: float = 1.0
     intent_dropout: float = 0.2  # inside the purchase head
+    intent_reach: float = 0.1  # share of the purchases' gradient that reaches the LSTM of items, 0 to 1
     device: str = "cpu"
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 

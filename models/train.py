@@ -238,7 +238,7 @@ def _know(network: Network, sequences: Sequences) -> NDArray[np.float32]:
 
 
 def _judge(trainer: Trainer, whole: Sequences, judged: NDArray[np.bool_]) -> None:
-    """Load the best epoch's weights, train judge and calibration on the sequences kept for that, then count those in."""
+    """Load the best epoch's weights, train judge and calibration on the sequences kept for it; count those in."""
     run, network = trainer.run, trainer.network
     network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
     network.eval()

@@ -20,11 +20,10 @@ def test_a_whole_sequence_can_be_taken_up_in_the_middle(checkpoint):
     with torch.inference_mode():
         whole = checkpoint.network(**given, **new)
         first = checkpoint.network(**{k: v[:, :10] for k, v in given.items()}, **new)
-        second = checkpoint.network(
-            **{k: v[:, 10:] for k, v in given.items()}, h=first.h, c=first.c, recent=first.recent, counts=first.counts
-        )
+        second = checkpoint.network(**{k: v[:, 10:] for k, v in given.items()}, **{k: getattr(first, k) for k in new})
     assert torch.allclose(torch.cat([first.query, second.query], 1), whole.query, atol=1e-5)
     assert torch.allclose(torch.cat([first.gate, second.gate], 1), whole.gate, atol=1e-5)
+    assert torch.allclose(torch.cat([first.intent, second.intent], 1), whole.intent, atol=1e-5)
     assert torch.allclose(second.h, whole.h, atol=1e-5)
     assert torch.equal(second.recent, whole.recent)
 
