@@ -36,9 +36,9 @@ def test_predictions_meet_their_labels(log):
 
 def test_the_lstm_learns_from_labels_and_from_nothing_else(monkeypatch: pytest.MonkeyPatch):
     """Shuffle the labels of training: on other shoppers the scores are at chance; the true labels give more."""
-    log = gather(simulate(2000, 4, 2, NOON, items=60, categories=6).events(), timed=True)
-    part = next(splits(log, 2, cutoff(log, 0.3)))
-    config = TrainConfig(dimension=16, epochs=4, batch_events=128, negatives=64, dropout=0.0, intent_weight=10)
+    log = gather(simulate(4000, 3, 3, NOON, items=60, categories=6).events(), timed=True)
+    part = next(splits(log, 2, cutoff(log, 0.4)))
+    config = TrainConfig(dimension=16, epochs=4, batch_events=256, negatives=64, dropout=0.0, intent_reach=0.0)
     meaning = msgspec.structs.replace(MEANING, horizons=("1h",))
     truly = recurrent(config, meaning, lambda _: None)(part)[:, 0]
     trained = module.train
