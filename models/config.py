@@ -56,7 +56,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     judged: float = 0.05  # share of sequences kept from the LSTM and the tables, for the judge to learn from
     intent_weight: float = 1.0
     intent_dropout: float = 0.2  # inside the purchase head
-    intent_reach: float = 0.1  # share of the purchases' gradient that reaches the LSTM of items, 0 to 1
+    intent_reach: float = 0.1  # share of the purchases' gradient that the LSTM of items gets; 0: they do not read it
     device: str = "cpu"
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 

@@ -138,7 +138,7 @@ class Network(nn.Module):
             # The gates learn from the state, and not the state from the gates.
             gate=self.mixture(out.detach(), vector.detach(), rings, support),
             intent=self.purchase(
-                torch.cat([self._lent(dropped), self.dropout(rhythm)], -1),
+                torch.cat([self.lent(dropped), self.dropout(rhythm)], -1),
                 torch.cat([side, torch.log1p(counted)], -1),
             ),
             h=h[0],
@@ -149,8 +149,13 @@ class Network(nn.Module):
             rhythm_c=rhythm_c[0],
         )
 
-    def _lent(self, state: Tensor) -> Tensor:
-        """Return the state as it is, and in training let only a part of the purchases' gradient back into it."""
+    def lent(self, state: Tensor) -> Tensor:
+        """Return the state as it is, and in training let only a part of the purchases' gradient back into it.
+
+        Where nothing goes back nothing is read: a state that knows its training shoppers by heart misleads.
+        """
+        if not self.intent_reach:
+            return state * 0
         return torch.lerp(state.detach(), state, self.intent_reach) if self.training else state
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
@@ -211,7 +216,7 @@ class StepModule(nn.Module):
             query=network.next_item(h, vector, network.look_back(h, recent)),
             gate=network.mixture(h, vector, recent, network.mixture.support(recent)),
             intent=torch.sigmoid(
-                network.purchase(torch.cat([h, rhythm_h], -1), torch.cat([side, torch.log1p(counts)], -1))
+                network.purchase(torch.cat([network.lent(h), rhythm_h], -1), torch.cat([side, torch.log1p(counts)], -1))
             ),
             h=h,
             c=c,

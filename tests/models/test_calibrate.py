@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
 from export.bundle import write
+from models import calibrate as module
 from models.attribution import attribute
 from models.calibrate import calibrate, line, probabilities
 from models.checkpoint import load
@@ -43,11 +45,18 @@ def test_a_skewed_toy_is_set_right():
     assert log_loss(y, after) < log_loss(y, before)
 
 
-def test_the_line_is_that_of_an_independent_implementation():
-    linear_model = pytest.importorskip("sklearn.linear_model")
+def test_the_line_is_that_of_an_independent_implementation(monkeypatch: pytest.MonkeyPatch):
     x, y = _skewed(5000, 3)
-    other = linear_model.LogisticRegression(C=np.inf, tol=1e-10).fit(x[:, None], y)
-    assert line(x, y) == (pytest.approx(other.coef_[0, 0], abs=2e-3), pytest.approx(other.intercept_[0], abs=2e-3))
+    linear = LogisticRegression(C=np.inf, tol=1e-10).fit(x[:, None], y)
+    monkeypatch.setattr(module, "_PRIOR", 0.0)
+    assert line(x, y) == pytest.approx((linear.coef_[0, 0], linear.intercept_[0]), abs=1e-4)
+
+
+def test_few_labels_change_little():
+    x, y = _skewed(200_000, 4)
+    few, many = (np.array(line(x[:n], y[:n])) - [1.0, 0.0] for n in (50, 200_000))
+    assert np.abs(few).max() < 0.3
+    assert many == pytest.approx([-0.5, -1.0], abs=0.03)
 
 
 def test_parted_labels_give_a_finite_line():
