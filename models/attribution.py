@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from models.batches import Sequences
+from models.calibrate import probabilities
 from models.checkpoint import Checkpoint
 from models.histories import Log
 from models.network import TYPE_DIMENSION, Network
@@ -47,18 +48,20 @@ class Attribution:
         return float(abs(self.parts.sum() - whole) / (RELATIVE * abs(whole) + ABSOLUTE))
 
 
-def attribute(network: Network, history: dict[str, Tensor], horizon: int) -> Attribution:
+def attribute(
+    network: Network, history: dict[str, Tensor], horizon: int, intent: Callable[[Tensor], Tensor] = torch.sigmoid
+) -> Attribution:
     """Attribute the last event's probability to a history's inputs, (T,) and numeric (T, numbers).
 
-    The integral is taken at twice as many points until the parts add up to score minus baseline within 1 %
-    plus 1e-3. Raises FaultError where they do not.
+    `intent` makes probabilities of logits (..., horizons). The integral is taken at twice as many points until
+    the parts add up to score minus baseline within 1 % plus 1e-3. Raises FaultError where they do not.
     """
     network = network.eval()
     ids = [history[name][None] for name in ("item", "category", "type")]
     with torch.no_grad():
         tables = (network.item_vectors.weight, network.category_vectors.weight, _types(network))
         given: Parts = (*(table[index] for table, index in zip(tables, ids, strict=True)), history["numeric"][None])
-        score_of = _from_vectors(network, ids[0], ids[1])
+        score_of = _from_vectors(network, ids[0], ids[1], intent)
         types = _types(network)[torch.zeros_like(ids[2])]
         neutral: Parts = (*(torch.zeros_like(part) for part in given[:2]), types, torch.zeros_like(given[3]))
         score, baseline = (float(score_of(*parts)[0, horizon]) for parts in (given, neutral))
@@ -74,7 +77,9 @@ def attribute(network: Network, history: dict[str, Tensor], horizon: int) -> Att
     )
 
 
-def _from_vectors(network: Network, item: Tensor, category: Tensor) -> Callable[..., Tensor]:
+def _from_vectors(
+    network: Network, item: Tensor, category: Tensor, intent: Callable[[Tensor], Tensor]
+) -> Callable[..., Tensor]:
     """Return the probabilities of the last event, (B, horizons), as a function of vectors and numbers, (B, T, ...).
 
     Each event gets rows of its own in the tables that the network looks up, so that whatever the network
@@ -91,7 +96,7 @@ def _from_vectors(network: Network, item: Tensor, category: Tensor) -> Callable[
         rows |= dict(zip(_TABLES, (_table(items), _table(categories), *of_type), strict=True))
         known = [torch.where(index > 0, place + 1, 0) for index in (item, category)]
         found = functional_call(network, rows, (*known, place, numeric), network.state(n))
-        return torch.sigmoid(found.intent[:, -1])
+        return intent(found.intent[:, -1])
 
     return score
 
@@ -137,11 +142,12 @@ def _explained(checkpoint: Checkpoint, log: Log, prepared: Sequences, user: int,
     rows = rows[np.flatnonzero(prepared.numeric[rows, NUMERIC.index("fresh")])[-1] :]
     names = ("item", "category", "type", "numeric")
     whole = {name: torch.from_numpy(getattr(prepared, name)[rows]) for name in names}
+    said = probabilities(checkpoint.run.calibration, meaning.horizons)
     with torch.inference_mode():
         found = network(**{name: value[None] for name, value in whole.items()}, **network.state(1))
-        intent = torch.sigmoid(found.intent[0, -1]).tolist()
+        intent = said(found.intent[0, -1]).tolist()
     history = {name: value[-newest:] for name, value in whole.items()}
-    found_by = [attribute(network, history, i) for i in range(len(meaning.horizons))]
+    found_by = [attribute(network, history, i, said) for i in range(len(meaning.horizons))]
     parts = np.stack([each.parts for each in found_by])  # (horizons, T, fields)
 
     def amounts(values: Iterable[float]) -> Amounts:

@@ -33,6 +33,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     categories: list[str]
     category_of: list[int]
     data: dict[str, Any] = {}
+    calibration: dict[str, tuple[float, float]] = {}
     epochs: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
 
@@ -61,6 +62,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             dropout=self.config.dropout,
             scale=self.config.scale,
             intent_dropout=self.config.intent_dropout,
+            intent_reach=self.config.intent_reach,
         )
 
     def baseline(self) -> Baseline:

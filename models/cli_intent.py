@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream.core.errors import DataError
+from stream.core.errors import DataError, SettingError
 from stream.options import FormatOption, pairs
 
 console = Console(stderr=True)
@@ -27,13 +27,16 @@ def intent(
     seed: Annotated[int, typer.Option(help="Of the contenders and of the bootstrap.")] = 0,
     rounds: Annotated[int, typer.Option(min=10, help="Rounds of the bootstrap.")] = 1000,
     truth: Annotated[
-        Path | None, typer.Option(help="The first horizon's true probabilities, by shoppers --truth.")
+        list[Path] | None,
+        typer.Option(help="The true probabilities of the horizons, in their order, by shoppers --truth."),
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any dial of training: name=value.")] = None,
 ) -> None:
     """Compare the LSTM with LightGBM, logistic regression and the base rate; the last line is JSON.
 
     Shoppers are dealt out over folds: each fold's are scored by models of the others' events before the tail.
+
+    The LSTM's probabilities are calibrated on sequences that were kept from it.
 
     Example: forecart intent --format taobao --data events.csv.gz --folds 5 --tail 0.25 --horizon 24h
     """
@@ -45,7 +48,10 @@ def intent(
 
     config = cli._config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"seed": seed})
     meaning = cli._meaning(horizon or ["24h"], gap)
+    if truth and len(truth) > len(meaning.horizons):
+        raise SettingError("there are more --truth than horizons", "give one for each --horizon at most")
     log = cli._load(data, form)
+    true = [_truth(path, data, form, log) for path in truth or ()]
     parts = list(splits(log, folds, cutoff(log, tail)))
     with console.status("comparing") as status:
         contenders = {
@@ -55,8 +61,8 @@ def intent(
             "base rate": base_rate(meaning),
         }
         pooled = crossfit(parts, meaning, contenders, status.update)
-        if truth:
-            pooled.p["truth"] = _truth(truth, data, form, log)[pooled.rows][:, None]
+        if true:
+            pooled.p["truth"] = np.stack(true, 1)[pooled.rows]
         status.update("bootstrap")
         found = {name: compared(pooled, j, rounds, seed) for j, name in enumerate(meaning.horizons)}
     for name, result in found.items():

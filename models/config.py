@@ -20,6 +20,7 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale"), _POSITIVE),
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
     **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
+    "intent_reach": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout", "averaging"), _SHARE),
 }
 
@@ -53,11 +54,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     popularity_power: float = 0.75  # of the negatives' distribution
     averaging: float = 0.0  # weights of the steps before count by this power in the network that is kept; 0: none
     unknown_rate: float = 0.05  # share of items hidden in training
-    judged: float = (
-        0.05  # latest share of the events, for the judge to learn from behind a network of those before; 0: no judge
-    )
+    judged: float = 0.05  # latest share of the events, which the judge learns from in a rehearsal; 0: no judge
     intent_weight: float = 1.0
     intent_dropout: float = 0.2  # inside the purchase head
+    intent_reach: float = 0.1  # share of the purchases' gradient that the LSTM of items gets; 0: they do not read it
     device: str = "cpu"
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 

@@ -3,7 +3,8 @@
 Notable choices: an item's vector is its own row plus its category's, so that an item never seen falls back
 to its category; the same vectors are the input and the catalog (tied embeddings, Hidasi and Karatzoglou,
 2018); query and catalog are normalised and their cosine scaled (Gupta et al., NISER, 2019); the pause
-between events feeds all gates, so the decay over a session's gap is what the forget gate learns.
+between events feeds all gates, so the decay over a session's gap is what the forget gate learns. A second,
+narrow LSTM knows no ids, only what is done and when: purchases are rare, and from ids they are learned by heart.
 """
 
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from models.judge import Judge
 from stream.core.features import NUMERIC
 
 TYPE_DIMENSION = 8
+RHYTHM = 32
 
 
 class Outputs(NamedTuple):
@@ -26,7 +28,7 @@ class Outputs(NamedTuple):
 
     `query` (..., D + POPULARITY), the log weights of the mixture `gate` (..., ANSWERS), `intent` (...,
     horizons), logits or probabilities; `h` and `c` (n, D), `recent` (n, RECENT), indices of items,
-    `counts` (n, types * spans).
+    `counts` (n, types * spans), `rhythm_h` and `rhythm_c` (n, RHYTHM).
     """
 
     query: Tensor
@@ -36,6 +38,8 @@ class Outputs(NamedTuple):
     c: Tensor
     recent: Tensor
     counts: Tensor
+    rhythm_h: Tensor
+    rhythm_c: Tensor
 
 
 class Network(nn.Module):
@@ -53,8 +57,10 @@ class Network(nn.Module):
         dropout: float,
         scale: float,
         intent_dropout: float = 0.0,
+        intent_reach: float = 1.0,
     ) -> None:
         super().__init__()
+        self.intent_reach = intent_reach
         self.dimension = dimension
         self.item_vectors = nn.Embedding(items + 1, dimension, padding_idx=0)
         self.category_vectors = nn.Embedding(categories + 1, dimension, padding_idx=0)
@@ -67,7 +73,8 @@ class Network(nn.Module):
         self.mixture = Mixture(items, dimension)
         self.judge = Judge()
         self.counters = Counters(types)
-        self.purchase = Purchase(width + self.counters.width, horizons, intent_dropout)
+        self.rhythm = nn.LSTM(width - dimension, RHYTHM, batch_first=True)
+        self.purchase = Purchase(width + RHYTHM + self.counters.width, horizons, intent_dropout)
         self.register_buffer("popularity", torch.zeros(items + 1, POPULARITY))
         for embedding in (self.item_vectors, self.category_vectors):
             nn.init.normal_(embedding.weight, std=dimension**-0.5)
@@ -86,12 +93,14 @@ class Network(nn.Module):
     def state(self, n: int) -> dict[str, Tensor]:
         """Return the state of `n` new shoppers."""
         device = self.item_vectors.weight.device
-        zero = torch.zeros(n, self.dimension, device=device)
+        zero, still = torch.zeros(n, self.dimension, device=device), torch.zeros(n, RHYTHM, device=device)
         return {
             "h": zero,
             "c": zero.clone(),
             "recent": torch.zeros(n, RECENT, dtype=torch.long, device=device),
             "counts": torch.zeros(n, self.counters.width, device=device),
+            "rhythm_h": still,
+            "rhythm_c": still.clone(),
         }
 
     def forward(
@@ -104,12 +113,14 @@ class Network(nn.Module):
         c: Tensor,
         recent: Tensor,
         counts: Tensor,
+        rhythm_h: Tensor,
+        rhythm_c: Tensor,
         *,
         support: Tensor | None = None,
         hide: Tensor | None = None,
     ) -> Outputs:
         """Run sequences, (B, T) and numeric (B, T, 13), from states: h and c (B, D), recent items (B, RECENT),
-        counts (B, types * spans).
+        counts (B, types * spans), the rhythm's (B, RHYTHM).
 
         In training `support` (B, T, reaches) replaces the weight of the tables of pairs, and `hide` (B, T) marks the
         items that are taken for unknown.
@@ -121,16 +132,31 @@ class Network(nn.Module):
         dropped = self.dropout(out)
         support = self.mixture.support(rings) if support is None else support
         counted = self.counters.over(counts, type, numeric[..., 0])
+        rhythm, (rhythm_h, rhythm_c) = self.rhythm(side, (rhythm_h[None], rhythm_c[None]))
         return Outputs(
             query=self.next_item(dropped, vector, self.look_back(dropped, rings)),
             # The gates learn from the state, and not the state from the gates.
             gate=self.mixture(out.detach(), vector.detach(), rings, support),
-            intent=self.purchase(dropped, torch.cat([side, torch.log1p(counted)], -1)),
+            intent=self.purchase(
+                torch.cat([self.lent(dropped), self.dropout(rhythm)], -1),
+                torch.cat([side, torch.log1p(counted)], -1),
+            ),
             h=h[0],
             c=c[0],
             recent=rings[:, -1],
             counts=counted[:, -1],
+            rhythm_h=rhythm_h[0],
+            rhythm_c=rhythm_c[0],
         )
+
+    def lent(self, state: Tensor) -> Tensor:
+        """Return the state as it is, and in training let only a part of the purchases' gradient back into it.
+
+        Where nothing goes back nothing is read: a state that knows its training shoppers by heart misleads.
+        """
+        if not self.intent_reach:
+            return state * 0
+        return torch.lerp(state.detach(), state, self.intent_reach) if self.training else state
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
         """Return what queries are compared with, (..., D + POPULARITY): directions, and popularities as counted."""
@@ -144,6 +170,15 @@ class Network(nn.Module):
 def windows(recent: Tensor, item: Tensor) -> Tensor:
     """Return each event's recent items, newest first, (B, T, RECENT), of `recent` (B, RECENT), then `item` (B, T)."""
     return torch.cat([recent.flip(1), item], 1).unfold(1, RECENT, 1).flip(-1)[:, 1:]
+
+
+def cell(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Take an LSTM's states (n, width) one event further, by the textbook's equations."""
+    w_x, w_h, b_x, b_h = lstm.all_weights[0]
+    gates = F.linear(x, w_x, b_x) + F.linear(h, w_h, b_h)
+    i, f, g, o = gates.chunk(4, 1)  # input, forget, candidate, output
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
 
 
 class StepModule(nn.Module):
@@ -166,25 +201,27 @@ class StepModule(nn.Module):
         c: Tensor,
         recent: Tensor,
         counts: Tensor,
+        rhythm_h: Tensor,
+        rhythm_c: Tensor,
     ) -> Outputs:
         """Return what `Network` does, of one event each; intents are probabilities."""
-        network, lstm = self.network, self.network.lstm
+        network = self.network
         vector = network.vectors(item, category)
         side = torch.cat([network.type_vectors(type), numeric], -1)
-        x = torch.cat([vector, side], -1)
-        w_x, w_h, b_x, b_h = lstm.all_weights[0]
-        gates = F.linear(x, w_x, b_x) + F.linear(h, w_h, b_h)
-        i, f, g, o = gates.chunk(4, 1)  # input, forget, candidate, output
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
+        h, c = cell(network.lstm, torch.cat([vector, side], -1), h, c)
+        rhythm_h, rhythm_c = cell(network.rhythm, side, rhythm_h, rhythm_c)
         recent = torch.cat([item[:, None], recent[:, :-1]], 1)
         counts = network.counters(counts, type, numeric[:, 0])
         return Outputs(
             query=network.next_item(h, vector, network.look_back(h, recent)),
             gate=network.mixture(h, vector, recent, network.mixture.support(recent)),
-            intent=torch.sigmoid(network.purchase(h, torch.cat([side, torch.log1p(counts)], -1))),
+            intent=torch.sigmoid(
+                network.purchase(torch.cat([network.lent(h), rhythm_h], -1), torch.cat([side, torch.log1p(counts)], -1))
+            ),
             h=h,
             c=c,
             recent=recent,
             counts=counts,
+            rhythm_h=rhythm_h,
+            rhythm_c=rhythm_c,
         )

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import UNSET
 
 from models.checkpoint import Checkpoint
+from models.network import Network
 from models.ranking import Ranking
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import Manifest
@@ -16,7 +18,7 @@ _ROWS = 256  # shoppers whose catalogs are ranked at once
 
 
 def describe(checkpoint: Checkpoint, dtype: str, **more: Any) -> Manifest:
-    """Describe the step of a trained network."""
+    """Describe the step of a trained network, or of a baseline: the run's calibration is the network's alone."""
     run, state = checkpoint.run, checkpoint.network.state(1)
     return Manifest(
         meaning=run.meaning,
@@ -24,6 +26,7 @@ def describe(checkpoint: Checkpoint, dtype: str, **more: Any) -> Manifest:
         hidden={name: tuple(tensor.shape[1:]) for name, tensor in state.items()},
         integers=tuple(name for name, tensor in state.items() if not tensor.is_floating_point()),
         state_dtype=dtype,
+        calibration=(run.calibration if isinstance(checkpoint.network, Network) else {}) or UNSET,
         items=len(run.items),
         categories=len(run.categories),
         dimension=checkpoint.network.dimension,

@@ -1,6 +1,7 @@
 """The training loop: whole sequences, both heads at once, resumable after a kill."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.baselines import LAST_ITEM, Baseline
 from models.batches import Batch, Sequences
+from models.calibrate import calibrate
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
 from models.config import TrainConfig
 from models.covisits import count, popularity
 from models.heads import ANSWERS
-from models.judge import Judge, fit
+from models.judge import fit
 from models.network import Network
 from models.ranking import examples
 from models.rehearsal import rehearse
@@ -29,7 +31,6 @@ from stream.core.errors import CheckpointError
 Metrics = dict[str, Any]
 Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
-JUDGE = "judge.npz"
 _FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
@@ -214,10 +215,18 @@ def train(
     `conclude` hears the run before it is marked finished.
     """
     config = run.config
-    judge = _rehearsed(sequences, run, folder / "rehearsal", watch) if config.judged else None
     trainer = _start(run, folder, sequences)
-    _learn(trainer, sequences, "training", watch, validate)
-    return _finished(trainer, sequences, judge, validate, conclude)
+    _learn(trainer, sequences, "training", watch, config.epochs, validate)
+    run.epochs = trainer.epochs
+    run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
+    trainer.network.load_state_dict(load_tensors(folder / WEIGHTS)[0])
+    trainer.network.eval()
+    if config.judged:
+        _rehearse(trainer, sequences, watch)
+        if validate:
+            run.metrics = run.metrics | validate(trainer.network)
+    conclude(run)
+    return _concluded(folder, trainer.network, run, sequences)
 
 
 def _learn(
@@ -225,16 +234,17 @@ def _learn(
     sequences: Sequences,
     stage: str,
     watch: Callable[[Progress], None],
+    epochs: int,
     validate: Callable[[Network], Metrics] | None = None,
 ) -> None:
-    """Take all steps of a run that are left."""
+    """Take what is left of the steps of a run's first `epochs`."""
     run, config = trainer.run, trainer.run.config
     budget = config.budget(len(sequences.item))
     candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
     seen = 0
-    while trainer.done < trainer.steps:
+    while trainer.done < epochs * trainer.an_epoch:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
         for batch in sequences.batches(budget, np.random.default_rng((config.seed, epoch)), place):
             loss = trainer.update(batch.to(config.device), candidates, category_of)
@@ -264,45 +274,22 @@ def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
     return trainer
 
 
-def _rehearsed(sequences: Sequences, run: Run, folder: Path, watch: Callable[[Progress], None]) -> Judge | None:
-    """Train the judge on the log's latest part, behind a network that has learned from the part before."""
+def _rehearse(trainer: Trainer, sequences: Sequences, watch: Callable[[Progress], None]) -> None:
+    """Let judge and calibration learn from the log's latest part, behind a network trained alike on what is before."""
+    run, network, folder = trainer.run, trainer.network, trainer.folder / "rehearsal"
     narrow, first, later = rehearse(sequences, run, run.config.judged)
-    if not len(first.item) or (later.target > 0).sum() < _FEWEST:
-        return None
-    judge = Judge()
-    if (folder / JUDGE).exists():
-        tensors, run.data["judge"] = load_tensors(folder / JUDGE)
-        judge.load_state_dict(tensors)
-        return judge
-    trainer = _start(narrow, folder, first)
-    _learn(trainer, first, "rehearsing", watch)
-    trainer.network.eval()
-    torch.manual_seed(run.config.seed)
-    gain = fit(judge, *examples(trainer.network, later, narrow), run.config.seed)
-    run.data["judge"] = {"instances": int((later.target > 0).sum()), "gain": gain}
-    save_tensors(folder / JUDGE, judge.state_dict(), run.data["judge"])
-    return judge
-
-
-def _finished(
-    trainer: Trainer,
-    sequences: Sequences,
-    judge: Judge | None,
-    validate: Callable[[Network], Metrics] | None,
-    conclude: Callable[[Run], None],
-) -> Checkpoint:
-    run, network = trainer.run, trainer.network
-    run.epochs = trainer.epochs
-    run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-    network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
-    network.eval()
-    if judge:
-        network.judge.load_state_dict(judge.state_dict())
-        save_tensors(trainer.folder / WEIGHTS, network.state_dict())
-        if validate:
-            run.metrics = run.metrics | validate(network)
-    conclude(run)
-    return _concluded(trainer.folder, network, run, sequences)
+    if not len(first.item) or max((later.target > 0).sum(), later.known.sum()) < _FEWEST:
+        return
+    before = _start(narrow, folder, first)
+    _learn(before, first, "rehearsing", watch, epochs=run.metrics["epoch"])
+    seen = before.best.eval()
+    run.calibration = calibrate(seen, later, run.meaning.horizons, run.config.seed)
+    if (asked := int((later.target > 0).sum())) >= _FEWEST:
+        torch.manual_seed(run.config.seed)
+        gain = fit(network.judge, *examples(seen, later, narrow), run.config.seed)
+        run.data["judge"] = {"instances": asked, "gain": gain}
+    save_tensors(trainer.folder / WEIGHTS, network.state_dict())
+    shutil.rmtree(folder)
 
 
 def count_baseline(

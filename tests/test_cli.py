@@ -112,6 +112,34 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     refuses(forecart("export", run, bundle), 78, "exists")
 
 
+def test_intent_is_compared_with_the_truth(tmp_path: Path):
+    """Simulate, and compare on the events whose true probabilities are known."""
+    shoppers = ["shoppers", "--shoppers", "150", "--days", "2"]
+    shop, truth = tmp_path / "shop.jsonl", tmp_path / "truth.jsonl"
+    shop.write_text(forecart(*shoppers).stdout)
+    truth.write_text(forecart(*shoppers, "--truth", "1h").stdout)
+    dials = ["--folds", "2", "--rounds", "20", "--set", "dimension=8", "--set", "epochs=1"]
+    horizons = ["--horizon", "1h", "--horizon", "session"]
+    words = ["intent", "--format", "events", "--data", str(shop), *dials, *horizons]
+    compared = forecart(*words, "--truth", str(truth))
+    assert compared.returncode == 0, compared.stderr
+    found = json.loads(compared.stdout.splitlines()[-1])["horizons"]
+    assert found.keys() == {"1h", "session"}
+    names = {"lstm", "lightgbm", "logistic", "base rate"}
+    assert found["session"]["contenders"].keys() == names
+    known = found["1h"]["contenders"]
+    assert known.keys() == names | {"truth"}
+    # A truth of the wrong events, or in another order, would be no better than anybody.
+    assert known["truth"]["log_loss"][0] < min(known[name]["log_loss"][0] for name in names)
+    assert known["truth"]["roc_auc"][0] > 0.7
+    value, low, high = found["1h"]["pr_auc_of_lstm_above"]["truth"]
+    assert low <= value <= high
+    refuses(forecart(*words, *["--truth", str(truth)] * 3), 78, "more --truth than horizons")
+    refused = forecart(*words, "--truth", str(shop))
+    assert (refused.returncode, refused.stdout) == (65, "")
+    assert "no probability of each event" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

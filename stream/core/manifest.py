@@ -57,7 +57,11 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A bundle's description; `files` maps each file to its SHA-256."""
+    """A bundle's description; `files` maps each file to its SHA-256.
+
+    A horizon without a calibration is left as the network says; without any there is no such field, so that the
+    names of bundles from before it stand.
+    """
 
     format: int = FORMAT
     model: str = ""  # SHA-256 over everything else in this manifest, shortened
@@ -69,9 +73,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     items: int
     categories: int
     dimension: int  # of the catalog's vectors
+    calibration: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit
     files: dict[str, str] = {}
     parity: dict[str, float] = {}
     training: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        for horizon, (scale, _) in (self.calibration or {}).items():
+            if horizon not in self.meaning.horizons or not scale > 0:
+                raise ValueError(f"the calibration of {horizon!r} is of no horizon, or turns the order around")
 
     @property
     def fingerprint(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import session
+from stream.core.calibration import calibrated
 from stream.core.events import Cause
 from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest, Vocabulary
@@ -47,7 +48,7 @@ def recall(heads: Sessions, rows: Rows, place: int, vocabulary: Vocabulary, mani
 def follow(
     now: Sessions, events: Events, step: Step, manifest: Manifest, change: Callable[[Arrays], Arrays] | None = None
 ) -> Arrays:
-    """Take the sessions one event further, in place; return what the step says. `change` alters its inputs."""
+    """Take the sessions one event further, in place; return calibrated outputs. `change` alters the step's inputs."""
     met = session.advance(now, events, manifest.meaning)
     given: Arrays = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
     outputs, hidden = step(change(given) if change else given, session.hidden(now, manifest))
@@ -55,7 +56,7 @@ def follow(
     with np.errstate(over="ignore"):
         for name, value in hidden.items():
             now[name] = value
-    return outputs
+    return calibrated(outputs, manifest)
 
 
 def without_each(heads: Sessions, step: Step, manifest: Manifest, vocabulary: Vocabulary, newest: int) -> Outputs:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import session
+from stream.core.calibration import calibrated
 from stream.core.events import REASONS
 from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest
@@ -122,6 +123,7 @@ def _advance(
     with np.errstate(over="ignore"):
         for name, value in hidden.items():
             now[name] = value  # cast to the stored type: memory is the changelog's bytes
+    outputs = calibrated(outputs, manifest)
     finite = _finite(outputs, now, manifest)
     scores.put(rows, outputs)
     scores.late[rows], scores.length[rows], scores.started[rows] = met.behind, now["length"], now["started"]

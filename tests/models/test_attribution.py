@@ -109,7 +109,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """Train on shoppers of whom only those buy who met one item."""
     log = gather(_planted(0, 600), timed=True)
     folder = tmp_path_factory.mktemp("planted")
-    dials = {"epochs": 20, "batch_events": 128, "lr": 0.01, "intent_weight": 10.0}
+    dials = {"epochs": 30, "batch_events": 128, "lr": 0.01, "intent_weight": 10.0, "intent_reach": 1.0}
     dials |= dict.fromkeys(("dropout", "intent_dropout", "unknown_rate", "judged"), 0.0)
     return train(*small_run(log, **dials), folder)
 

@@ -1,9 +1,16 @@
 """The comparison: nobody learns from the shoppers or the days that are tested."""
 
+import msgspec
 import numpy as np
+import pytest
 
-from models.crossfit import Split, base_rate, crossfit, splits
-from models.histories import cutoff
+from models import crossfit as module
+from models.config import TrainConfig
+from models.crossfit import Split, base_rate, crossfit, recurrent, splits
+from models.histories import cutoff, gather
+from models.shoppers import simulate
+from stream.core.quality import roc_auc
+from tests.fakes import NOON
 from tests.models.conftest import MEANING
 
 
@@ -25,3 +32,25 @@ def test_predictions_meet_their_labels(log):
     assert (pooled.p["place"][:, 0] == pooled.rows).all()
     assert (pooled.user == log.user[pooled.rows]).all()
     assert ((pooled.p["base rate"] > 0) & (pooled.p["base rate"] < 0.5)).all()
+
+
+def test_the_lstm_learns_from_labels_and_from_nothing_else(monkeypatch: pytest.MonkeyPatch):
+    """Shuffle the labels of training: on other shoppers the scores are at chance; the true labels give more."""
+    log = gather(simulate(4000, 3, 3, NOON, items=60, categories=6).events(), timed=True)
+    part = next(splits(log, 2, cutoff(log, 0.4)))
+    config = TrainConfig(dimension=16, epochs=4, batch_events=256, negatives=64, dropout=0.0, intent_reach=0.0)
+    meaning = msgspec.structs.replace(MEANING, horizons=("1h",))
+    truly = recurrent(config, meaning, lambda _: None)(part)[:, 0]
+    trained = module.train
+
+    def shuffled(sequences, *others):
+        order = np.random.default_rng(0).permutation(len(sequences.label))
+        sequences.label, sequences.known = sequences.label[order], sequences.known[order]
+        return trained(sequences, *others)
+
+    monkeypatch.setattr(module, "train", shuffled)
+    by_chance = recurrent(config, meaning, lambda _: None)(part)[:, 0]
+    pooled = crossfit([part], meaning, {"truly": lambda _: truly[:, None]}, lambda _: None)
+    label, known = pooled.label[:, 0], pooled.known[:, 0]
+    assert roc_auc(label[known], truly[known]) > 0.7
+    assert roc_auc(label[known], by_chance[known]) == pytest.approx(0.5, abs=0.1)

@@ -7,6 +7,7 @@ import torch
 from export.parity import expected, random_histories, step_by_step
 from models.heads import POPULARITY
 from models.network import Network
+from stream.core.features import NUMERIC
 
 
 def test_step_by_step_equals_the_whole_sequence(checkpoint):
@@ -20,11 +21,10 @@ def test_a_whole_sequence_can_be_taken_up_in_the_middle(checkpoint):
     with torch.inference_mode():
         whole = checkpoint.network(**given, **new)
         first = checkpoint.network(**{k: v[:, :10] for k, v in given.items()}, **new)
-        second = checkpoint.network(
-            **{k: v[:, 10:] for k, v in given.items()}, h=first.h, c=first.c, recent=first.recent, counts=first.counts
-        )
+        second = checkpoint.network(**{k: v[:, 10:] for k, v in given.items()}, **{k: getattr(first, k) for k in new})
     assert torch.allclose(torch.cat([first.query, second.query], 1), whole.query, atol=1e-5)
     assert torch.allclose(torch.cat([first.gate, second.gate], 1), whole.gate, atol=1e-5)
+    assert torch.allclose(torch.cat([first.intent, second.intent], 1), whole.intent, atol=1e-5)
     assert torch.allclose(second.h, whole.h, atol=1e-5)
     assert torch.equal(second.recent, whole.recent)
 
@@ -59,3 +59,35 @@ def test_queries_and_catalog_meet_in_scaled_cosines(checkpoint):
     assert catalog[..., :-POPULARITY].norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)
     assert torch.equal(catalog[..., -POPULARITY:], checkpoint.network.popularity[[1, 2]])
     assert np.isfinite(query.numpy()).all()
+
+
+def _intent_gradient(reach: float) -> tuple[torch.Tensor, Network, dict[str, torch.Tensor]]:
+    """Return the gradient of the intents in the weights of the items' LSTM, in training without dropout."""
+    torch.manual_seed(0)
+    sizes = {"items": 5, "categories": 3, "types": 3, "dimension": 6}
+    network = Network(**sizes, horizons=("1h", "24h"), dropout=0.0, scale=14.0, intent_reach=reach)
+    random = torch.Generator().manual_seed(1)
+    given = {name: torch.randint(0, 3, (2, 7), generator=random) for name in ("item", "category", "type")}
+    given["numeric"] = torch.rand(2, 7, len(NUMERIC), generator=random)
+    network.train()(**given, **network.state(2)).intent.sum().backward()
+    grad = network.lstm.weight_hh_l0.grad
+    assert grad is not None
+    return grad, network.eval(), given
+
+
+def test_purchases_reach_the_items_lstm_in_part():
+    whole, part = _intent_gradient(1.0)[0], _intent_gradient(0.1)[0]
+    assert whole.abs().max() > 0
+    assert torch.allclose(part, 0.1 * whole, atol=1e-7)
+
+
+@pytest.mark.parametrize("reach", [0.0, 0.1])
+def test_without_any_reach_purchases_know_no_ids(reach: float):
+    _, network, given = _intent_gradient(reach)
+    other = given | {"item": (given["item"] + 1) % 5, "category": (given["category"] + 1) % 3}
+    with torch.inference_mode():
+        one, two = (network(**g, **network.state(2)) for g in (given, other))
+        steps = [network.step()(**{k: v[:, 0] for k, v in g.items()}, **network.state(2)) for g in (given, other)]
+    for a, b in ((one, two), steps):
+        assert torch.equal(a.intent, b.intent) == (reach == 0)
+        assert not torch.equal(a.query, b.query)
