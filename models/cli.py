@@ -263,8 +263,8 @@ def _baselines(run: Any, vocab: Any, log: Any, since: int) -> dict[str, tuple[An
     return {name: (step, step) for name, step in steps.items()}
 
 
-def _advance(bar: Progress, task: TaskID, done: int, _of: int) -> None:
-    bar.update(task, completed=done)
+def _advance(bar: Progress, task: TaskID, done: int, of: int) -> None:
+    bar.update(task, completed=done, total=of)
 
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:

@@ -46,10 +46,13 @@ def evaluate(
 ) -> Examples:
     """Score a log in time order and measure the events from `since` (ms) on.
 
-    Earlier events only build the shoppers' states, by `warm`, which need not recommend. `sequences` holds the
-    same events as arrays. With `targets="last"` only each shopper's last event is asked for.
+    Earlier events only build the shoppers' states, by `warm`, which need not recommend; shoppers who do not come
+    back have no need of one. `sequences` holds the same events as arrays. With `targets="last"` only each shopper's last event is asked for.
     """
     order = np.argsort(log.time, kind="stable")
+    come = np.zeros(len(log.users), bool)
+    come[log.user[log.time >= since]] = True
+    order = order[come[log.user[order]]]
     measured = log.time[order] >= since
     split = int(np.argmax(measured)) if measured.any() else len(order)
     sessions = np.zeros(len(log.users), record(manifest))
