@@ -20,6 +20,7 @@ COMMANDS = {
     "score": "stream.cli",
     "settings": "stream.cli",
     "shoppers": "models.cli",
+    "prepare": "models.cli_prepare",
     "train": "models.cli",
     "evaluate": "models.cli",
     "export": "export.cli",
@@ -58,7 +59,7 @@ def run(command: Callable[[], object]) -> int:
         print(f"forecart: {error}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "onnx", "onnxscript", "matplotlib", "sklearn"):
+        if error.name in ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "polars"):
             print(f"forecart: {error.name} is not installed\n  pip install 'forecart[train]'", file=sys.stderr)
             return 69
         raise

@@ -1,7 +1,8 @@
 """Histories as padded batches: in time order on the whole, of similar length inside."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,13 +27,40 @@ class Batch:
     target: Tensor  # the next event's item, 0: none or unknown
     label: Tensor
     known: Tensor
-    beside: Tensor  # what a table of pairs says of the target: see models.covisits.count
+    beside: Tensor  # what a table of pairs says of the target: see models.covisits.Tally.say
     events: int
 
     def to(self, device: str) -> "Batch":
         """Move all arrays to a device."""
+        return self.apply(lambda array: array.to(device))
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Change all arrays."""
         names = ("item", "category", "type", "numeric", "target", "label", "known", "beside")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, **{name: change(getattr(self, name)) for name in names})
+
+
+class Source(Protocol):
+    """What training reads: sequences in memory, or on disk, a part at a time."""
+
+    @property
+    def events(self) -> int:
+        """Return the number of events."""
+
+    def parts(self) -> Iterator["Sequences"]:
+        """Yield the parts; together they fit in no memory but one by one."""
+
+    def learn(self, say: Callable[["Sequences"], NDArray[np.float32]]) -> None:
+        """Take in what tells of a part's next items by the table of pairs: `beside` of its batches."""
+
+    def count(self, budget: int) -> int:
+        """Return the number of batches in an epoch."""
+
+    def batches(self, budget: int, order: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        """Yield one epoch in batches of at most `budget` padded events, without its first `skip` batches."""
+
+    def sample(self, n: int, length: int) -> dict[str, NDArray[np.generic]]:
+        """Return the beginnings of `n` sequences, as the step's inputs (n, length, ...)."""
 
 
 class Sequences:
@@ -57,6 +85,19 @@ class Sequences:
         self.start, self.length = _cut(fresh, longest)
         in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
         self.start, self.length = self.start[in_time], self.length[in_time]
+
+    @property
+    def events(self) -> int:
+        """Return the number of events."""
+        return len(self.item)
+
+    def parts(self) -> Iterator["Sequences"]:
+        """Yield itself: all is in memory."""
+        yield self
+
+    def learn(self, say: Callable[["Sequences"], NDArray[np.float32]]) -> None:
+        """Take in what the table of pairs says of the next items."""
+        self.beside = say(self)
 
     def count(self, budget: int) -> int:
         """Return the number of batches in an epoch."""

@@ -6,14 +6,16 @@ heaviest neighbours.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batches import Sequences
+from models.batches import Sequences, Source
 
 WINDOW, WIDTH, RECENT = 5, 50, 8
+KEEP = 2 * WIDTH  # pairs an item keeps between the parts of a log
 NEAR, OWN = 0.6, 0.7  # how much less the second last item counts than the last: for its neighbours, for itself
 _BACK = 0.5
 
@@ -33,6 +35,10 @@ class _Sums:
     def of(cls, key: Ints, value: Floats) -> "_Sums":
         distinct, place = np.unique(key, return_inverse=True)
         return cls(distinct, np.bincount(place, value, len(distinct)).astype(np.float64))
+
+    def plus(self, more: "_Sums") -> "_Sums":
+        """Add other sums."""
+        return _Sums.of(np.concatenate([self.key, more.key]), np.concatenate([self.value, more.value]))
 
     def find(self, key: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """Return the places of keys, and which of them are there."""
@@ -79,14 +85,78 @@ def _places(sequences: Sequences) -> Ints:
     return np.arange(len(sequences.item)) - np.repeat(first, np.diff(np.r_[first, len(sequences.item)]))
 
 
-def count(sequences: Sequences, items: int) -> tuple[Covisits, NDArray[np.float32]]:
-    """Count a log's pairs; return the table, and what it says of each event's next item.
+@dataclass(slots=True)
+class Tally:
+    """Pairs and items, counted part by part.
 
-    The second is (n, 3): the probability of the next item by the table, by the recent items themselves, and
-    the weight behind the table's word. It leaves out what the event's own sequence has added to the table,
-    since a sequence that is being scored is in no table.
+    From the second part on an item keeps its `KEEP` heaviest pairs after each: what bounds the memory, and an
+    approximation, since a pair that is dropped and comes again has lost what it weighed before.
     """
-    base, place, item = items + 1, _places(sequences), sequences.item
+
+    seen: Ints  # how often each item occurs, (items + 1,)
+    asked: Ints  # how often it is the next item
+    total: _Sums = field(default_factory=lambda: _Sums(np.zeros(0, np.int64), np.zeros(0)))
+
+    def add(self, sequences: Sequences) -> None:
+        """Count a part."""
+        self.seen += np.bincount(sequences.item, minlength=len(self.seen))
+        self.asked += np.bincount(sequences.target, minlength=len(self.asked))
+        _, pair, weight = _pairs(sequences, len(self.seen))
+        more = _Sums.of(pair, weight)
+        if not len(self.total.key):
+            self.total = more
+            return
+        total = self.total.plus(more)
+        inside = np.sort(_ranked(total, len(self.seen), KEEP)[0])
+        self.total = _Sums(total.key[inside], total.value[inside])
+
+    def table(self) -> Covisits:
+        """Return each item's heaviest neighbours."""
+        base = len(self.seen)
+        order, row, rank = _ranked(self.total, base, WIDTH)
+        neighbours, weights = np.zeros((base, WIDTH), np.int32), np.zeros((base, WIDTH), np.float32)
+        neighbours[row, rank] = self.total.key[order] % base
+        weights[row, rank] = self.total.value[order]
+        return Covisits(neighbours, weights)
+
+    def say(self, sequences: Sequences, table: Covisits) -> NDArray[np.float32]:
+        """Return what the table says of each event's next item, (n, 3), for a part that was counted.
+
+        The probability of the next item by the table, by the recent items themselves, and the weight behind the
+        table's word. It leaves out what the event's own sequence has added to the table, since a sequence that is
+        being scored is in no table.
+        """
+        base, total = len(self.seen), self.total
+        owner, pair, weight = _pairs(sequences, base)
+        # By the pair's place among all pairs: an owner and two items might not fit in 64 bits.
+        at, known = total.find(pair)
+        mine = _Sums.of((owner * len(total.key) + at)[known], weight[known])
+        mine_all = _Sums.of(owner * base + pair // base, weight)
+
+        def left_out(recent: Ints, target: Ints, group: Ints) -> tuple[Floats, Floats]:
+            """Return the pair's weight and the recent item's mass without the sequence's own share."""
+            at, known = total.find(recent * base + target)
+            rest = np.zeros(len(target))
+            rest[known] = total.value[at[known]] - mine.get((group * len(total.key) + at)[known])
+            rest[(rest < table.weights[recent, -1]) | (rest < 1e-9) | (recent == 0) | (target == 0)] = 0
+            return rest, np.maximum(table.mass[recent] - mine_all.get(group * base + recent), rest)
+
+        group = np.cumsum(_places(sequences) == 0) - 1
+        return _beside(rings(sequences), sequences.target, group, left_out)
+
+
+def survey(source: Source, items: int) -> Tally:
+    """Count all parts of a source, and let it learn what the table says."""
+    tally = Tally(np.zeros(items + 1, np.int64), np.zeros(items + 1, np.int64))
+    for part in source.parts():
+        tally.add(part)
+    source.learn(partial(tally.say, table=tally.table()))
+    return tally
+
+
+def _pairs(sequences: Sequences, base: int) -> tuple[Ints, Ints, Floats]:
+    """Return a part's pairs: their sequences, the pairs as one number each, and their weights."""
+    place, item = _places(sequences), sequences.item
     group = np.cumsum(place == 0) - 1
     recency = 1 + np.argsort(np.argsort(sequences.time, kind="stable")) / max(len(item), 1)
     owner, pair, weight = [], [], []
@@ -98,22 +168,7 @@ def count(sequences: Sequences, items: int) -> tuple[Covisits, NDArray[np.float3
         owner += [group[later], group[later]]
         pair += [a * base + b, b * base + a]
         weight += [recency[later] / distance, _BACK * recency[later] / distance]
-    owners, pairs, weights = np.concatenate(owner), np.concatenate(pair), np.concatenate(weight)
-    total = _Sums.of(pairs, weights)
-    table = _heaviest(total, base)
-    # By the pair's place among all pairs: an owner and two items might not fit in 64 bits.
-    mine = _Sums.of(owners * len(total.key) + total.find(pairs)[0], weights)
-    mine_all = _Sums.of(owners * base + pairs // base, weights)
-
-    def left_out(recent: Ints, target: Ints, group: Ints) -> tuple[Floats, Floats]:
-        """Return the pair's weight and the recent item's mass without the sequence's own share."""
-        at, known = total.find(recent * base + target)
-        rest = np.zeros(len(target))
-        rest[known] = total.value[at[known]] - mine.get((group * len(total.key) + at)[known])
-        rest[(rest < table.weights[recent, -1]) | (rest < 1e-9) | (recent == 0) | (target == 0)] = 0
-        return rest, np.maximum(table.mass[recent] - mine_all.get(group * base + recent), rest)
-
-    return table, _beside(rings(sequences), sequences.target, group, left_out)
+    return np.concatenate(owner), np.concatenate(pair), np.concatenate(weight)
 
 
 def _beside(recent: Ints, target: Ints, group: Ints, left_out: _LeftOut) -> NDArray[np.float32]:
@@ -129,13 +184,11 @@ def _beside(recent: Ints, target: Ints, group: Ints, left_out: _LeftOut) -> NDAr
     return np.stack(columns, 1).astype(np.float32)
 
 
-def _heaviest(total: _Sums, base: int) -> Covisits:
+def _ranked(total: _Sums, base: int, width: int) -> tuple[Ints, Ints, Ints]:
+    """Return the places of each item's heaviest pairs, their items and their ranks, heaviest first."""
     row = total.key // base
     order = np.lexsort((-total.value, row))
     row = row[order]
     rank = np.arange(len(row)) - np.searchsorted(row, row)
-    order, row, rank = order[rank < WIDTH], row[rank < WIDTH], rank[rank < WIDTH]
-    neighbours, weights = np.zeros((base, WIDTH), np.int32), np.zeros((base, WIDTH), np.float32)
-    neighbours[row, rank] = total.key[order] % base
-    weights[row, rank] = total.value[order]
-    return Covisits(neighbours, weights)
+    inside = rank < width
+    return order[inside], row[inside], rank[inside]

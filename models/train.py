@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.batches import Batch, Sequences
+from models.batches import Batch, Source
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
 from models.config import TrainConfig
-from models.covisits import count
+from models.covisits import survey
 from models.network import Network
+from models.parallel import Ranks, join
 from models.softmax import sampled_softmax
 from stream.core.errors import CheckpointError
 
@@ -28,11 +29,12 @@ _WARM_UP = 0.2  # share of the steps in which the rate rises
 
 @dataclass(slots=True)
 class Progress:
-    """What a watcher of the loop hears after each step; rates count from this process's start."""
+    """What a watcher of the loop hears after each step; events and their rate count from this process's start."""
 
     step: int
     steps: int
     loss: float
+    events: int
     events_per_second: float
 
 
@@ -40,14 +42,14 @@ class Candidates:
     """Draw the items that a step's softmax runs over: all where they are few, else its targets and negatives.
 
     Negatives come by popularity to a power. `log_q` is the log of an item's probability to be among them, as a
-    target or as a negative.
+    target or as a negative. Given is how often each item occurs and how often it is asked for, (items + 1,).
     """
 
-    def __init__(self, item: Ints, target: Ints, items: int, config: TrainConfig) -> None:
-        weight = np.bincount(item, minlength=items + 1).astype(np.float64) ** config.popularity_power
+    def __init__(self, seen: Ints, asked: Ints, config: TrainConfig) -> None:
+        items = len(seen) - 1
+        weight = seen.astype(np.float64) ** config.popularity_power
         weight[0] = 0
-        asked = np.bincount(target, minlength=items + 1).astype(np.float64)
-        asked[0] = 0
+        asked = np.where(np.arange(items + 1) > 0, asked, 0).astype(np.float64)
         self.everything = torch.arange(1, items + 1, device=config.device) if items <= config.negatives else None
         self.weight = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(config.device)
         self.asked = torch.from_numpy(asked / max(asked.sum(), 1.0)).to(config.device)
@@ -89,6 +91,7 @@ class Trainer:
     network: Network
     optimizer: torch.optim.Optimizer
     an_epoch: int  # steps
+    ranks: Ranks = field(default_factory=Ranks)
     done: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # item, mixture and intent loss, steps
     epochs: list[Metrics] = field(default_factory=list)
@@ -141,19 +144,23 @@ class Trainer:
     def update(self, batch: Batch, candidates: Candidates, category_of: Tensor) -> float:
         """Take one step of the optimizer; return the loss."""
         config = self.run.config
+        batch, (asked, known) = self.ranks.share(batch)
+        self.ranks.roll(config.seed, self.done)
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
-        parts = losses(self.network, batch, candidates, category_of, config.unknown_rate)
-        item_loss, mixture_loss, intent_loss = parts
-        loss = item_loss + mixture_loss + config.intent_weight * intent_loss
+        batch = batch.to(config.device)
+        item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config.unknown_rate)
+        parts = asked * item_loss, asked * mixture_loss, known * intent_loss
+        loss = parts[0] + parts[1] + config.intent_weight * parts[2]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        found = self.ranks.gather(self.network, parts)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimizer.step()
         self.done += 1
-        self.sums = [a + b for a, b in zip(self.sums, (*(part.item() for part in parts), 1), strict=True)]
-        return loss.item()
+        self.sums = [a + b for a, b in zip(self.sums, (*found, 1), strict=True)]
+        return found[0] + found[1] + config.intent_weight * found[2]
 
     def end_epoch(self, validate: Callable[[Network], Metrics] | None) -> None:
         """Measure the epoch, keep its weights if it is the best so far, and save."""
@@ -172,7 +179,7 @@ class Trainer:
 
 
 def train(
-    sequences: Sequences,
+    sequences: Source,
     run: Run,
     folder: Path,
     watch: Callable[[Progress], None] = lambda _: None,
@@ -183,50 +190,58 @@ def train(
 
     `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
     last one. A run that resumes ends with the weights that it would have had without the interruption.
-    `conclude` hears the run before it is marked finished.
+    `conclude` hears the run before it is marked finished. Of several ranks the first alone writes, validates and
+    is watched.
     """
     config = run.config
-    budget = config.budget(len(sequences.item))
-    trainer = _start(run, folder, sequences)
-    candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
+    budget = config.budget(sequences.events)
+    trainer, candidates = _start(run, folder, sequences)
+    first = trainer.ranks.first
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
     seen = 0
     while trainer.done < trainer.steps:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
         for batch in sequences.batches(budget, np.random.default_rng((config.seed, epoch)), place):
-            loss = trainer.update(batch.to(config.device), candidates, category_of)
+            loss = trainer.update(batch, candidates, category_of)
             seen += batch.events
             now = time.monotonic()
-            watch(Progress(trainer.done, trainer.steps, loss, seen / (now - began)))
+            if first:
+                watch(Progress(trainer.done, trainer.steps, loss, seen, seen / (now - began)))
             # After an epoch's last step only the epoch's end saves: a run resumed between them would skip that end.
-            if now - saved > config.state_every and trainer.done % trainer.an_epoch:
+            if first and now - saved > config.state_every and trainer.done % trainer.an_epoch:
                 trainer.save()
                 saved = now
-        trainer.end_epoch(validate)
+        if first:
+            trainer.end_epoch(validate)
         saved = time.monotonic()
     return _finished(trainer, sequences, conclude)
 
 
-def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
+def _start(run: Run, folder: Path, sequences: Source) -> tuple[Trainer, Candidates]:
+    ranks = join(run.config.device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(run.config.seed)
     network = run.network().to(run.config.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
-    covisits, sequences.beside = count(sequences, len(run.items))
-    network.know(covisits)
-    trainer = Trainer(run, folder, network, optimizer, sequences.count(run.config.budget(len(sequences.item))))
+    tally = survey(sequences, len(run.items))
+    network.know(tally.table())
+    an_epoch = sequences.count(run.config.budget(sequences.events))
+    trainer = Trainer(run, folder, network, optimizer, an_epoch, ranks)
     trainer.resume()
-    return trainer
+    ranks.agree((trainer.done, an_epoch, run.identity()), "data, settings or the run they take up")
+    return trainer, Candidates(tally.seen, tally.asked, run.config)
 
 
-def _finished(trainer: Trainer, sequences: Sequences, conclude: Callable[[Run], None]) -> Checkpoint:
+def _finished(trainer: Trainer, sequences: Source, conclude: Callable[[Run], None]) -> Checkpoint:
     run, network = trainer.run, trainer.network
+    trainer.ranks.leave()
     network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
     histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
-    save_tensors(trainer.folder / HISTORIES, histories)
-    run.epochs = trainer.epochs
-    run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-    conclude(run)
-    finish(trainer.folder, run)
+    if trainer.ranks.first:
+        save_tensors(trainer.folder / HISTORIES, histories)
+        run.epochs = trainer.epochs
+        run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
+        conclude(run)
+        finish(trainer.folder, run)
     return Checkpoint(network.eval(), run, histories)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.batches import Sequences
-from models.covisits import NEAR, OWN, RECENT, WINDOW, count, rings
+from models.covisits import NEAR, OWN, RECENT, WINDOW, Covisits, rings, survey
 from models.histories import gather, vocabulary
 from stream.core.events import Event
 from stream.core.manifest import Meaning
@@ -21,6 +21,11 @@ def _sequences(lines: list[list[str]]) -> tuple[Sequences, dict[str, int]]:
     log = gather(iter(events), timed=True)
     vocab = vocabulary(log)
     return Sequences(log, vocab, Meaning(), int(log.time.max()), 64), vocab.item_index
+
+
+def count(sequences: Sequences, items: int) -> tuple[Covisits, np.ndarray]:
+    table = survey(sequences, items).table()
+    return table, sequences.beside
 
 
 def test_pairs_count_by_distance_and_direction():
