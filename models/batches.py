@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,7 +37,8 @@ class Batch:
     def apply(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Change all arrays."""
         names = ("item", "category", "type", "numeric", "target", "label", "known", "beside")
-        return replace(self, **{name: change(getattr(self, name)) for name in names})
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed)
 
 
 class Source(Protocol):

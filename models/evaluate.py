@@ -47,7 +47,8 @@ def evaluate(
     """Score a log in time order and measure the events from `since` (ms) on.
 
     Earlier events only build the shoppers' states, by `warm`, which need not recommend; shoppers who do not come
-    back have no need of one. `sequences` holds the same events as arrays. With `targets="last"` only each shopper's last event is asked for.
+    back need none. `sequences` holds the same events as arrays. With `targets="last"` only each shopper's last
+    event is asked for.
     """
     order = np.argsort(log.time, kind="stable")
     come = np.zeros(len(log.users), bool)

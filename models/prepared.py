@@ -72,10 +72,16 @@ class Prepared:
     def log(self, partition: int) -> Log:
         """Read one partition."""
         frame = pl.read_parquet(_file(self.folder, partition))
-        columns = {name: frame[name].cast(pl.Int64).to_numpy() for name in frame.columns}
-        shoppers = int(columns["user"].max()) + 1 if len(frame) else 0
-        names = {"users": [""] * shoppers, "items": self.items, "categories": self.categories, "types": self.types}
-        return Log(**columns, **names, timed=self.facts.timed, bad=BadRows())
+        columns: dict[str, Any] = {name: frame[name].cast(pl.Int64).to_numpy() for name in frame.columns}
+        return Log(
+            **columns,
+            users=[""] * (int(columns["user"].max()) + 1 if len(frame) else 0),
+            items=self.items,
+            categories=self.categories,
+            types=self.types,
+            timed=self.facts.timed,
+            bad=BadRows(),
+        )
 
 
 def prepare(
@@ -143,16 +149,17 @@ def _checked(data: Path) -> pl.LazyFrame:
     """Scan Parquet: each row with its number and, where it is no event, the reason."""
     frame = pl.scan_parquet(data / "**/*.parquet" if data.is_dir() else data)
     schema = frame.collect_schema()
-    if missing := [name for name in (*_IDS, "timestamp") if name not in schema]:
-        raise DataError(f"{data} has no column {', '.join(missing)}", "name the columns like the fields of an event")
+    if lacking := [name for name in (*_IDS, "timestamp") if name not in schema]:
+        raise DataError(f"{data} has no column {', '.join(lacking)}", "name the columns like the fields of an event")
     if "category_id" not in schema:
         frame = frame.with_columns(category_id=pl.lit(None, pl.String))
     time = pl.col("timestamp")
     time = time.dt.epoch("ms") if schema["timestamp"].is_temporal() else time.cast(pl.Int64, strict=False)
     ids = {name: pl.col(name).cast(pl.String, strict=False) for name in (*_IDS, "category_id")}
     length = {name: text.str.len_chars() for name, text in ids.items()}
+    missing = pl.any_horizontal(pl.col(name).is_null() for name in (*_IDS, "timestamp"))
     reason = (
-        pl.when(pl.any_horizontal(pl.col(name).is_null() for name in (*_IDS, "timestamp"))).then(pl.lit("missing_field"))
+        pl.when(missing).then(pl.lit("missing_field"))
         .when(pl.any_horizontal(pl.col(name).is_not_null() & text.is_null() for name, text in ids.items()))
         .then(pl.lit("not_utf8"))
         .when(pl.any_horizontal(n > ID_LENGTH_MAX for n in length.values())).then(pl.lit("wrong_type"))
