@@ -155,7 +155,7 @@ def _checked(data: Path) -> pl.LazyFrame:
         frame = frame.with_columns(category_id=pl.lit(None, pl.String))
     time = pl.col("timestamp")
     time = time.dt.epoch("ms") if schema["timestamp"].is_temporal() else time.cast(pl.Int64, strict=False)
-    ids = {name: pl.col(name).cast(pl.String, strict=False) for name in (*_IDS, "category_id")}
+    ids = {name: _as_text(name, schema) for name in (*_IDS, "category_id")}
     length = {name: text.str.len_chars() for name, text in ids.items()}
     missing = pl.any_horizontal(pl.col(name).is_null() for name in (*_IDS, "timestamp"))
     reason = (
@@ -171,6 +171,24 @@ def _checked(data: Path) -> pl.LazyFrame:
         pl.col("n").cast(pl.Int64), *(ids[name].alias(name) for name in _IDS),
         category.alias("category_id"), time.alias("timestamp"), reason.alias("reason"),
     )  # fmt: skip
+
+
+def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
+    """Return a column as text, null where bytes are no UTF-8."""
+    if schema.get(name) != pl.Binary:
+        return pl.col(name).cast(pl.String, strict=False)
+
+    def decode(raw: pl.Series) -> pl.Series:
+        return pl.Series(raw.name, [_utf8(value) for value in raw], pl.String)
+
+    return pl.col(name).map_batches(decode, pl.String, is_elementwise=True)
+
+
+def _utf8(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _count_bad(rows: pl.LazyFrame, bad: BadRows) -> None:
