@@ -93,9 +93,9 @@ def prepare(
     """
     stage = out / _STAGE
     shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
     bad = BadRows()
     try:
+        stage.mkdir(parents=True)
         if form == PARQUET:
             rows = _checked(data)
             _count_bad(rows, bad)
@@ -114,7 +114,8 @@ def prepare(
             _sort(stage, partition, out)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{data} cannot be prepared: {error}", "check the path and the format") from error
-    shutil.rmtree(stage)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
     facts = Facts(
         path=data.name, format=form, timed=form != "sessions", events=events, partitions=partitions, end=end,
         bad=dict(bad.count),

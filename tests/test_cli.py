@@ -41,7 +41,7 @@ def test_help_lists_every_command_with_its_sentence():
 
 
 @pytest.mark.parametrize(
-    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "train", "evaluate", "export"]
+    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "prepare", "train", "evaluate", "export"]
 )
 def test_help_has_an_example(command: str):
     assert f"forecart {command}" in forecart(command, "--help").stdout
@@ -95,6 +95,22 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     refuses(forecart("export", run, bundle), 78, "exists")
 
 
+def test_a_prepared_log_is_trained_from(tmp_path: Path):
+    shop, parts = tmp_path / "shop.jsonl", str(tmp_path / "parts")
+    shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken\n")
+    prepare = ["prepare", "--format", "events", "--data", str(shop), "--out", parts, "--each", "400"]
+    done = forecart(*prepare)
+    assert "1 rows left out: not_json, first in line" in done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["bad"] == {"not_json": 1}
+    assert facts["partitions"] > 1
+    dials = ["--set", "dimension=8", "--set", "epochs=1", "--holdout-tail", "0.1"]
+    trained = forecart("train", "--data", parts, "--out", str(tmp_path / "run"), *dials)
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout)["hr@20"] >= 0
+    refuses(forecart(*prepare), 78, "holds a prepared log")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -119,6 +135,9 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["evaluate", "none", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["export", "none", "bundle"], 66, "is missing"),
+        (["train", "--data", "none"], 78, "no format is given"),
+        (["prepare", "--format", "xml", "--data", "none", "--out", "none"], 78, "there is no format"),
+        (["prepare", "--data", "none", "--out", "/dev/null/none"], 65, "cannot be prepared"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
     ],
 )  # fmt: skip

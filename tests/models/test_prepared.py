@@ -7,20 +7,27 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.histories import Log, load
+from models.histories import Log, gather, load
 from models.prepared import Prepared, is_prepared, prepare
 from models.shoppers import simulate
 from stream.core.errors import DataError
+from stream.core.events import Event
 from tests.fakes import NOON
 
 COLUMNS = ("user", "item", "category", "type", "time")
+
+
+def shuffled() -> list[Event]:
+    """Let 200 shoppers shop, and mix up the order of what they do."""
+    events = list(simulate(200, 2, 0, NOON, items=60, categories=6).events())
+    return [events[n] for n in np.random.default_rng(0).permutation(len(events))]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write 200 shoppers' events, and three rows that are none."""
     path = tmp_path_factory.mktemp("data") / "shop.jsonl"
-    rows = [msgspec.json.encode(e) for e in simulate(200, 2, 0, NOON, items=60, categories=6).events()]
+    rows = [msgspec.json.encode(event) for event in shuffled()]
     path.write_bytes(b"\n".join([*rows[:50], b"{", rows[50].replace(b'"item-', b'"\xff'), b"{}", *rows[50:]]))
     return path
 
@@ -53,10 +60,10 @@ def test_partitions_hold_whole_shoppers(data: Path, tmp_path: Path):
     assert sorted(shopper for log in logs for shopper in _shoppers(log)) == sorted(_shoppers(plain))
 
 
-def test_a_folder_of_parquet_is_read_as_it_is(data: Path, tmp_path: Path):
-    plain = load(data, "events")
+def test_a_folder_of_parquet_is_read_as_it_is(tmp_path: Path):
+    plain = gather(shuffled(), timed=True)
     names = ("event_id", "user_id", "type", "item_id", "timestamp", "category_id")
-    events = [{n: getattr(e, n) for n in names} for e in simulate(200, 2, 0, NOON, items=60, categories=6).events()]
+    events = [{n: getattr(e, n) for n in names} for e in shuffled()]
     frame = pl.DataFrame(events)
     for n in range(3):
         (tmp_path / f"in/day={n}").mkdir(parents=True)
