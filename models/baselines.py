@@ -1,61 +1,132 @@
-"""What a model must beat: popularity, and what followed the last item, behind the same `Step`."""
+"""What a model must beat, counted instead of trained: popularity, and what followed the last item.
+
+Both are one network with the same outputs and tables as the LSTM's, so they are evaluated, exported and
+served like it. The probability of an item after another is its share of what followed, smoothed by its
+popularity as if that had been seen once (MacKay and Peto, 1995): the more frequent successor comes first,
+then the more popular item. Popularity alone is the same with an empty table.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from models.batches import Sequences
-from stream.core.features import Arrays
-from stream.core.scoring import Step
+from models.batches import Sequences, Source
+from models.covisits import NEAR, RECENT, Table
+from models.heads import ANSWERS, Mixture
 
-
-def popularity(sequences: Sequences, items: int, k: int) -> Step:
-    """Recommend the `k` most frequent items; the probability is the base rate."""
-    count = np.bincount(sequences.item, minlength=items + 1)[1:]
-    best = np.argsort(-count, kind="stable")[:k]
-    rate = base_rate(sequences)
-
-    def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        n = len(inputs["item"])
-        outputs: Arrays = {
-            "items": np.tile(best + 1, (n, 1)),
-            "item_scores": np.tile(count[best].astype(np.float32), (n, 1)),
-            "intent": np.tile(rate, (n, 1)),
-        }
-        return outputs, hidden
-
-    return step
+POPULARITY, LAST_ITEM = BASELINES = ("popularity", "last-item")
+_NONE = -100.0  # the log of a share that is none
 
 
-def last_item(sequences: Sequences, items: int, k: int) -> Step:
-    """Recommend what followed the last item most often in training, filled up by popularity."""
-    pairs = np.stack([sequences.item, sequences.target], 1)[(sequences.item > 0) & (sequences.target > 0)]
-    pairs, count = np.unique(pairs, axis=0, return_counts=True)
-    order = np.lexsort((-count, pairs[:, 0]))
-    pairs, count = pairs[order], count[order]
-    first = np.searchsorted(pairs[:, 0], np.arange(items + 2))
-    popular = np.bincount(sequences.item, minlength=items + 1)[1:]
-    fill = np.argsort(-popular, kind="stable")[: 2 * k] + 1
-    share = popular[fill - 1] / (popular.max() + 1)  # below any count of a transition
-    rate = base_rate(sequences)
+class Outputs(NamedTuple):
+    """What is read out of each event, and the state: `models.network.Outputs` without an LSTM's."""
 
-    def ranked(item: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        row = slice(first[item], min(first[item] + k, first[item + 1]))
-        own = pairs[row, 1]
-        rest = ~np.isin(fill, own)
-        listed = np.r_[own, fill[rest]][:k]
-        return listed, np.r_[count[row], share[rest]][:k].astype(np.float32)
+    query: Tensor
+    gate: Tensor
+    intent: Tensor
+    recent: Tensor
 
-    def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        distinct, place = np.unique(inputs["item"], return_inverse=True)
-        listed, scores = (np.stack(part) for part in zip(*map(ranked, distinct.tolist()), strict=True))
-        intent = np.tile(rate, (len(place), 1))
-        return {"items": listed[place], "item_scores": scores[place], "intent": intent}, hidden
 
-    return step
+class Baseline(nn.Module):
+    """Rank by counts; the state is a ring that holds the last item alone, the logit of a purchase its base rate's."""
+
+    log_count: Tensor
+    logit: Tensor
+
+    def __init__(self, items: int, horizons: int) -> None:
+        super().__init__()
+        self.dimension = 1
+        self.register_buffer("log_count", torch.zeros(items + 1))
+        self.register_buffer("logit", torch.zeros(horizons))
+        self.mixture = Mixture(items, self.dimension)
+        del self.mixture.layers  # the shares follow from the counts
+
+    def learn(self, source: Source, followed: bool) -> None:
+        """Count a log: its items, its labels and, if asked, what followed each item."""
+        rows, following = len(self.log_count), _Following()
+        count, right, known = np.zeros(rows, np.int64), np.zeros(len(self.logit)), np.zeros(len(self.logit))
+        for part in source.parts():
+            count += np.bincount(part.item, minlength=rows)
+            right, known = right + (part.label & part.known).sum(0), known + part.known.sum(0)
+            if followed:
+                following.add(part, rows)
+        self.log_count.copy_(torch.from_numpy(np.log(np.maximum(count, 1))))
+        self.logit.copy_(torch.logit(torch.from_numpy(_rate(right, known)), 1e-7))
+        if followed:
+            self.mixture.know({NEAR.name: following.table(rows)})
+
+    def catalog(self, item: Tensor, category: Tensor) -> Tensor:
+        """Return what the query, 1, is multiplied with, (..., 1)."""
+        return self.log_count[item][..., None]
+
+    def state(self, n: int) -> dict[str, Tensor]:
+        """Return the state of `n` new shoppers."""
+        return {"recent": torch.zeros(n, RECENT, dtype=torch.long, device=self.logit.device)}
+
+    def forward(self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, recent: Tensor) -> Outputs:
+        """Score events (n,) or sequences of them (n, T)."""
+        total = self.mixture.get_buffer(f"{NEAR.name}_mass")[item]
+        popular = -torch.log1p(total)
+        none = (torch.full_like(popular, _NONE),) * (ANSWERS - 2)
+        shares = (popular, torch.log(total.clamp_min(1e-30)) + popular, *none)
+        last = item if item.dim() == 1 else item[:, -1]
+        return Outputs(
+            query=torch.ones_like(popular)[..., None],
+            gate=torch.stack(shares, -1),
+            intent=self.logit.expand(*item.shape, -1),
+            recent=F.pad(last[:, None], (0, RECENT - 1)),
+        )
+
+    def step(self) -> nn.Module:
+        """Return one event a shopper, as it is exported."""
+        return BaselineStep(self)
+
+
+class BaselineStep(nn.Module):
+    """A baseline whose intents are probabilities."""
+
+    def __init__(self, network: Baseline) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, recent: Tensor) -> Outputs:
+        """Score one event each, (n,)."""
+        found: Outputs = self.network(item, category, type, numeric, recent)
+        return found._replace(intent=torch.sigmoid(found.intent))
+
+
+class _Following:
+    """What followed each item, and how often, part by part: a pair is one number."""
+
+    def __init__(self) -> None:
+        self.pair, self.count = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def add(self, sequences: Sequences, rows: int) -> None:
+        known = (sequences.item > 0) & (sequences.target > 0)
+        pair, count = np.unique((sequences.item * rows + sequences.target)[known], return_counts=True)
+        self.pair, place = np.unique(np.r_[self.pair, pair], return_inverse=True)
+        self.count = np.bincount(place, np.r_[self.count, count], len(self.pair)).astype(np.int64)
+
+    def table(self, rows: int) -> Table:
+        """Return the most frequent successors of each item."""
+        order = np.lexsort((-self.count, self.pair // rows))
+        (item, other), count = np.divmod(self.pair[order], rows), self.count[order]
+        rank = np.arange(len(item)) - np.searchsorted(item, item)
+        kept = rank < NEAR.width
+        neighbours, weights = np.zeros((rows, NEAR.width), np.int32), np.zeros((rows, NEAR.width), np.float32)
+        neighbours[item[kept], rank[kept]], weights[item[kept], rank[kept]] = other[kept], count[kept]
+        return Table(neighbours, weights)
 
 
 def base_rate(sequences: Sequences) -> NDArray[np.float32]:
     """Return the share of positives among the known labels, one a horizon."""
-    known = sequences.known.sum(0)
-    rate: NDArray[np.float32] = ((sequences.label & sequences.known).sum(0) / np.maximum(known, 1)).astype(np.float32)
+    return _rate((sequences.label & sequences.known).sum(0), sequences.known.sum(0))
+
+
+def _rate(right: NDArray[Any], known: NDArray[Any]) -> NDArray[np.float32]:
+    rate: NDArray[np.float32] = (right / np.maximum(known, 1)).astype(np.float32)
     return rate

@@ -1,6 +1,7 @@
 """Histories as padded batches: in time order on the whole, of similar length inside."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -10,15 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.histories import Log, labels
-from stream.core.features import numeric
+from stream.core.features import AGAIN, RING, Ring, again, numeric
 from stream.core.manifest import Meaning, Vocabulary
 
+_COLUMNS = ("item", "category", "type", "numeric", "target", "label", "known", "time", "beside")
+_ROWS = 65_536  # events whose rings are in memory at once
 _CHUNK = 16  # batches within which sequences are sorted by length: little padding, time order on the whole
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sequences padded at the end; (B, T) each, `numeric` (B, T, 7), `label` and `known` (B, T, horizons)."""
+    """Sequences padded at the end; (B, T) each, `numeric` (B, T, 13), `label` and `known` (B, T, horizons)."""
 
     item: Tensor
     category: Tensor
@@ -27,7 +30,7 @@ class Batch:
     target: Tensor  # the next event's item, 0: none or unknown
     label: Tensor
     known: Tensor
-    beside: Tensor  # what a table of pairs says of the target: see models.covisits.Tally.say
+    beside: Tensor  # what the tables of pairs say of the target: see models.covisits.beside
     events: int
 
     def to(self, device: str) -> "Batch":
@@ -36,9 +39,11 @@ class Batch:
 
     def apply(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Change all arrays."""
-        names = ("item", "category", "type", "numeric", "target", "label", "known", "beside")
-        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _COLUMNS if name != "time"}
         return replace(self, **changed)
+
+
+Say = Callable[["Sequences", Iterable[Any]], NDArray[np.float32]]
 
 
 class Source(Protocol):
@@ -48,11 +53,14 @@ class Source(Protocol):
     def events(self) -> int:
         """Return the number of events."""
 
+    def split(self, share: float, seed: int) -> tuple["Source", "Source"]:
+        """Return all but a random share of the sequences, and that share."""
+
     def parts(self) -> Iterator["Sequences"]:
         """Yield the parts; together they fit in no memory but one by one."""
 
-    def learn(self, say: Callable[["Sequences"], NDArray[np.float32]]) -> None:
-        """Take in what tells of a part's next items by the table of pairs: `beside` of its batches."""
+    def learn(self, say: Say, apart: Iterable[Any]) -> None:
+        """Let `models.covisits.beside`, `say`, fill in `beside` of the batches, by the tables without each fold."""
 
     def count(self, budget: int) -> int:
         """Return the number of batches in an epoch."""
@@ -78,11 +86,12 @@ class Sequences:
         self.category = np.where(own == 0, vocab.category_of[self.item], own)
         types = np.array([meaning.types.index(name) if name in meaning.types else 0 for name in log.types])
         self.type = types[log.type]
-        self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh)
+        repeats = _repeats(log, self.category, fresh)
+        self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh, repeats)
         self.target = np.where(np.r_[log.starts[1:], True], 0, np.r_[self.item[1:], 0])
         self.label, self.known = labels(log, meaning, end)
         self.time = log.time
-        self.beside = np.zeros((len(log), 3), np.float32)
+        self.beside = np.zeros((len(log), 5), np.float32)
         self.start, self.length = _cut(fresh, longest)
         in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
         self.start, self.length = self.start[in_time], self.length[in_time]
@@ -92,13 +101,34 @@ class Sequences:
         """Return the number of events."""
         return len(self.item)
 
+    def split(self, share: float, seed: int) -> tuple["Sequences", "Sequences"]:
+        """Return all but a random share of the sequences, and that share."""
+        apart = self.drawn(share, np.random.default_rng(seed))
+        return self.part(~apart), self.part(apart)
+
+    def drawn(self, share: float, dice: np.random.Generator) -> NDArray[np.bool_]:
+        """Mark a random share of the sequences."""
+        return dice.random(len(self.start)) < share
+
     def parts(self) -> Iterator["Sequences"]:
         """Yield itself: all is in memory."""
         yield self
 
-    def learn(self, say: Callable[["Sequences"], NDArray[np.float32]]) -> None:
-        """Take in what the table of pairs says of the next items."""
-        self.beside = say(self)
+    def learn(self, say: Say, apart: Iterable[Any]) -> None:
+        """Take in what the tables of pairs say of the next items."""
+        self.beside = say(self, apart)
+
+    def part(self, kept: NDArray[np.bool_]) -> "Sequences":
+        """Return some of the sequences, `kept` (sequences,), as a log of their own."""
+        rest, start, length = copy(self), self.start[kept], self.length[kept]
+        in_log = np.argsort(start)
+        ends = np.cumsum(length[in_log])
+        rows = np.arange(length.sum()) + np.repeat(start[in_log] - ends + length[in_log], length[in_log])
+        for name in _COLUMNS:
+            setattr(rest, name, getattr(self, name)[rows])
+        rest.start = np.empty_like(start)
+        rest.start[in_log], rest.length = ends - length[in_log], length
+        return rest
 
     def count(self, budget: int) -> int:
         """Return the number of batches in an epoch."""
@@ -146,6 +176,33 @@ class Sequences:
             beside=pad(self.beside),
             events=int(length.sum()),
         )
+
+
+def together(parts: Sequence[Sequences]) -> Sequences:
+    """Join parts in memory."""
+    whole = copy(parts[0])
+    for name in _COLUMNS:
+        setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+    begin = np.cumsum([0, *(part.events for part in parts[:-1])])
+    start = np.concatenate([part.start + at for part, at in zip(parts, begin, strict=True)])
+    length = np.concatenate([part.length for part in parts])
+    in_time = np.argsort(whole.time[start + length - 1], kind="stable")
+    whole.start, whole.length = start[in_time], length[in_time]
+    return whole
+
+
+def _repeats(log: Log, category: NDArray[np.int64], fresh: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return what `again` finds in each event's ring, made from the log itself."""
+    begin = np.maximum.accumulate(np.where(fresh, np.arange(len(log)), 0))
+    parts = [np.zeros((0, len(AGAIN)), np.float32)]
+    for at in range(0, len(log), _ROWS):
+        rows = np.arange(at, min(at + _ROWS, len(log)))
+        back = rows[:, None] - np.arange(1, RING + 1)
+        there = back >= begin[rows, None]
+        met = np.maximum(back, 0)
+        ring = Ring(log.item[met], category[met], log.type[met], log.time[met], there)
+        parts.append(again(log.item[rows], category[rows], log.time[rows], ring))
+    return np.concatenate(parts)
 
 
 def _cut(fresh: NDArray[np.bool_], longest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,72 +1,74 @@
 """What was seen together: how often an item came near another in the sequences of a log.
 
 A pair at distance d counts 1/d towards the later item and half of that towards the earlier one, up to
-`WINDOW`, and up to twice as much at the end of the log as at its beginning. An item keeps its `WIDTH`
-heaviest neighbours.
+`_DISTANCE`, and up to twice as much at the end of the log as at its beginning. Two tables are made of the
+pairs: an item's heaviest neighbours, and the heaviest neighbours of those, found by two steps of a walk.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from models.batches import Sequences, Source
 
-WINDOW, WIDTH, RECENT = 5, 50, 8
-KEEP = 2 * WIDTH  # pairs an item keeps between the parts of a log
-NEAR, OWN = 0.6, 0.7  # how much less the second last item counts than the last: for its neighbours, for itself
-_BACK = 0.5
+RECENT = 8  # items of a shopper that are looked back at
+OWN = 0.7  # how much less the second last item counts than the last, where items are repeated
+_DISTANCE, _BACK = 5, 0.5
+_FOLDS = 5
+ROOM, KEPT = 20_000_000, 50  # pairs a fold, 8 bytes each, and those an item keeps where they are more
+_ROWS = 4096  # at once
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-_LeftOut = Callable[[Ints, Ints, Ints], tuple[Floats, Floats]]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class _Sums:
-    """Sums by key: both sorted by key."""
+class Reach:
+    """How a table is read: from the `window` last items, each `fading` times its successor, `width` neighbours each."""
 
-    key: Ints
-    value: Floats
+    name: str
+    window: int
+    fading: float
+    width: int
 
-    @classmethod
-    def of(cls, key: Ints, value: Floats) -> "_Sums":
-        distinct, place = np.unique(key, return_inverse=True)
-        return cls(distinct, np.bincount(place, value, len(distinct)).astype(np.float64))
+    def fade(self) -> Floats:
+        """Return the weights of the recent items, newest first, (window,)."""
+        weights: Floats = self.fading ** np.arange(self.window, dtype=np.float32)
+        return weights
 
-    def plus(self, more: "_Sums") -> "_Sums":
-        """Add other sums."""
-        return _Sums.of(np.concatenate([self.key, more.key]), np.concatenate([self.value, more.value]))
 
-    def find(self, key: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-        """Return the places of keys, and which of them are there."""
-        if not len(self.key):
-            return np.zeros(key.shape, np.int64), np.zeros(key.shape, bool)
-        at = np.searchsorted(self.key, key).clip(max=len(self.key) - 1)
-        return at, self.key[at] == key
-
-    def get(self, key: Ints) -> Floats:
-        """Look up, 0 where a key is missing."""
-        at, known = self.find(key)
-        found = np.zeros(key.shape)
-        found[known] = self.value[at[known]]
-        return found
+NEAR, FAR = Reach("near", 5, 0.6, 50), Reach("far", RECENT, 0.8, 100)
+REACHES = (NEAR, FAR)
 
 
 @dataclass(frozen=True, slots=True)
-class Covisits:
-    """The table: `neighbours` and `weights`, (items + 1, WIDTH), heaviest first, 0 where there is none."""
+class Table:
+    """Neighbours by item: `neighbours` and `weights`, (items + 1, width), heaviest first, 0 where there is none."""
 
     neighbours: NDArray[np.int32]
-    weights: NDArray[np.float32]
+    weights: Floats
 
     @property
-    def mass(self) -> NDArray[np.float32]:
+    def mass(self) -> Floats:
         """Sum each item's weights, (items + 1,)."""
-        total: NDArray[np.float32] = self.weights.sum(1)
+        total: Floats = self.weights.sum(1)
         return total
+
+    def ask(self, reach: Reach, recent: Ints, target: Ints) -> tuple[Floats, Floats]:
+        """Return the probability of targets (n,) after recent items (n, RECENT), and the weight behind it."""
+        weight, support = np.zeros(len(target), np.float32), np.zeros(len(target), np.float32)
+        fade, mass = reach.fade(), self.mass
+        for at in range(0, len(target), _ROWS):
+            rows = slice(at, at + _ROWS)
+            seen = recent[rows, : reach.window]
+            hit = self.neighbours[seen] == target[rows, None, None]
+            weight[rows] = (self.weights[seen] * hit).sum(2) @ fade
+            support[rows] = mass[seen] @ fade
+        weight /= np.maximum(support, 1e-6)
+        return weight, support
 
 
 def rings(sequences: Sequences) -> Ints:
@@ -87,108 +89,154 @@ def _places(sequences: Sequences) -> Ints:
 
 @dataclass(slots=True)
 class Tally:
-    """Pairs and items, counted part by part.
+    """Pairs and items, counted part by part, the pairs in `_FOLDS` folds of sequences.
 
-    From the second part on an item keeps its `KEEP` heaviest pairs after each: what bounds the memory, and an
-    approximation, since a pair that is dropped and comes again has lost what it weighed before.
+    A fold of more than `ROOM` pairs keeps the `KEPT` heaviest of each item: what bounds the memory of a log in
+    several parts, and an approximation, since a pair that is dropped and comes again has lost what it weighed. A
+    pair's recency, and the last tenth of the time, are its own part's.
     """
 
-    seen: Ints  # how often each item occurs, (items + 1,)
-    asked: Ints  # how often it is the next item
-    total: _Sums = field(default_factory=lambda: _Sums(np.zeros(0, np.int64), np.zeros(0)))
+    items: int
+    parts: int = 0
+    seen: Ints = field(init=False)  # how often each item occurs, in the whole log and in its last tenth (2, items + 1)
+    asked: Ints = field(init=False)  # how often it is the next item
+    folds: list[sparse.csr_array] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.seen, self.asked = np.zeros((2, self.items + 1), np.int64), np.zeros(self.items + 1, np.int64)
 
     def add(self, sequences: Sequences) -> None:
         """Count a part."""
-        self.seen += np.bincount(sequences.item, minlength=len(self.seen))
-        self.asked += np.bincount(sequences.target, minlength=len(self.asked))
-        _, pair, weight = _pairs(sequences, len(self.seen))
-        more = _Sums.of(pair, weight)
-        if not len(self.total.key):
-            self.total = more
-            return
-        total = self.total.plus(more)
-        inside = np.sort(_ranked(total, len(self.seen), KEEP)[0])
-        self.total = _Sums(total.key[inside], total.value[inside])
+        late = sequences.item[sequences.time >= np.quantile(sequences.time, 0.9)]
+        for row, item in enumerate((sequences.item, late)):
+            self.seen[row] += np.bincount(item, minlength=self.items + 1)
+        self.asked += np.bincount(sequences.target, minlength=self.items + 1)
+        place, recency = _places(sequences), np.empty(len(sequences.item), np.float32)
+        recency[np.argsort(sequences.time, kind="stable")] = 1 + np.arange(len(recency)) / max(len(recency), 1)
+        fold = _folds(place)
+        for one in range(_FOLDS):
+            pairs = _pairs(sequences.item, place, recency, fold == one, self.items)
+            if not self.parts:
+                self.folds.append(pairs)
+                continue
+            self.folds[one] = self.folds[one] + pairs
+            if self.folds[one].nnz > ROOM:
+                self.folds[one] = _thinned(self.folds[one], KEPT)
+        self.parts += 1
 
-    def table(self) -> Covisits:
-        """Return each item's heaviest neighbours."""
-        base = len(self.seen)
-        order, row, rank = _ranked(self.total, base, WIDTH)
-        neighbours, weights = np.zeros((base, WIDTH), np.int32), np.zeros((base, WIDTH), np.float32)
-        neighbours[row, rank] = self.total.key[order] % base
-        weights[row, rank] = self.total.value[order]
-        return Covisits(neighbours, weights)
+    def tables(self) -> dict[str, Table]:
+        """Return the tables of all pairs, by reach."""
+        return _tables(self._whole())
 
-    def say(self, sequences: Sequences, table: Covisits) -> NDArray[np.float32]:
-        """Return what the table says of each event's next item, (n, 3), for a part that was counted.
+    def popularity(self) -> Floats:
+        """Return the log counts of items in the whole log and in its last tenth, standardised, (items + 1, 2)."""
+        logs = [np.log1p(row) for row in self.seen]
+        found = np.stack([(log - log[1:].mean()) / (log[1:].std() + 1e-6) for log in logs], 1).astype(np.float32)
+        found[0] = 0
+        return found
 
-        The probability of the next item by the table, by the recent items themselves, and the weight behind the
-        table's word. It leaves out what the event's own sequence has added to the table, since a sequence that is
-        being scored is in no table.
-        """
-        base, total = len(self.seen), self.total
-        owner, pair, weight = _pairs(sequences, base)
-        # By the pair's place among all pairs: an owner and two items might not fit in 64 bits.
-        at, known = total.find(pair)
-        mine = _Sums.of((owner * len(total.key) + at)[known], weight[known])
-        mine_all = _Sums.of(owner * base + pair // base, weight)
+    def apart(self) -> Iterator[dict[str, Table]]:
+        """Yield the tables without a fold's own pairs, fold by fold."""
+        whole = self._whole()
+        for fold in self.folds:
+            yield _tables(whole - fold)
 
-        def left_out(recent: Ints, target: Ints, group: Ints) -> tuple[Floats, Floats]:
-            """Return the pair's weight and the recent item's mass without the sequence's own share."""
-            at, known = total.find(recent * base + target)
-            rest = np.zeros(len(target))
-            rest[known] = total.value[at[known]] - mine.get((group * len(total.key) + at)[known])
-            rest[(rest < table.weights[recent, -1]) | (rest < 1e-9) | (recent == 0) | (target == 0)] = 0
-            return rest, np.maximum(table.mass[recent] - mine_all.get(group * base + recent), rest)
-
-        group = np.cumsum(_places(sequences) == 0) - 1
-        return _beside(rings(sequences), sequences.target, group, left_out)
+    def _whole(self) -> sparse.csr_array:
+        return sum(self.folds[1:], self.folds[0])
 
 
-def survey(source: Source, items: int) -> Tally:
-    """Count all parts of a source, and let it learn what the table says."""
-    tally = Tally(np.zeros(items + 1, np.int64), np.zeros(items + 1, np.int64))
+def count(source: Source, items: int) -> Tally:
+    """Count all parts of a source."""
+    tally = Tally(items)
     for part in source.parts():
         tally.add(part)
-    source.learn(partial(tally.say, table=tally.table()))
     return tally
 
 
-def _pairs(sequences: Sequences, base: int) -> tuple[Ints, Ints, Floats]:
-    """Return a part's pairs: their sequences, the pairs as one number each, and their weights."""
-    place, item = _places(sequences), sequences.item
-    group = np.cumsum(place == 0) - 1
-    recency = 1 + np.argsort(np.argsort(sequences.time, kind="stable")) / max(len(item), 1)
-    owner, pair, weight = [], [], []
-    for distance in range(1, WINDOW + 1):
-        later = np.flatnonzero(place >= distance)
+def beside(sequences: Sequences, apart: Iterable[dict[str, Table]]) -> Floats:
+    """Return what tables of pairs say of each event's next item, (n, 5), for a part that was counted.
+
+    That is the probability of the next item by either table and by the recent items themselves, then the weight
+    behind either table's word. A sequence is asked about in tables of the other folds of sequences, `apart`, since
+    one that is being scored is in no table.
+    """
+    fold, ring = _folds(_places(sequences)), rings(sequences)
+    found = np.zeros((len(fold), 2 * len(REACHES) + 1), np.float32)
+    for one, tables in enumerate(apart):
+        rows = np.flatnonzero((fold == one) & (sequences.target > 0))
+        for column, reach in enumerate(REACHES):
+            said, support = tables[reach.name].ask(reach, ring[rows], sequences.target[rows])
+            found[rows, column], found[rows, len(REACHES) + 1 + column] = said, support
+    found[:, len(REACHES)] = _repeated(ring, sequences.target)
+    return found
+
+
+def _folds(place: Ints) -> Ints:
+    """Deal a part's sequences out to the folds in turn."""
+    return (np.cumsum(place == 0) - 1) % _FOLDS
+
+
+def _pairs(item: Ints, place: Ints, recency: Floats, part: NDArray[np.bool_], items: int) -> sparse.csr_array:
+    ends, others, weights = [], [], []
+    for distance in range(1, _DISTANCE + 1):
+        later = np.flatnonzero(part & (place >= distance))
         a, b = item[later - distance], item[later]
         fit = (a > 0) & (b > 0) & (a != b)
-        later, a, b = later[fit], a[fit], b[fit]
-        owner += [group[later], group[later]]
-        pair += [a * base + b, b * base + a]
-        weight += [recency[later] / distance, _BACK * recency[later] / distance]
-    return np.concatenate(owner), np.concatenate(pair), np.concatenate(weight)
+        a, b, weight = a[fit].astype(np.int32), b[fit].astype(np.int32), recency[later[fit]] / distance
+        ends += [a, b]
+        others += [b, a]
+        weights += [weight, _BACK * weight]
+    given = (np.concatenate(weights), (np.concatenate(ends), np.concatenate(others)))
+    return sparse.csr_array(given, shape=(items + 1, items + 1))
 
 
-def _beside(recent: Ints, target: Ints, group: Ints, left_out: _LeftOut) -> NDArray[np.float32]:
-    near, support = np.zeros(len(target)), np.zeros(len(target))
-    for age in range(WINDOW):
-        weight, mass = left_out(recent[:, age], target, group)
-        near += NEAR**age * weight
-        support += NEAR**age * np.where(recent[:, age] > 0, mass, 0)
-    support[support < 1e-6] = 0
-    own = OWN ** np.arange(RECENT) * (recent > 0)
+def _thinned(pairs: sparse.csr_array, width: int) -> sparse.csr_array:
+    """Keep the heaviest pairs of each row."""
+    row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
+    # One key to sort by: the row, then the weight, whose bits are in the order of positive numbers.
+    order = np.argsort((row << 32) - pairs.data.view(np.int32))
+    rank = np.empty(len(row), np.int64)
+    rank[order] = np.arange(len(row)) - pairs.indptr[row]
+    keep = rank < width
+    ends = np.r_[0, np.cumsum(np.bincount(row[keep], minlength=pairs.shape[0]))]
+    return sparse.csr_array((pairs.data[keep], pairs.indices[keep], ends), shape=pairs.shape)
+
+
+def _tables(pairs: sparse.csr_array) -> dict[str, Table]:
+    near = _empty(pairs.shape[0], NEAR)
+    _fill(near, pairs, 0)
+    share = near.weights / np.maximum(near.mass, 1e-6)[:, None]
+    ends = np.arange(0, share.size + 1, NEAR.width)
+    walk = sparse.csr_array((share.ravel(), near.neighbours.ravel(), ends), shape=pairs.shape)
+    walk.eliminate_zeros()
+    far = _empty(pairs.shape[0], FAR)
+    for at in range(0, pairs.shape[0], _ROWS):
+        _fill(far, walk[at : at + _ROWS] @ walk, at)
+    return {NEAR.name: near, FAR.name: far}
+
+
+def _empty(rows: int, reach: Reach) -> Table:
+    return Table(np.zeros((rows, reach.width), np.int32), np.zeros((rows, reach.width), np.float32))
+
+
+def _fill(table: Table, pairs: sparse.csr_array, at: int) -> None:
+    """Keep the heaviest of each row, the row's own item left out, in the table's rows from `at` on."""
+    width = table.weights.shape[1]
+    for row, (begin, end) in enumerate(zip(pairs.indptr[:-1].tolist(), pairs.indptr[1:].tolist(), strict=True), at):
+        other, weight = pairs.indices[begin:end], pairs.data[begin:end]
+        # What a subtraction of sums leaves of nothing is no pair.
+        keep = (other != row) & (weight > 1e-5)
+        other, weight = other[keep], weight[keep]
+        if len(weight) > width:
+            best = np.argpartition(-weight, width)[:width]
+            other, weight = other[best], weight[best]
+        order = np.lexsort((other, -weight))
+        table.neighbours[row, : len(order)], table.weights[row, : len(order)] = other[order], weight[order]
+
+
+def _repeated(recent: Ints, target: Ints) -> Floats:
+    """Return the probability of targets by the recent items themselves."""
+    own = OWN ** np.arange(RECENT, dtype=np.float32) * (recent > 0)
     share = ((recent == target[:, None]) * own).sum(1) * (target > 0)
-    columns = near / np.maximum(support, 1e-6), share / np.maximum(own.sum(1), 1e-6), support
-    return np.stack(columns, 1).astype(np.float32)
-
-
-def _ranked(total: _Sums, base: int, width: int) -> tuple[Ints, Ints, Ints]:
-    """Return the places of each item's heaviest pairs, their items and their ranks, heaviest first."""
-    row = total.key // base
-    order = np.lexsort((-total.value, row))
-    row = row[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    inside = rank < width
-    return order[inside], row[inside], rank[inside]
+    said: Floats = share / np.maximum(own.sum(1), 1e-6)
+    return said

@@ -1,18 +1,20 @@
 """A prepared log as what training reads: one partition in memory at a time.
 
 A partition holds whole shoppers, dealt out by hash: a fair sample of the log over all of its time. An epoch goes
-through the partitions in random order, and through each in time order. The table of pairs weighs an event by its
-place in its own partition's time, which in a fair sample is its place in the log's.
+through the partitions in random order, and through each in time order. The tables of pairs weigh an event by its
+place in its own partition's time, and what is popular of late is so in a partition's last tenth: in a fair sample
+both are nearly the log's. Where sequences are kept for the judge, each partition gives its share of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batches import Batch, Sequences
+from models.batches import Batch, Say, Sequences
 from models.checkpoint import Run
 from models.config import TrainConfig
 from models.histories import Log
@@ -21,7 +23,6 @@ from stream.core.errors import DataError
 from stream.core.manifest import Meaning, Vocabulary
 
 _BINS = 1 << 16  # of time, in the search for the cutoff
-_Say = Callable[[Sequences], NDArray[np.float32]]
 
 
 class Partitions:
@@ -31,8 +32,9 @@ class Partitions:
         self.prepared, self.run, self.since, self.events = prepared, run, since, events
         self.vocabulary = run.vocabulary
         self.budget = run.config.budget(events)
-        self._say: _Say | None = None
+        self._say: Callable[[Sequences], NDArray[np.float32]] | None = None
         self._steps: dict[int, int] = {}
+        self._share, self._apart = 0.0, False  # of the sequences: all but this share, or this share
 
     @classmethod
     def over(
@@ -62,6 +64,16 @@ class Partitions:
         """Read one partition, the held-out tail included."""
         return self.prepared.log(partition)
 
+    def split(self, share: float, seed: int) -> tuple["Partitions", "Partitions"]:
+        """Return all but a random share of the sequences, and that share; `events` is what they have on average."""
+        rest, apart = copy(self), copy(self)
+        rest._share = apart._share = share
+        apart._apart = True
+        rest.events, apart.events = round(self.events * (1 - share)), round(self.events * share)
+        for one in (rest, apart):
+            one.budget, one._steps = self.run.config.budget(one.events), {}
+        return rest, apart
+
     def parts(self) -> Iterator[Sequences]:
         """Yield the partitions that have events to train on, in their order."""
         for partition in range(len(self)):
@@ -70,9 +82,10 @@ class Partitions:
             if part.events:
                 yield part
 
-    def learn(self, say: _Say) -> None:
-        """Take in what tells of a part's next items by the table of pairs."""
-        self._say = say
+    def learn(self, say: Say, apart: Iterable[Any]) -> None:
+        """Take in what tells of a part's next items; the tables of all folds stay in memory."""
+        tables = list(apart)
+        self._say = lambda part: say(part, tables)
 
     def count(self, budget: int) -> int:
         """Return the number of batches in an epoch."""
@@ -91,7 +104,7 @@ class Partitions:
             if skip < steps:
                 part = self._part(partition)
                 if self._say is not None:
-                    part.learn(self._say)
+                    part.beside = self._say(part)
                 yield from part.batches(budget, dice[partition], skip)
             skip = max(skip - steps, 0)
 
@@ -103,7 +116,10 @@ class Partitions:
         log = self.prepared.log(partition)
         seen = log.where(log.time < self.since)
         known = min(self.since, self.prepared.facts.end)
-        return Sequences(seen, self.vocabulary, self.run.meaning, known, self.run.config.longest)
+        whole = Sequences(seen, self.vocabulary, self.run.meaning, known, self.run.config.longest)
+        # The first partition's dice are those that a log in memory throws.
+        drawn = whole.drawn(self._share, np.random.default_rng((self.run.config.seed, partition)))
+        return whole.part(drawn == self._apart)
 
 
 def cutoff(prepared: Prepared, tail: float) -> int:

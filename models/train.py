@@ -12,18 +12,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.batches import Batch, Source
-from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
+from models.baselines import LAST_ITEM, Baseline
+from models.batches import Batch, Source, together
+from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
 from models.config import TrainConfig
-from models.covisits import survey
+from models.covisits import Tally, beside, count
+from models.heads import ANSWERS
+from models.judge import fit
 from models.network import Network
 from models.parallel import Ranks, join
+from models.ranking import examples
 from models.softmax import sampled_softmax
 from stream.core.errors import CheckpointError
 
 Metrics = dict[str, Any]
 Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
+_FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
+_ENOUGH = 100_000  # events for it; of a larger log a smaller share is kept: they stand in memory as a whole
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
 
@@ -71,7 +77,7 @@ def losses(
     # Hiding an item at times trains the fallback that serving takes for an item it has never seen.
     hide = torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate
     given = (batch.item, batch.category, batch.type, batch.numeric)
-    out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., 2], hide=hide)
+    out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., ANSWERS - 1 :], hide=hide)
     asked = batch.target > 0
     drawn, place, log_q = candidates.draw(batch.target[asked])
     vectors = network.catalog(drawn, category_of[drawn])
@@ -179,30 +185,30 @@ class Trainer:
 
 
 def train(
-    sequences: Source,
+    source: Source,
     run: Run,
     folder: Path,
     watch: Callable[[Progress], None] = lambda _: None,
     validate: Callable[[Network], Metrics] | None = None,
     conclude: Callable[[Run], None] = lambda _: None,
 ) -> Checkpoint:
-    """Train, or go on where the run in `folder` was interrupted.
+    """Train, or go on where the run in `folder` was interrupted; the judge learns at the end.
 
     `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
     last one. A run that resumes ends with the weights that it would have had without the interruption.
-    `conclude` hears the run before it is marked finished. Of several ranks the first alone writes, validates and
-    is watched.
+    `conclude` hears the run before it is marked finished. Of several ranks the first alone writes, validates,
+    trains the judge and is watched.
     """
     config = run.config
-    budget = config.budget(sequences.events)
-    trainer, candidates = _start(run, folder, sequences)
-    first = trainer.ranks.first
+    taught, kept = source.split(min(config.judged, _ENOUGH / source.events), config.seed)
+    trainer, candidates = _start(run, folder, taught)
+    first, budget = trainer.ranks.first, config.budget(taught.events)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
     seen = 0
     while trainer.done < trainer.steps:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
-        for batch in sequences.batches(budget, np.random.default_rng((config.seed, epoch)), place):
+        for batch in taught.batches(budget, np.random.default_rng((config.seed, epoch)), place):
             loss = trainer.update(batch, candidates, category_of)
             seen += batch.events
             now = time.monotonic()
@@ -215,33 +221,79 @@ def train(
         if first:
             trainer.end_epoch(validate)
         saved = time.monotonic()
-    return _finished(trainer, sequences, conclude)
+    if first:
+        _judge(trainer, source, kept)
+        done = _finished(trainer, source, validate, conclude)
+    trainer.ranks.leave()
+    return done if first else load(folder, config.device)
 
 
-def _start(run: Run, folder: Path, sequences: Source) -> tuple[Trainer, Candidates]:
+def _start(run: Run, folder: Path, source: Source) -> tuple[Trainer, Candidates]:
     ranks = join(run.config.device)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(run.config.seed)
     network = run.network().to(run.config.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
-    tally = survey(sequences, len(run.items))
-    network.know(tally.table())
-    an_epoch = sequences.count(run.config.budget(sequences.events))
+    tally = _know(network, source)
+    source.learn(beside, tally.apart())
+    an_epoch = source.count(run.config.budget(source.events))
     trainer = Trainer(run, folder, network, optimizer, an_epoch, ranks)
     trainer.resume()
     ranks.agree((trainer.done, an_epoch, run.identity()), "data, settings or the run they take up")
-    return trainer, Candidates(tally.seen, tally.asked, run.config)
+    return trainer, Candidates(tally.seen[0], tally.asked, run.config)
 
 
-def _finished(trainer: Trainer, sequences: Source, conclude: Callable[[Run], None]) -> Checkpoint:
+def _know(network: Network, source: Source) -> Tally:
+    """Count a log's pairs and items, and let the network know."""
+    tally = count(source, len(network.popularity) - 1)
+    network.mixture.know(tally.tables())
+    network.popularity.copy_(torch.from_numpy(tally.popularity()))
+    return tally
+
+
+def _judge(trainer: Trainer, whole: Source, kept: Source) -> None:
+    """Load the best epoch's weights, train the judge on the sequences kept for it, then count those in, too."""
     run, network = trainer.run, trainer.network
-    trainer.ranks.leave()
     network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
-    histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
-    if trainer.ranks.first:
-        save_tensors(trainer.folder / HISTORIES, histories)
-        run.epochs = trainer.epochs
-        run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-        conclude(run)
-        finish(trainer.folder, run)
+    network.eval()
+    parts = list(kept.parts())
+    if sum(int((part.target > 0).sum()) for part in parts) >= _FEWEST:
+        sequences = together(parts)
+        gain = fit(network.judge, *examples(network, sequences, run), run.config.seed)
+        run.data["judge"] = {"sequences": len(sequences.start), "gain": gain}
+    _know(network, whole)
+    save_tensors(trainer.folder / WEIGHTS, network.state_dict())
+
+
+def _finished(
+    trainer: Trainer,
+    source: Source,
+    validate: Callable[[Network], Metrics] | None,
+    conclude: Callable[[Run], None],
+) -> Checkpoint:
+    run, network = trainer.run, trainer.network
+    run.epochs = trainer.epochs
+    run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
+    if validate:
+        run.metrics = run.metrics | validate(network)
+    conclude(run)
+    return _concluded(trainer.folder, network, run, source)
+
+
+def count_baseline(
+    source: Source, run: Run, folder: Path, validate: Callable[[Baseline], Metrics] | None = None
+) -> Checkpoint:
+    """Count the run's baseline, and measure it if asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = run.baseline()
+    network.learn(source, followed=run.config.model == LAST_ITEM)
+    save_tensors(folder / WEIGHTS, network.state_dict())
+    run.metrics = validate(network) if validate else {}
+    return _concluded(folder, network, run, source)
+
+
+def _concluded(folder: Path, network: Network | Baseline, run: Run, source: Source) -> Checkpoint:
+    histories = {name: torch.from_numpy(values) for name, values in source.sample(*_SAMPLE).items()}
+    save_tensors(folder / HISTORIES, histories)
+    finish(folder, run)
     return Checkpoint(network.eval(), run, histories)

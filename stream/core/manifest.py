@@ -24,6 +24,16 @@ def milliseconds(span: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def ascending(horizons: tuple[str, ...]) -> list[int]:
+    """Return the places of the spans among horizons, the shortest first; the session is none.
+
+    >>> ascending(("24h", "session", "1h"))
+    [2, 0]
+    """
+    spans = [place for place, horizon in enumerate(horizons) if horizon != SESSION]
+    return sorted(spans, key=lambda place: milliseconds(horizons[place]))
+
+
 class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The facts that training fixes and serving obeys; spans in milliseconds."""
 

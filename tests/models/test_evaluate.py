@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from models.baselines import last_item, popularity
 from models.batches import Sequences
+from models.checkpoint import Checkpoint
+from models.contenders import model
 from models.evaluate import evaluate, summary
 from models.histories import cutoff, gather, vocabulary
-from models.steps import manifest, torch_step
+from models.steps import describe, torch_step
 from stream.core.events import Event
 from tests import fakes
-from tests.fakes import MINUTE, NOON
+from tests.fakes import HOUR, MINUTE, NOON
 from tests.models.conftest import MEANING
 
 ROWS = [("a", 0, "1"), ("a", 1, "2"), ("b", 2, "1"), ("b", 3, "3"), ("a", 4, "3"), ("b", 5, "new"), ("a", 6, "1")]
@@ -65,7 +66,7 @@ def test_the_past_builds_the_state_and_is_not_measured(small):
 def test_no_instance_sees_another(log, checkpoint):
     """Scored in chunks or one event at a time: the ranks stay."""
     run, vocab = checkpoint.run, checkpoint.run.vocabulary
-    facts = manifest(MEANING, len(vocab.items), len(vocab.categories), 16, "float32", model="1")
+    facts = describe(checkpoint, "float32", model="1")
     part = log.where(log.user < 40)
     sequences = Sequences(part, vocab, MEANING, int(part.time.max()), 64)
     step = torch_step(checkpoint, recommend=True)
@@ -87,32 +88,72 @@ def test_no_instance_sees_another(log, checkpoint):
 
 def test_the_model_beats_the_baselines_on_what_it_was_trained_on(log, checkpoint):
     vocab = checkpoint.run.vocabulary
-    facts = manifest(MEANING, len(vocab.items), len(vocab.categories), 16, "float32", model="1")
+    baseline = Checkpoint(checkpoint.run.baseline(), checkpoint.run, {})
     end = int(log.time.max())
     sequences = Sequences(log, vocab, MEANING, end, 64)
     since = cutoff(log, 0.3)
-    steps = [torch_step(checkpoint, True), popularity(sequences, len(vocab.items), 20)]
-    lstm, popular = (summary(evaluate(log, sequences, facts, s, s, since, end), 20) for s in steps)
+    baseline.network.learn(sequences, followed=False)
+    lstm, popular = (
+        summary(evaluate(log, sequences, *model(point), since, end), 20, MEANING.horizons)
+        for point in (checkpoint, baseline)
+    )
     assert lstm["hr@20"] > popular["hr@20"]
     assert lstm["log_loss"] < 1
     assert lstm["users"] > 20
     assert 0 < lstm["positives"] < lstm["labelled"] <= lstm["events"]
 
 
-def test_baselines_by_hand(small):
-    _, sequences = small
-    inputs = {"item": np.array([1, 3, 0])}
-    popular, _ = popularity(sequences, 3, 2)(inputs, {})
-    assert popular["items"].tolist() == [[1, 3]] * 3
-    followed, _ = last_item(sequences, 3, 3)(inputs, {})
-    assert followed["items"][0].tolist()[:2] in ([2, 3], [3, 2])
-    assert followed["items"][1].tolist() == [1, 3, 2]
-    assert followed["items"][2].tolist() == [1, 3, 2]
-    assert (np.diff(followed["item_scores"], axis=1) <= 0).all()
+def test_a_tie_at_the_end_of_the_list_is_a_miss(small):
+    log, sequences = small
+
+    def tied(inputs, hidden):
+        outputs, state = fakes.step(inputs, hidden)
+        n = len(inputs["item"])
+        return {
+            **outputs,
+            "items": np.tile([3, 2, 1], (n, 1)),
+            "item_scores": np.tile(np.float32([2, 1, 1]), (n, 1)),
+        }, state
+
+    facts = fakes.manifest(k=2)
+    found = evaluate(log, sequences, facts, fakes.step, tied, NOON, int(log.time.max()))
+    asked = sequences.target[sequences.target > 0].tolist()
+    ranks = dict(zip(asked, found.rank[found.known_item].tolist(), strict=True))
+    assert ranks == {1: 0, 2: 0, 3: 1}
+
+
+def test_prefixes_can_be_asked_from_a_length_on(small):
+    log, sequences = small
+    lengths = {1: [0, 0, 0, 0, 2], 2: [0, 0, 2], 3: [2], 4: []}
+    for shortest, ranks in lengths.items():
+        found = evaluate(
+            log, sequences, fakes.manifest(), fakes.step, _echo, NOON, int(log.time.max()), "all", shortest
+        )
+        assert sorted(found.rank.tolist()) == ranks
+
+
+def test_known_targets_are_reported_beside_all(small):
+    log, sequences = small
+    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON + HOUR), 2, ("1h", "24h"))
+    assert found["hr@2"] == pytest.approx(1 / 5)
+    assert found["hr@2_known"] == pytest.approx(1 / 4)
+
+
+def test_the_states_of_shoppers_who_are_not_measured_are_not_built(small):
+    log, sequences = small
+    seen = []
+
+    def spy(inputs, hidden):
+        seen.extend(inputs["item"].tolist())
+        return fakes.step(inputs, hidden)
+
+    found = evaluate(log, sequences, fakes.manifest(), spy, _echo, NOON + 6 * MINUTE, int(log.time.max()))
+    assert found.events == 1
+    assert len(seen) == 3  # the earlier events of "a"
 
 
 def test_without_labels_there_is_no_figure(small):
     log, sequences = small
-    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON), 2)
+    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON), 2, ("1h", "24h"))
     assert found["pr_auc"] is None
     assert found["hr@2"] is not None

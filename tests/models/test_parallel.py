@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from models import checkpoint as files
-from models.covisits import survey
+from models.covisits import beside, count
 from models.parallel import Ranks
 from models.shoppers import simulate
 from models.train import Candidates, losses
@@ -26,12 +26,13 @@ ROOT = Path(__file__).parents[2]
 
 def _gradients(log, size: int, budget: int = 512) -> list[torch.Tensor]:
     """Return the gradient of a batch, summed over the shares of so many ranks."""
-    sequences, run = small_run(log, dropout=0.0, unknown_rate=0.0)
+    sequences, run = small_run(log, dropout=0.0, intent_dropout=0.0, unknown_rate=0.0)
     torch.manual_seed(0)
     network = run.network()
-    tally = survey(sequences, len(run.items))
-    network.know(tally.table())
-    candidates = Candidates(tally.seen, tally.asked, run.config)
+    tally = count(sequences, len(run.items))
+    network.mixture.know(tally.tables())
+    sequences.learn(beside, tally.apart())
+    candidates = Candidates(tally.seen[0], tally.asked, run.config)
     category_of = torch.tensor([0, *run.category_of])
     batch = next(sequences.batches(budget, np.random.default_rng(0)))
     for rank in range(size):

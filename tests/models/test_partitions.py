@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from models import histories
-from models.batches import Sequences
+from models.batches import Sequences, together
 from models.config import TrainConfig
-from models.covisits import survey
+from models.covisits import NEAR, beside, count
 from models.partitions import Partitions, cutoff, vocabulary
 from models.prepared import Prepared, prepare
 from models.shoppers import simulate
-from models.train import train
+from models.train import count_baseline, train
 from tests.fakes import NOON
 from tests.models.conftest import MEANING
 
@@ -63,8 +63,7 @@ def test_one_partition_trains_to_the_same_weights(data: Path, tmp_path: Path):
 
 
 def test_an_epoch_has_every_event_once_and_can_be_taken_up(data: Path, tmp_path: Path):
-    source, run = partitions(data, tmp_path, 300)
-    survey(source, len(run.items))
+    source, _ = partitions(data, tmp_path, 300)
     batches = list(source.batches(512, np.random.default_rng(3)))
     assert sum(batch.events for batch in batches) == source.events
     assert len(batches) == source.count(512)
@@ -73,26 +72,68 @@ def test_an_epoch_has_every_event_once_and_can_be_taken_up(data: Path, tmp_path:
         assert [b.item.tolist() for b in rest] == [b.item.tolist() for b in batches[skip:]]
 
 
-def test_the_table_of_pairs_is_nearly_the_plain_logs(data: Path, tmp_path: Path):
+def test_the_tables_of_pairs_are_nearly_the_plain_logs(data: Path, tmp_path: Path):
     """While nothing is dropped only the recency differs, which few events a partition make coarse."""
     source, run = partitions(data, tmp_path / "some", 300)
     one, _ = partitions(data, tmp_path / "one", 10**6)
-    some, whole = survey(source, len(run.items)), survey(one, len(run.items))
-    assert np.array_equal(some.seen, whole.seen)
+    some, whole = count(source, len(run.items)), count(one, len(run.items))
+    assert some.parts > 3
+    assert np.array_equal(some.seen[0], whole.seen[0])
     assert np.array_equal(some.asked, whole.asked)
-    assert np.array_equal(some.total.key, whole.total.key)
-    assert some.total.value == pytest.approx(whole.total.value, rel=0.15)
+    pairs, plain = sum(some.folds[1:], some.folds[0]), sum(whole.folds[1:], whole.folds[0])
+    assert np.array_equal(pairs.indices, plain.indices)
+    assert pairs.data == pytest.approx(plain.data, rel=0.15)
+    assert np.array_equal(some.popularity()[:, 0], whole.popularity()[:, 0])
+    assert np.corrcoef(some.popularity()[1:, 1], whole.popularity()[1:, 1])[0, 1] > 0.8
 
 
-def test_an_item_keeps_its_heaviest_pairs_between_parts(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_said_of_a_partition_comes_from_other_folds_of_all(data: Path, tmp_path: Path):
+    """An event's next item is said of as in the log in memory, but for what the folds have by chance."""
+    source, run = partitions(data, tmp_path / "some", 300)
+    one, _ = partitions(data, tmp_path / "one", 10**6)
+    apart = list(count(source, len(run.items)).apart())
+    some = np.concatenate([beside(part, apart) for part in source.parts()])
+    (whole,) = one.parts()
+    plain = beside(whole, count(one, len(run.items)).apart())
+    assert some.shape == plain.shape
+    assert some.mean(0) == pytest.approx(plain.mean(0), rel=0.1)
+
+
+def test_a_full_fold_keeps_each_items_heaviest_pairs(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source, run = partitions(data, tmp_path, 300)
-    whole = survey(source, len(run.items)).table()
-    monkeypatch.setattr("models.covisits.KEEP", 20)
-    tally = survey(source, len(run.items))
-    _, pairs = np.unique(tally.total.key // len(tally.seen), return_counts=True)
-    assert pairs.max() == 20
+    whole = count(source, len(run.items)).tables()[NEAR.name]
+    monkeypatch.setattr("models.covisits.ROOM", 400)
+    monkeypatch.setattr("models.covisits.KEPT", 20)
+    tally = count(source, len(run.items))
+    assert max(np.diff(fold.indptr).max() for fold in tally.folds) == 20
     # The heaviest of all are hardly touched.
-    assert (tally.table().neighbours[:, 0] == whole.neighbours[:, 0]).mean() > 0.9
+    assert (tally.tables()[NEAR.name].neighbours[:, 0] == whole.neighbours[:, 0]).mean() > 0.9
+
+
+def test_the_share_kept_for_the_judge_is_apart_from_the_rest(data: Path, tmp_path: Path):
+    source, _ = partitions(data, tmp_path, 300)
+    rest, apart = source.split(0.2, 0)
+    events = [sum(part.events for part in parts.parts()) for parts in (source, rest, apart)]
+    assert events[1] + events[2] == events[0]
+    assert events[2] / events[0] == pytest.approx(0.2, abs=0.05)
+    assert apart.events == pytest.approx(events[2], rel=0.25)
+    kept, whole = together(list(apart.parts())), together(list(source.parts()))
+    assert kept.events == kept.length.sum() == events[2]
+    assert (np.diff(kept.time[kept.start + kept.length - 1]) >= 0).all()
+    for one in (kept, whole):  # each sequence is still one shopper's, in time order
+        inside = np.ones(one.events, bool)
+        inside[one.start] = False
+        assert (np.diff(one.time)[inside[1:]] >= 0).all()
+
+
+@pytest.mark.parametrize("model", ["popularity", "last-item"])
+def test_a_baseline_counts_partitions_as_it_does_a_log(data: Path, tmp_path: Path, model: str):
+    source, run = partitions(data, tmp_path / "some", 300, model=model)
+    one, _ = partitions(data, tmp_path / "one", 10**6, model=model)
+    some, whole = (
+        count_baseline(each, run, tmp_path / name).network.state_dict() for each, name in ((source, "s"), (one, "o"))
+    )
+    assert all(torch.equal(some[name], whole[name]) for name in whole if "neighbours" not in name)
 
 
 def test_several_partitions_train_as_well(data: Path, tmp_path: Path):

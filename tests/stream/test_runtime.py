@@ -13,7 +13,6 @@ import pytest
 
 from stream import runtime
 from stream.core.errors import BundleError
-from stream.core.features import NUMERIC
 
 DEMO = Path(runtime.__file__).parent / "demo/bundle"
 
@@ -24,10 +23,11 @@ def copy(tmp_path: Path) -> Path:
 
 
 def _inputs(n: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    random = np.random.default_rng(seed)
+    random, manifest = np.random.default_rng(seed), runtime.load(DEMO).manifest
     inputs = {name: random.integers(0, 3, n) for name in ("category", "type")}
-    inputs |= {"item": random.integers(0, 2000, n), "numeric": random.random((n, len(NUMERIC)), np.float32)}
-    state = {name: random.random((n, 64), np.float32) for name in ("h", "c")}
+    inputs |= {"item": random.integers(0, 2000, n), "numeric": random.random((n, len(manifest.inputs)), np.float32)}
+    floats = (name for name in manifest.hidden if name != "recent")
+    state = {name: random.random((n, *manifest.hidden[name]), np.float32) for name in floats}
     return inputs, state | {"recent": random.integers(0, 200, (n, 8)) * (np.arange(8) < random.integers(1, 9, (n, 1)))}
 
 
