@@ -18,7 +18,7 @@ RECENT = 8  # items of a shopper that are looked back at
 OWN = 0.7  # how much less the second last item counts than the last, where items are repeated
 _DISTANCE, _BACK = 5, 0.5
 _FOLDS = 5
-ROOM, KEPT = 20_000_000, 50  # pairs a fold, 8 bytes each, and those an item keeps where they are more
+ROOM, KEPT = 12_000_000, 32  # pairs a fold, 8 bytes each, and those an item keeps where they are more
 _ROWS = 4096  # at once
 
 Ints = NDArray[np.int64]
@@ -99,18 +99,16 @@ class Tally:
     items: int
     parts: int = 0
     seen: Ints = field(init=False)  # how often each item occurs, in the whole log and in its last tenth (2, items + 1)
-    asked: Ints = field(init=False)  # how often it is the next item
     folds: list[sparse.csr_array] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.seen, self.asked = np.zeros((2, self.items + 1), np.int64), np.zeros(self.items + 1, np.int64)
+        self.seen = np.zeros((2, self.items + 1), np.int64)
 
     def add(self, sequences: Sequences) -> None:
         """Count a part."""
         late = sequences.item[sequences.time >= np.quantile(sequences.time, 0.9)]
         for row, item in enumerate((sequences.item, late)):
             self.seen[row] += np.bincount(item, minlength=self.items + 1)
-        self.asked += np.bincount(sequences.target, minlength=self.items + 1)
         place, recency = _places(sequences), np.empty(len(sequences.item), np.float32)
         recency[np.argsort(sequences.time, kind="stable")] = 1 + np.arange(len(recency)) / max(len(recency), 1)
         fold = _folds(place)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -45,29 +45,30 @@ class Progress:
 
 
 class Candidates:
-    """Draw the items that a step's softmax runs over: all where they are few, else its targets and negatives.
+    """Draw the items that a step's softmax runs over beside each target: all where they are few, else negatives.
 
-    Negatives come by popularity to a power. `log_q` is the log of an item's probability to be among them, as a
-    target or as a negative. Given is how often each item occurs and how often it is asked for, (items + 1,).
+    They come by popularity to a power. `log_q` is the log of an item's probability to be among them. Given is how
+    often each item occurs, (items + 1,).
     """
 
-    def __init__(self, seen: Ints, asked: Ints, config: TrainConfig) -> None:
+    def __init__(self, seen: Ints, config: TrainConfig) -> None:
         items = len(seen) - 1
         weight = seen.astype(np.float64) ** config.popularity_power
         weight[0] = 0
-        asked = np.where(np.arange(items + 1) > 0, asked, 0).astype(np.float64)
         self.everything = torch.arange(1, items + 1, device=config.device) if items <= config.negatives else None
         self.weight = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(config.device)
-        self.asked = torch.from_numpy(asked / max(asked.sum(), 1.0)).to(config.device)
         self.n = config.negatives
 
     def draw(self, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the candidates in ascending order, each target's place among them, and the log_q."""
+        """Return the candidates in ascending order, each target's place among them, and the log_q.
+
+        A target that was not drawn has another item's place.
+        """
         if self.everything is not None:
             return self.everything, target - 1, torch.zeros(len(self.everything), device=target.device)
-        drawn = torch.unique(torch.cat([torch.multinomial(self.weight, self.n, replacement=True), target]))
-        expected = self.n * self.weight[drawn] + len(target) * self.asked[drawn]
-        return drawn, torch.searchsorted(drawn, target), torch.log(-torch.expm1(-expected)).float()
+        drawn = torch.unique(torch.multinomial(self.weight, self.n, replacement=True))
+        place = torch.searchsorted(drawn, target).clamp_max(len(drawn) - 1)
+        return drawn, place, torch.log(-torch.expm1(-self.n * self.weight[drawn])).float()
 
 
 def losses(
@@ -79,12 +80,14 @@ def losses(
     given = (batch.item, batch.category, batch.type, batch.numeric)
     out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., ANSWERS - 1 :], hide=hide)
     asked = batch.target > 0
-    drawn, place, log_q = candidates.draw(batch.target[asked])
-    vectors = network.catalog(drawn, category_of[drawn])
-    next_item, log_p = sampled_softmax(out.query[asked], vectors, place, log_q)
+    target = batch.target[asked]
+    drawn, place, log_q = candidates.draw(target)
+    listed, n = torch.cat([target, drawn]), len(target)
+    vectors = network.catalog(listed, category_of[listed])
+    next_item, log_p = sampled_softmax(out.query[asked], vectors[:n], vectors[n:], place, log_q)
     mixture = network.mixture.loss(out.gate[asked], log_p, batch.beside[asked])
     purchase = network.purchase.loss(out.intent, batch.label, batch.known)
-    n = asked.sum().clamp(min=1)
+    n = max(n, 1)
     return next_item / n, mixture / n, purchase / batch.known.sum().clamp(min=1)
 
 
@@ -101,6 +104,16 @@ class Trainer:
     done: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # item, mixture and intent loss, steps
     epochs: list[Metrics] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, run: Run, folder: Path, ranks: Ranks) -> Self:
+        """Set out with new weights and an epoch of no steps."""
+        config = run.config
+        torch.manual_seed(config.seed)
+        network = run.network().to(config.device)
+        weights = network.parameters()
+        optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        return cls(run, folder, network, optimizer, 0, ranks)
 
     @property
     def steps(self) -> int:
@@ -221,6 +234,7 @@ def train(
         if first:
             trainer.end_epoch(validate)
         saved = time.monotonic()
+    del taught  # the tables of its folds need not stand beside those that are counted next
     if first:
         _judge(trainer, source, kept)
         done = _finished(trainer, source, validate, conclude)
@@ -231,16 +245,13 @@ def train(
 def _start(run: Run, folder: Path, source: Source) -> tuple[Trainer, Candidates]:
     ranks = join(run.config.device)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(run.config.seed)
-    network = run.network().to(run.config.device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
-    tally = _know(network, source)
+    trainer = Trainer.begin(run, folder, ranks)
+    tally = _know(trainer.network, source)
     source.learn(beside, tally.apart())
-    an_epoch = source.count(run.config.budget(source.events))
-    trainer = Trainer(run, folder, network, optimizer, an_epoch, ranks)
+    trainer.an_epoch = source.count(run.config.budget(source.events))
     trainer.resume()
-    ranks.agree((trainer.done, an_epoch, run.identity()), "data, settings or the run they take up")
-    return trainer, Candidates(tally.seen[0], tally.asked, run.config)
+    ranks.agree((trainer.done, trainer.an_epoch, run.identity()), "data, settings or the run they take up")
+    return trainer, Candidates(tally.seen[0], run.config)
 
 
 def _know(network: Network, source: Source) -> Tally:
