@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "stream.cli",
     "settings": "stream.cli",
     "shoppers": "models.cli",
+    "prepare": "models.cli_prepare",
     "train": "models.cli",
     "evaluate": "models.cli",
     "report": "models.cli_report",

@@ -6,7 +6,7 @@ popularity as if that had been seen once (MacKay and Peto, 1995): the more frequ
 then the more popular item. Popularity alone is the same with an empty table.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.batches import Sequences
+from models.batches import Sequences, Source
 from models.covisits import NEAR, RECENT, Table
 from models.heads import ANSWERS, Mixture
 
@@ -45,13 +45,19 @@ class Baseline(nn.Module):
         self.mixture = Mixture(items, self.dimension)
         del self.mixture.layers  # the shares follow from the counts
 
-    def learn(self, sequences: Sequences, followed: bool) -> None:
+    def learn(self, source: Source, followed: bool) -> None:
         """Count a log: its items, its labels and, if asked, what followed each item."""
-        count = np.bincount(sequences.item, minlength=len(self.log_count))
+        rows, following = len(self.log_count), _Following()
+        count, right, known = np.zeros(rows, np.int64), np.zeros(len(self.logit)), np.zeros(len(self.logit))
+        for part in source.parts():
+            count += np.bincount(part.item, minlength=rows)
+            right, known = right + (part.label & part.known).sum(0), known + part.known.sum(0)
+            if followed:
+                following.add(part, rows)
         self.log_count.copy_(torch.from_numpy(np.log(np.maximum(count, 1))))
-        self.logit.copy_(torch.logit(torch.from_numpy(base_rate(sequences)), 1e-7))
+        self.logit.copy_(torch.logit(torch.from_numpy(_rate(right, known)), 1e-7))
         if followed:
-            self.mixture.know({NEAR.name: Table(*_successors(sequences, len(count), NEAR.width))})
+            self.mixture.know({NEAR.name: following.table(rows)})
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
         """Return what the query, 1, is multiplied with, (..., 1)."""
@@ -93,21 +99,34 @@ class BaselineStep(nn.Module):
         return found._replace(intent=torch.sigmoid(found.intent))
 
 
-def _successors(sequences: Sequences, rows: int, width: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Count what followed each item; return the `width` most frequent, (rows, width), and how often."""
-    pairs = np.stack([sequences.item, sequences.target], 1)[(sequences.item > 0) & (sequences.target > 0)]
-    pairs, count = np.unique(pairs, axis=0, return_counts=True)
-    order = np.lexsort((-count, pairs[:, 0]))
-    (item, other), count = pairs[order].T, count[order]
-    rank = np.arange(len(item)) - np.searchsorted(item, item)
-    kept = rank < width
-    neighbours, weights = np.zeros((rows, width), np.int32), np.zeros((rows, width), np.float32)
-    neighbours[item[kept], rank[kept]], weights[item[kept], rank[kept]] = other[kept], count[kept]
-    return neighbours, weights
+class _Following:
+    """What followed each item, and how often, part by part: a pair is one number."""
+
+    def __init__(self) -> None:
+        self.pair, self.count = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def add(self, sequences: Sequences, rows: int) -> None:
+        known = (sequences.item > 0) & (sequences.target > 0)
+        pair, count = np.unique((sequences.item * rows + sequences.target)[known], return_counts=True)
+        self.pair, place = np.unique(np.r_[self.pair, pair], return_inverse=True)
+        self.count = np.bincount(place, np.r_[self.count, count], len(self.pair)).astype(np.int64)
+
+    def table(self, rows: int) -> Table:
+        """Return the most frequent successors of each item."""
+        order = np.lexsort((-self.count, self.pair // rows))
+        (item, other), count = np.divmod(self.pair[order], rows), self.count[order]
+        rank = np.arange(len(item)) - np.searchsorted(item, item)
+        kept = rank < NEAR.width
+        neighbours, weights = np.zeros((rows, NEAR.width), np.int32), np.zeros((rows, NEAR.width), np.float32)
+        neighbours[item[kept], rank[kept]], weights[item[kept], rank[kept]] = other[kept], count[kept]
+        return Table(neighbours, weights)
 
 
 def base_rate(sequences: Sequences) -> NDArray[np.float32]:
     """Return the share of positives among the known labels, one a horizon."""
-    known = sequences.known.sum(0)
-    rate: NDArray[np.float32] = ((sequences.label & sequences.known).sum(0) / np.maximum(known, 1)).astype(np.float32)
+    return _rate((sequences.label & sequences.known).sum(0), sequences.known.sum(0))
+
+
+def _rate(right: NDArray[Any], known: NDArray[Any]) -> NDArray[np.float32]:
+    rate: NDArray[np.float32] = (right / np.maximum(known, 1)).astype(np.float32)
     return rate

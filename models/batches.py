@@ -1,8 +1,9 @@
 """Histories as padded batches: in time order on the whole, of similar length inside."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,12 +30,46 @@ class Batch:
     target: Tensor  # the next event's item, 0: none or unknown
     label: Tensor
     known: Tensor
-    beside: Tensor  # what the tables of pairs say of the target: see models.covisits.count
+    beside: Tensor  # what the tables of pairs say of the target: see models.covisits.beside
     events: int
 
     def to(self, device: str) -> "Batch":
         """Move all arrays to a device."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS if name != "time"})
+        return self.apply(lambda array: array.to(device))
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Change all arrays."""
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _COLUMNS if name != "time"}
+        return replace(self, **changed)
+
+
+Say = Callable[["Sequences", Iterable[Any]], NDArray[np.float32]]
+
+
+class Source(Protocol):
+    """What training reads: sequences in memory, or on disk, a part at a time."""
+
+    @property
+    def events(self) -> int:
+        """Return the number of events."""
+
+    def sampled(self, most: int, seed: int) -> "Sequences":
+        """Return about `most` events of random shoppers in memory, or all where they are fewer."""
+
+    def parts(self) -> Iterator["Sequences"]:
+        """Yield the parts; together they fit in no memory but one by one."""
+
+    def learn(self, say: Say, apart: Iterable[Any]) -> None:
+        """Let `models.covisits.beside`, `say`, fill in `beside` of the batches, by the tables without each fold."""
+
+    def count(self, budget: int) -> int:
+        """Return the number of batches in an epoch."""
+
+    def batches(self, budget: int, order: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        """Yield one epoch in batches of at most `budget` padded events, without its first `skip` batches."""
+
+    def sample(self, n: int, length: int) -> dict[str, NDArray[np.generic]]:
+        """Return the beginnings of `n` sequences, as the step's inputs (n, length, ...)."""
 
 
 class Sequences:
@@ -60,6 +95,24 @@ class Sequences:
         self.start, self.length = _cut(fresh, longest)
         in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
         self.start, self.length = self.start[in_time], self.length[in_time]
+
+    @property
+    def events(self) -> int:
+        """Return the number of events."""
+        return len(self.item)
+
+    def sampled(self, most: int, seed: int) -> "Sequences":
+        """Return about `most` events of random sequences, or all where they are fewer."""
+        share = min(most / max(self.events, 1), 1.0)
+        return self.part(np.random.default_rng(seed).random(len(self.start)) < share)
+
+    def parts(self) -> Iterator["Sequences"]:
+        """Yield itself: all is in memory."""
+        yield self
+
+    def learn(self, say: Say, apart: Iterable[Any]) -> None:
+        """Take in what the tables of pairs say of the next items."""
+        self.beside = say(self, apart)
 
     def part(self, kept: NDArray[np.bool_]) -> "Sequences":
         """Return some of the sequences, `kept` (sequences,), as a log of their own."""
@@ -119,6 +172,19 @@ class Sequences:
             beside=pad(self.beside),
             events=int(length.sum()),
         )
+
+
+def together(parts: Sequence[Sequences]) -> Sequences:
+    """Join parts in memory."""
+    whole = copy(parts[0])
+    for name in _COLUMNS:
+        setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+    begin = np.cumsum([0, *(part.events for part in parts[:-1])])
+    start = np.concatenate([part.start + at for part, at in zip(parts, begin, strict=True)])
+    length = np.concatenate([part.length for part in parts])
+    in_time = np.argsort(whole.time[start + length - 1], kind="stable")
+    whole.start, whole.length = start[in_time], length[in_time]
+    return whole
 
 
 def _repeats(log: Log, category: NDArray[np.int64], fresh: NDArray[np.bool_]) -> NDArray[np.float32]:

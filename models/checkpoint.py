@@ -79,7 +79,7 @@ class Checkpoint:
     histories: dict[str, Tensor]
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that a reader, or a kill, meets the old content or the new."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -95,7 +95,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -
     arrays[_FACTS] = np.frombuffer(msgspec.json.encode(facts), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    replace_file(path, buffer.getvalue())
+    replace_file(path, buffer.getbuffer())
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

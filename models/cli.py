@@ -17,7 +17,7 @@ from models import cli_attribute
 from models.cli_intent import intent
 from stream.core.errors import DataError, SettingError
 from stream.core.manifest import Meaning, milliseconds
-from stream.options import FormatOption, pairs
+from stream.options import FormatOption, OptionalFormat, pairs
 
 app = typer.Typer(no_args_is_help=True)
 console = Console(stderr=True)
@@ -91,8 +91,8 @@ def _config(config: dict[str, Any]) -> Any:
 
 @app.command()
 def train(
-    form: FormatOption,
-    data: DataOption,
+    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not, or what prepare has written.")],
+    form: OptionalFormat = "",
     out: Annotated[Path, typer.Option(help="The folder for the run; a run interrupted there goes on.")] = Path(
         "runs/run"
     ),
@@ -114,9 +114,12 @@ def train(
 
     Examples: forecart train --format taobao --data events.csv.gz --out runs/taobao --holdout-tail 0.05
               forecart train --format sessions --data sessions.txt --set epochs=6 --set dropout=0.3
+              torchrun --standalone --nproc-per-node 2 forecart.py train --format taobao --data events.csv.gz
     """
     from models.checkpoint import RUN
-    from models.config import PRESETS, check_device
+    from models.config import LSTM, PRESETS, check_device
+    from models.parallel import join
+    from models.prepared import is_prepared
 
     if (out / RUN).exists():
         raise SettingError(f"{out} holds a finished run", "give another --out, or delete the folder")
@@ -124,7 +127,15 @@ def train(
     if preset not in PRESETS:
         raise SettingError(f"there is no preset {preset!r}", f"the presets are {', '.join(PRESETS)}")
     config = _config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"model": model, "device": device, "seed": seed})
-    meaning = _meaning(horizon, gap)
+    meaning, ranks = _meaning(horizon, gap), join(device)
+    console.quiet = not ranks.first
+    if ranks.size > 1 and config.model != LSTM:
+        raise SettingError(f"{config.model} is counted by one process", "leave torchrun out")
+    if is_prepared(data):
+        _fit(out, *_partitioned(data, config, meaning, holdout_tail))
+        return
+    if not form:
+        raise SettingError("no format is given", "give --format, or a --data that forecart prepare has written")
     _fit(out, *_prepared(_load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
 
 
@@ -159,7 +170,18 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
     return sequences, run, _validation(log, vocab, run, since, end) if tail else None
 
 
-def _fit(out: Path, sequences: Any, run: Any, validate: Any) -> None:
+def _partitioned(data: Path, config: Any, meaning: Meaning, tail: float) -> tuple[Any, Any, Any]:
+    """Return what `_prepared` does, from partitions; the epochs are measured on the shoppers of the first."""
+    from models.partitions import Partitions
+    from models.prepared import Prepared
+
+    with console.status(f"reading {data}"):
+        source, run, since, end = Partitions.over(Prepared.open(data), config, meaning, tail)
+    console.print(f"{source.events:,} events to train on, {len(run.items):,} items, {len(source)} partitions in {data}")
+    return source, run, _validation(source.log(0), run.vocabulary, run, since, end) if tail else None
+
+
+def _fit(out: Path, source: Any, run: Any, validate: Any) -> None:
     from models.config import LSTM
     from models.curve import draw
     from models.train import Progress as Step
@@ -167,7 +189,7 @@ def _fit(out: Path, sequences: Any, run: Any, validate: Any) -> None:
     from models.train import train as fit
 
     if run.config.model != LSTM:
-        count_baseline(sequences, run, out, validate)
+        count_baseline(source, run, out, validate)
         print(json.dumps({"checkpoint": str(out), **run.metrics}))
         return
     with _bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bar:
@@ -183,12 +205,13 @@ def _fit(out: Path, sequences: Any, run: Any, validate: Any) -> None:
                 rate=step.events_per_second,
             )
 
-        fit(sequences, run, out, watch, validate, conclude=partial(draw, folder=out))
+        fit(source, run, out, watch, validate, conclude=partial(draw, folder=out))
     for epoch in run.epochs:
         console.print(
             " ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float))
         )
-    print(json.dumps({"checkpoint": str(out), **run.metrics}))
+    if not console.quiet:
+        print(json.dumps({"checkpoint": str(out), **run.metrics}))
 
 
 def _validation(log: Any, vocab: Any, run: Any, since: int, end: int) -> Any:

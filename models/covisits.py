@@ -5,18 +5,20 @@ A pair at distance d counts 1/d towards the later item and half of that towards 
 pairs: an item's heaviest neighbours, and the heaviest neighbours of those, found by two steps of a walk.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from models.batches import Sequences
+from models.batches import Sequences, Source
 
 RECENT = 8  # items of a shopper that are looked back at
 OWN = 0.7  # how much less the second last item counts than the last, where items are repeated
 _DISTANCE, _BACK = 5, 0.5
 _FOLDS = 5
+ROOM, KEPT = 12_000_000, 32  # pairs a fold, 8 bytes each, and those an item keeps where they are more
 _ROWS = 4096  # at once
 
 Ints = NDArray[np.int64]
@@ -85,28 +87,91 @@ def _places(sequences: Sequences) -> Ints:
     return np.arange(len(sequences.item)) - np.repeat(first, np.diff(np.r_[first, len(sequences.item)]))
 
 
-def count(sequences: Sequences, items: int) -> tuple[dict[str, Table], Floats]:
-    """Count a log's pairs; return the tables by reach, and what they say of each event's next item.
+@dataclass(slots=True)
+class Tally:
+    """Pairs and items, counted part by part, the pairs in `_FOLDS` folds of sequences.
 
-    The second is (n, 5): the probability of the next item by either table and by the recent items themselves,
-    then the weight behind either table's word. A sequence is asked about in tables of the other folds of
-    sequences, since one that is being scored is in no table.
+    A fold of more than `ROOM` pairs keeps the `KEPT` heaviest of each item: what bounds the memory of a log in
+    several parts, and an approximation, since a pair that is dropped and comes again has lost what it weighed. A
+    pair's recency, and the last tenth of the time, are its own part's.
     """
-    place, recency = _places(sequences), np.empty(len(sequences.item), np.float32)
-    recency[np.argsort(sequences.time, kind="stable")] = 1 + np.arange(len(recency)) / max(len(recency), 1)
-    fold = (np.cumsum(place == 0) - 1) % _FOLDS
-    parts = [_pairs(sequences.item, place, recency, fold == one, items) for one in range(_FOLDS)]
-    whole = sum(parts[1:], parts[0])
-    ring = rings(sequences)
-    beside = np.zeros((len(place), 2 * len(REACHES) + 1), np.float32)
-    for one, part in enumerate(parts):
+
+    items: int
+    parts: int = 0
+    seen: Ints = field(init=False)  # how often each item occurs, in the whole log and in its last tenth (2, items + 1)
+    folds: list[sparse.csr_array] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.seen = np.zeros((2, self.items + 1), np.int64)
+
+    def add(self, sequences: Sequences) -> None:
+        """Count a part."""
+        late = sequences.item[sequences.time >= np.quantile(sequences.time, 0.9)]
+        for row, item in enumerate((sequences.item, late)):
+            self.seen[row] += np.bincount(item, minlength=self.items + 1)
+        place, recency = _places(sequences), np.empty(len(sequences.item), np.float32)
+        recency[np.argsort(sequences.time, kind="stable")] = 1 + np.arange(len(recency)) / max(len(recency), 1)
+        fold = _folds(place)
+        for one in range(_FOLDS):
+            pairs = _pairs(sequences.item, place, recency, fold == one, self.items)
+            if not self.parts:
+                self.folds.append(pairs)
+                continue
+            self.folds[one] = self.folds[one] + pairs
+            if self.folds[one].nnz > ROOM:
+                self.folds[one] = _thinned(self.folds[one], KEPT)
+        self.parts += 1
+
+    def tables(self) -> dict[str, Table]:
+        """Return the tables of all pairs, by reach."""
+        return _tables(self._whole())
+
+    def popularity(self) -> Floats:
+        """Return the log counts of items in the whole log and in its last tenth, standardised, (items + 1, 2)."""
+        logs = [np.log1p(row) for row in self.seen]
+        found = np.stack([(log - log[1:].mean()) / (log[1:].std() + 1e-6) for log in logs], 1).astype(np.float32)
+        found[0] = 0
+        return found
+
+    def apart(self) -> Iterator[dict[str, Table]]:
+        """Yield the tables without a fold's own pairs, fold by fold."""
+        whole = self._whole()
+        for fold in self.folds:
+            yield _tables(whole - fold)
+
+    def _whole(self) -> sparse.csr_array:
+        return sum(self.folds[1:], self.folds[0])
+
+
+def count(source: Source, items: int) -> Tally:
+    """Count all parts of a source."""
+    tally = Tally(items)
+    for part in source.parts():
+        tally.add(part)
+    return tally
+
+
+def beside(sequences: Sequences, apart: Iterable[dict[str, Table]]) -> Floats:
+    """Return what tables of pairs say of each event's next item, (n, 5), for a part that was counted.
+
+    That is the probability of the next item by either table and by the recent items themselves, then the weight
+    behind either table's word. A sequence is asked about in tables of the other folds of sequences, `apart`, since
+    one that is being scored is in no table.
+    """
+    fold, ring = _folds(_places(sequences)), rings(sequences)
+    found = np.zeros((len(fold), 2 * len(REACHES) + 1), np.float32)
+    for one, tables in enumerate(apart):
         rows = np.flatnonzero((fold == one) & (sequences.target > 0))
-        tables = _tables(whole - part)
         for column, reach in enumerate(REACHES):
             said, support = tables[reach.name].ask(reach, ring[rows], sequences.target[rows])
-            beside[rows, column], beside[rows, len(REACHES) + 1 + column] = said, support
-    beside[:, len(REACHES)] = _repeated(ring, sequences.target)
-    return _tables(whole), beside
+            found[rows, column], found[rows, len(REACHES) + 1 + column] = said, support
+    found[:, len(REACHES)] = _repeated(ring, sequences.target)
+    return found
+
+
+def _folds(place: Ints) -> Ints:
+    """Deal a part's sequences out to the folds in turn."""
+    return (np.cumsum(place == 0) - 1) % _FOLDS
 
 
 def _pairs(item: Ints, place: Ints, recency: Floats, part: NDArray[np.bool_], items: int) -> sparse.csr_array:
@@ -121,6 +186,18 @@ def _pairs(item: Ints, place: Ints, recency: Floats, part: NDArray[np.bool_], it
         weights += [weight, _BACK * weight]
     given = (np.concatenate(weights), (np.concatenate(ends), np.concatenate(others)))
     return sparse.csr_array(given, shape=(items + 1, items + 1))
+
+
+def _thinned(pairs: sparse.csr_array, width: int) -> sparse.csr_array:
+    """Keep the heaviest pairs of each row."""
+    row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
+    # One key to sort by: the row, then the weight, whose bits are in the order of positive numbers.
+    order = np.argsort((row << 32) - pairs.data.view(np.int32))
+    rank = np.empty(len(row), np.int64)
+    rank[order] = np.arange(len(row)) - pairs.indptr[row]
+    keep = rank < width
+    ends = np.r_[0, np.cumsum(np.bincount(row[keep], minlength=pairs.shape[0]))]
+    return sparse.csr_array((pairs.data[keep], pairs.indices[keep], ends), shape=pairs.shape)
 
 
 def _tables(pairs: sparse.csr_array) -> dict[str, Table]:
@@ -161,12 +238,3 @@ def _repeated(recent: Ints, target: Ints) -> Floats:
     share = ((recent == target[:, None]) * own).sum(1) * (target > 0)
     said: Floats = share / np.maximum(own.sum(1), 1e-6)
     return said
-
-
-def popularity(sequences: Sequences, items: int) -> Floats:
-    """Return the log counts of items in the whole log and in its last tenth, standardised, (items + 1, 2)."""
-    recent = sequences.time >= np.quantile(sequences.time, 0.9)
-    logs = [np.log1p(np.bincount(sequences.item[part], minlength=items + 1)) for part in (slice(None), recent)]
-    found = np.stack([(log - log[1:].mean()) / (log[1:].std() + 1e-6) for log in logs], 1).astype(np.float32)
-    found[0] = 0
-    return found

@@ -28,6 +28,19 @@ class Attention(nn.Module):
         weight = torch.softmax(fit.masked_fill(recent == 0, -1e4), -1)
         return (weight[..., None] * vectors).sum(-2)
 
+    def along(self, state: Tensor, vectors: Tensor, recent: Tensor) -> Tensor:
+        """Return the same for whole sequences of states (B, T, D), by products of matrices.
+
+        `vectors` (B, RECENT + T, D) are those of the RECENT items before the first event, then of the events';
+        `recent` (B, T, RECENT) are each event's recent items.
+        """
+        asked, steps = self.ask(state), state.shape[1]
+        place = torch.arange(steps, device=state.device)[:, None] + RECENT - torch.arange(RECENT, device=state.device)
+        place = place.expand(recent.shape)
+        fit = (asked @ vectors.transpose(1, 2)).gather(2, place) + asked @ self.age.T
+        weight = torch.softmax(fit.masked_fill(recent == 0, -1e4), -1)
+        return weight.new_zeros(len(state), steps, steps + RECENT).scatter(2, place, weight) @ vectors
+
 
 class NextItem(nn.Module):
     """Rank the catalog for the next event: a query whose product with an item's vector is its logit.

@@ -125,7 +125,7 @@ class Network(nn.Module):
         In training `support` (B, T, reaches) replaces the weight of the tables of pairs, and `hide` (B, T) marks the
         items that are taken for unknown.
         """
-        rings = windows(recent, item)
+        rings, met = windows(recent, item), self.item_vectors(torch.cat([recent.flip(1), item], 1))
         vector = self.vectors(item if hide is None else item.masked_fill(hide, 0), category)
         side = torch.cat([self.type_vectors(type), numeric], -1)
         out, (h, c) = self.lstm(self.dropout(torch.cat([vector, side], -1)), (h[None], c[None]))
@@ -134,7 +134,7 @@ class Network(nn.Module):
         counted = self.counters.over(counts, type, numeric[..., 0])
         rhythm, (rhythm_h, rhythm_c) = self.rhythm(side, (rhythm_h[None], rhythm_c[None]))
         return Outputs(
-            query=self.next_item(dropped, vector, self.look_back(dropped, rings)),
+            query=self.next_item(dropped, vector, self.attention.along(dropped, met, rings)),
             # The gates learn from the state, and not the state from the gates.
             gate=self.mixture(out.detach(), vector.detach(), rings, support),
             intent=self.purchase(

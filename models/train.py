@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,14 +15,15 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.baselines import LAST_ITEM, Baseline
-from models.batches import Batch, Sequences
+from models.batches import Batch, Source
 from models.calibrate import calibrate
-from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
+from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
 from models.config import TrainConfig
-from models.covisits import count, popularity
+from models.covisits import beside, count
 from models.heads import ANSWERS
 from models.judge import fit
 from models.network import Network
+from models.parallel import Ranks, join
 from models.ranking import examples
 from models.rehearsal import rehearse
 from models.softmax import sampled_softmax
@@ -32,44 +33,47 @@ Metrics = dict[str, Any]
 Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
 _FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
+_ENOUGH = 2_000_000  # events for the rehearsal, which stand in memory as a whole
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a watcher of the loop hears after each step; rates count from the stage's start in this process."""
+    """What a watcher of the loop hears; events and their rate count from the stage's start in this process."""
 
     stage: str
     step: int
     steps: int
     loss: float
+    events: int
     events_per_second: float
 
 
 class Candidates:
-    """Draw the items that a step's softmax runs over: all where they are few, else its targets and negatives.
+    """Draw the items that a step's softmax runs over beside each target: all where they are few, else negatives.
 
-    Negatives come by popularity to a power. `log_q` is the log of an item's probability to be among them, as a
-    target or as a negative.
+    They come by popularity to a power. `log_q` is the log of an item's probability to be among them. Given is how
+    often each item occurs, (items + 1,).
     """
 
-    def __init__(self, item: Ints, target: Ints, items: int, config: TrainConfig) -> None:
-        weight = np.bincount(item, minlength=items + 1).astype(np.float64) ** config.popularity_power
+    def __init__(self, seen: Ints, config: TrainConfig) -> None:
+        items = len(seen) - 1
+        weight = seen.astype(np.float64) ** config.popularity_power
         weight[0] = 0
-        asked = np.bincount(target, minlength=items + 1).astype(np.float64)
-        asked[0] = 0
         self.everything = torch.arange(1, items + 1, device=config.device) if items <= config.negatives else None
         self.weight = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(config.device)
-        self.asked = torch.from_numpy(asked / max(asked.sum(), 1.0)).to(config.device)
         self.n = config.negatives
 
     def draw(self, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the candidates in ascending order, each target's place among them, and the log_q."""
+        """Return the candidates in ascending order, each target's place among them, and the log_q.
+
+        A target that was not drawn has another item's place.
+        """
         if self.everything is not None:
             return self.everything, target - 1, torch.zeros(len(self.everything), device=target.device)
-        drawn = torch.unique(torch.cat([torch.multinomial(self.weight, self.n, replacement=True), target]))
-        expected = self.n * self.weight[drawn] + len(target) * self.asked[drawn]
-        return drawn, torch.searchsorted(drawn, target), torch.log(-torch.expm1(-expected)).float()
+        drawn = torch.unique(torch.multinomial(self.weight, self.n, replacement=True))
+        place = torch.searchsorted(drawn, target).clamp_max(len(drawn) - 1)
+        return drawn, place, torch.log(-torch.expm1(-self.n * self.weight[drawn])).float()
 
 
 def losses(
@@ -81,12 +85,14 @@ def losses(
     given = (batch.item, batch.category, batch.type, batch.numeric)
     out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., ANSWERS - 1 :], hide=hide)
     asked = batch.target > 0
-    drawn, place, log_q = candidates.draw(batch.target[asked])
-    vectors = network.catalog(drawn, category_of[drawn])
-    next_item, log_p = sampled_softmax(out.query[asked], vectors, place, log_q)
+    target = batch.target[asked]
+    drawn, place, log_q = candidates.draw(target)
+    listed, n = torch.cat([target, drawn]), len(target)
+    vectors = network.catalog(listed, category_of[listed])
+    next_item, log_p = sampled_softmax(out.query[asked], vectors[:n], vectors[n:], place, log_q)
     mixture = network.mixture.loss(out.gate[asked], log_p, batch.beside[asked])
     purchase = network.purchase.loss(out.intent, batch.label, batch.known)
-    n = asked.sum().clamp(min=1)
+    n = max(n, 1)
     return next_item / n, mixture / n, purchase / batch.known.sum().clamp(min=1)
 
 
@@ -99,6 +105,7 @@ class Trainer:
     network: Network
     optimizer: torch.optim.Optimizer
     an_epoch: int  # steps
+    ranks: Ranks = field(default_factory=Ranks)
     done: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # item, mixture and intent loss, steps
     epochs: list[Metrics] = field(default_factory=list)
@@ -112,6 +119,16 @@ class Trainer:
         found = self.average.module
         assert isinstance(found, Network)
         return found
+
+    @classmethod
+    def begin(cls, run: Run, folder: Path, ranks: Ranks) -> Self:
+        """Set out with new weights and an epoch of no steps."""
+        config = run.config
+        torch.manual_seed(config.seed)
+        network = run.network().to(config.device)
+        weights = network.parameters()
+        optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        return cls(run, folder, network, optimizer, 0, ranks)
 
     @property
     def steps(self) -> int:
@@ -168,21 +185,25 @@ class Trainer:
     def update(self, batch: Batch, candidates: Candidates, category_of: Tensor) -> float:
         """Take one step of the optimizer; return the loss."""
         config = self.run.config
+        batch, (asked, known) = self.ranks.share(batch)
+        self.ranks.roll(config.seed, self.done)
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
-        parts = losses(self.network, batch, candidates, category_of, config.unknown_rate)
-        item_loss, mixture_loss, intent_loss = parts
-        loss = item_loss + mixture_loss + config.intent_weight * intent_loss
+        batch = batch.to(config.device)
+        item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config.unknown_rate)
+        parts = asked * item_loss, asked * mixture_loss, known * intent_loss
+        loss = parts[0] + parts[1] + config.intent_weight * parts[2]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        found = self.ranks.gather(self.network, parts)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.network)
         self.done += 1
-        self.sums = [a + b for a, b in zip(self.sums, (*(part.item() for part in parts), 1), strict=True)]
-        return loss.item()
+        self.sums = [a + b for a, b in zip(self.sums, (*found, 1), strict=True)]
+        return found[0] + found[1] + config.intent_weight * found[2]
 
     def end_epoch(self, validate: Callable[[Network], Metrics] | None) -> None:
         """Measure the epoch, keep its weights if it is the best so far, and save."""
@@ -201,7 +222,7 @@ class Trainer:
 
 
 def train(
-    sequences: Sequences,
+    source: Source,
     run: Run,
     folder: Path,
     watch: Callable[[Progress], None] = lambda _: None,
@@ -212,100 +233,120 @@ def train(
 
     `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
     last one. A run that resumes ends with the weights that it would have had without the interruption.
-    `conclude` hears the run before it is marked finished.
+    `conclude` hears the run before it is marked finished. Of several ranks the first alone writes, validates,
+    trains the judge and is watched.
     """
     config = run.config
-    trainer = _start(run, folder, sequences)
-    _learn(trainer, sequences, "training", watch, config.epochs, validate)
-    run.epochs = trainer.epochs
-    run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-    trainer.network.load_state_dict(load_tensors(folder / WEIGHTS)[0])
-    trainer.network.eval()
-    if config.judged:
-        _rehearse(trainer, sequences, watch)
-        if validate:
-            run.metrics = run.metrics | validate(trainer.network)
-    conclude(run)
-    return _concluded(folder, trainer.network, run, sequences)
+    trainer, candidates = _start(run, folder, source, join(config.device))
+    _learn(trainer, candidates, source, watch, config.epochs, validate)
+    if trainer.ranks.first:
+        done = _finished(trainer, source, watch, validate, conclude)
+    trainer.ranks.leave()
+    return done if trainer.ranks.first else load(folder, config.device)
 
 
 def _learn(
     trainer: Trainer,
-    sequences: Sequences,
-    stage: str,
+    candidates: Candidates,
+    source: Source,
     watch: Callable[[Progress], None],
     epochs: int,
     validate: Callable[[Network], Metrics] | None = None,
+    stage: str = "training",
 ) -> None:
     """Take what is left of the steps of a run's first `epochs`."""
-    run, config = trainer.run, trainer.run.config
-    budget = config.budget(len(sequences.item))
-    candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
+    run, config, first = trainer.run, trainer.run.config, trainer.ranks.first
+    budget = config.budget(source.events)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
     seen = 0
     while trainer.done < epochs * trainer.an_epoch:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
-        for batch in sequences.batches(budget, np.random.default_rng((config.seed, epoch)), place):
-            loss = trainer.update(batch.to(config.device), candidates, category_of)
+        for batch in source.batches(budget, np.random.default_rng((config.seed, epoch)), place):
+            loss = trainer.update(batch, candidates, category_of)
             seen += batch.events
             now = time.monotonic()
-            watch(Progress(stage, trainer.done, trainer.steps, loss, seen / (now - began)))
+            if first:
+                watch(Progress(stage, trainer.done, trainer.steps, loss, seen, seen / (now - began)))
             # After an epoch's last step only the epoch's end saves: a run resumed between them would skip that end.
-            if now - saved > config.state_every and trainer.done % trainer.an_epoch:
+            if first and now - saved > config.state_every and trainer.done % trainer.an_epoch:
                 trainer.save()
                 saved = now
-        trainer.end_epoch(validate)
+        if first:
+            trainer.end_epoch(validate)
         saved = time.monotonic()
 
 
-def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
+def _start(run: Run, folder: Path, source: Source, ranks: Ranks) -> tuple[Trainer, Candidates]:
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(run.config.seed)
-    network = run.network().to(run.config.device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
-    tables, sequences.beside = count(sequences, len(run.items))
-    network.mixture.know(tables)
-    network.popularity.copy_(torch.from_numpy(popularity(sequences, len(run.items))))
-    trainer = Trainer(run, folder, network, optimizer, sequences.count(run.config.budget(len(sequences.item))))
+    trainer = Trainer.begin(run, folder, ranks)
+    tally = count(source, len(run.items))
+    trainer.network.mixture.know(tally.tables())
+    trainer.network.popularity.copy_(torch.from_numpy(tally.popularity()))
+    source.learn(beside, tally.apart())
+    trainer.an_epoch = source.count(run.config.budget(source.events))
     if decay := run.config.averaging:
-        trainer.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
+        averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        trainer.average = AveragedModel(trainer.network, multi_avg_fn=averaging)
     trainer.resume()
-    return trainer
+    ranks.agree((trainer.done, trainer.an_epoch, run.identity()), "data, settings or the run they take up")
+    return trainer, Candidates(tally.seen[0], run.config)
 
 
-def _rehearse(trainer: Trainer, sequences: Sequences, watch: Callable[[Progress], None]) -> None:
+def _finished(
+    trainer: Trainer,
+    source: Source,
+    watch: Callable[[Progress], None],
+    validate: Callable[[Network], Metrics] | None,
+    conclude: Callable[[Run], None],
+) -> Checkpoint:
+    """Load the best epoch's weights, and let judge and calibration learn."""
+    run, network, folder = trainer.run, trainer.network, trainer.folder
+    run.epochs = trainer.epochs
+    run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
+    network.load_state_dict(load_tensors(folder / WEIGHTS)[0])
+    network.eval()
+    if run.config.judged:
+        _rehearse(trainer, source, watch)
+        save_tensors(folder / WEIGHTS, network.state_dict())
+        if validate:
+            run.metrics = run.metrics | validate(network)
+    conclude(run)
+    return _concluded(folder, network, run, source)
+
+
+def _rehearse(trainer: Trainer, source: Source, watch: Callable[[Progress], None]) -> None:
     """Let judge and calibration learn from the log's latest part, behind a network trained alike on what is before."""
-    run, network, folder = trainer.run, trainer.network, trainer.folder / "rehearsal"
-    narrow, first, later = rehearse(sequences, run, run.config.judged)
-    if not len(first.item) or max((later.target > 0).sum(), later.known.sum()) < _FEWEST:
+    run, folder, seed = trainer.run, trainer.folder / "rehearsal", trainer.run.config.seed
+    narrow, first, later = rehearse(source.sampled(_ENOUGH, seed), run, run.config.judged)
+    asked = int((later.target > 0).sum())
+    if not first.events or max(asked, later.known.sum()) < _FEWEST:
         return
-    before = _start(narrow, folder, first)
-    _learn(before, first, "rehearsing", watch, epochs=run.metrics["epoch"])
+    before, candidates = _start(narrow, folder, first, Ranks())
+    _learn(before, candidates, first, watch, run.metrics["epoch"], stage="rehearsing")
     seen = before.best.eval()
-    run.calibration = calibrate(seen, later, run.meaning.horizons, run.config.seed)
-    if (asked := int((later.target > 0).sum())) >= _FEWEST:
-        torch.manual_seed(run.config.seed)
-        gain = fit(network.judge, *examples(seen, later, narrow), run.config.seed)
+    run.calibration = calibrate(seen, later, run.meaning.horizons, seed)
+    if asked >= _FEWEST:
+        torch.manual_seed(seed)
+        gain = fit(trainer.network.judge, *examples(seen, later, narrow), seed)
         run.data["judge"] = {"instances": asked, "gain": gain}
-    save_tensors(trainer.folder / WEIGHTS, network.state_dict())
     shutil.rmtree(folder)
 
 
 def count_baseline(
-    sequences: Sequences, run: Run, folder: Path, validate: Callable[[Baseline], Metrics] | None = None
+    source: Source, run: Run, folder: Path, validate: Callable[[Baseline], Metrics] | None = None
 ) -> Checkpoint:
     """Count the run's baseline, and measure it if asked."""
     folder.mkdir(parents=True, exist_ok=True)
     network = run.baseline()
-    network.learn(sequences, followed=run.config.model == LAST_ITEM)
+    network.learn(source, followed=run.config.model == LAST_ITEM)
     save_tensors(folder / WEIGHTS, network.state_dict())
     run.metrics = validate(network) if validate else {}
-    return _concluded(folder, network, run, sequences)
+    return _concluded(folder, network, run, source)
 
 
-def _concluded(folder: Path, network: Network | Baseline, run: Run, sequences: Sequences) -> Checkpoint:
-    histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
+def _concluded(folder: Path, network: Network | Baseline, run: Run, source: Source) -> Checkpoint:
+    histories = {name: torch.from_numpy(values) for name, values in source.sample(*_SAMPLE).items()}
     save_tensors(folder / HISTORIES, histories)
     finish(folder, run)
     return Checkpoint(network.eval(), run, histories)

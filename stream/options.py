@@ -15,6 +15,10 @@ def _known(form: str) -> str:
 
 
 FormatOption = Annotated[str, typer.Option("--format", callback=_known, help=f"Of the log: {', '.join(FORMATS)}.")]
+OptionalFormat = Annotated[
+    str,
+    typer.Option("--format", callback=lambda form: form and _known(form), help=f"Of the log: {', '.join(FORMATS)}."),
+]
 
 
 def pairs(words: list[str] | None, example: str) -> dict[str, str]:

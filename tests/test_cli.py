@@ -140,6 +140,22 @@ def test_intent_is_compared_with_the_truth(tmp_path: Path):
     assert "no probability of each event" in refused.stderr
 
 
+def test_a_prepared_log_is_trained_from(tmp_path: Path):
+    shop, parts = tmp_path / "shop.jsonl", str(tmp_path / "parts")
+    shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken\n")
+    prepare = ["prepare", "--format", "events", "--data", str(shop), "--out", parts, "--each", "400"]
+    done = forecart(*prepare)
+    assert "1 rows left out: not_json, first in line" in done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["bad"] == {"not_json": 1}
+    assert facts["partitions"] > 1
+    dials = ["--set", "dimension=8", "--set", "epochs=1", "--holdout-tail", "0.1"]
+    trained = forecart("train", "--data", parts, "--out", str(tmp_path / "run"), *dials)
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout)["hr@20"] >= 0
+    refuses(forecart(*prepare), 78, "holds a prepared log")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -170,6 +186,9 @@ def test_intent_is_compared_with_the_truth(tmp_path: Path):
         (["report", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["report", "x", "--format", "events", "--data", "x", "--out", "none/r.html"], 78, "there is no folder none"),
         (["export", "none", "bundle"], 66, "is missing"),
+        (["train", "--data", "none"], 78, "no format is given"),
+        (["prepare", "--format", "xml", "--data", "none", "--out", "none"], 78, "there is no format"),
+        (["prepare", "--data", "none", "--out", "/dev/null/none"], 65, "cannot be prepared"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
     ],
 )  # fmt: skip

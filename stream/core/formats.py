@@ -7,7 +7,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -121,7 +121,12 @@ def _plain(file: BinaryIO) -> BinaryIO:
 
 def _text(file: BinaryIO) -> Iterator[str]:
     # A byte that is no UTF-8 becomes a lone surrogate, which no text has, and which marks its row as bad.
-    return iter(io.TextIOWrapper(_plain(file), "utf-8-sig", errors="surrogateescape", newline="\n"))
+    text = io.TextIOWrapper(_plain(file), "utf-8-sig", errors="surrogateescape", newline="\n")
+    try:
+        yield from text
+    finally:
+        with suppress(ValueError):  # the caller, whose file it is, may have closed it
+            text.detach()
 
 
 def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | BadRow]:

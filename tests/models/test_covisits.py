@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.batches import Sequences
-from models.covisits import FAR, NEAR, OWN, RECENT, Reach, Table, count, popularity, rings
+from models.covisits import FAR, NEAR, OWN, RECENT, Reach, Table, rings
+from models.covisits import beside as say
+from models.covisits import count as tally
 from models.histories import gather, vocabulary
 from stream.core.events import Event
 from stream.core.manifest import Meaning
@@ -23,6 +25,12 @@ def _sequences(lines: list[list[str]]) -> tuple[Sequences, dict[str, int]]:
     log = gather(iter(events), timed=True)
     vocab = vocabulary(log)
     return Sequences(log, vocab, Meaning(), int(log.time.max()), 64), vocab.item_index
+
+
+def count(sequences: Sequences, items: int) -> tuple[dict[str, Table], np.ndarray]:
+    """Return a log's tables, and what those without an event's own sequence say."""
+    counted = tally(sequences, items)
+    return counted.tables(), say(sequences, counted.apart())
 
 
 def _weight(table: Table, one: int, other: int) -> float:
@@ -101,7 +109,7 @@ def test_the_answer_for_all_targets_is_a_distribution(seed):
 
 def test_popularity_tells_the_latest_from_the_whole(log):
     sequences, run = small_run(log)
-    found = popularity(sequences, len(run.items))
+    found = tally(sequences, len(run.items)).popularity()
     assert not found[0].any()
     assert found[1:].mean(0) == pytest.approx(0, abs=1e-4)
     seen = np.bincount(sequences.item, minlength=len(found))

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from models.covisits import OWN, REACHES, RECENT, Table
 from models.heads import Attention, Mixture, Purchase
+from models.network import windows
 
 
 def test_the_mixture_is_a_distribution_that_its_loss_agrees_with():
@@ -52,6 +53,18 @@ def test_no_items_yet_leave_the_ranking_alone():
     answers, _ = head.answers(logits, torch.zeros(1, RECENT, dtype=torch.long), given)
     assert torch.allclose(answers[:, 0], torch.softmax(logits, 1))
     assert not answers[:, 1:].any()
+
+
+def test_attention_along_sequences_is_the_same_as_event_by_event():
+    torch.manual_seed(0)
+    attention, embedding = Attention(16), torch.nn.Embedding(9, 16, padding_idx=0)
+    torch.nn.init.normal_(attention.age)
+    for steps in (1, 5, 30):
+        before, item, state = torch.randint(9, (4, RECENT)), torch.randint(9, (4, steps)), torch.randn(4, steps, 16)
+        rings = windows(before, item)
+        expected = attention(state, embedding(rings), rings)
+        found = attention.along(state, embedding(torch.cat([before.flip(1), item], 1)), rings)
+        assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_attention_sees_what_is_there_only():

@@ -1,0 +1,45 @@
+"""The command that prepares a log larger than memory."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from stream.core.errors import SettingError
+from stream.core.formats import FORMATS
+
+app = typer.Typer(no_args_is_help=True)
+console = Console(stderr=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Hold one command as a group."""
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not; Parquet: a file or a folder.")],
+    out: Annotated[Path, typer.Option(help="The folder for the partitions.")],
+    form: Annotated[str, typer.Option("--format", help=f"Of the log: parquet, {', '.join(FORMATS)}.")] = "parquet",
+    each: Annotated[int, typer.Option(min=1, help="Events a partition, about; training holds one.")] = 1_000_000,
+) -> None:
+    """Prepare a log that is larger than memory: partitions of whole shoppers, which train reads one by one.
+
+    Example: forecart prepare --format parquet --data events/ --out prepared && forecart train --data prepared
+    """
+    from models.prepared import PARQUET, is_prepared
+    from models.prepared import prepare as write
+
+    if form not in (PARQUET, *FORMATS):
+        raise SettingError(f"there is no format {form!r}", f"the formats are {PARQUET}, {', '.join(FORMATS)}")
+    if is_prepared(out):
+        raise SettingError(f"{out} holds a prepared log", "give another --out, or delete the folder")
+    with console.status(f"preparing {data}") as status:
+        facts, bad = write(data, form, out, each, status.update)
+    for line in bad.lines():
+        console.print(f"[yellow]{line}")
+    print(json.dumps({"prepared": str(out), **msgspec.to_builtins(facts)}))

@@ -1,0 +1,253 @@
+"""A log too large for memory, prepared on disk: Parquet partitions by shopper, each sorted by shopper and time.
+
+The only home of polars. The log is streamed: a file of one of the formats becomes Parquet first, a folder of Parquet
+is read as it is. What stands in memory as a whole are the tables of distinct items, categories and types, and one
+partition at a time. A shopper is known by a 64-bit hash, and in a partition by a number; the names are not kept.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import polars as pl
+
+from models.checkpoint import replace_file
+from models.histories import KNOWN_TYPES, Log
+from stream.core.errors import DataError
+from stream.core.events import ID_LENGTH_MAX, Event
+from stream.core.formats import BadRow, BadRows, read
+
+FACTS, _STAGE = "prepared.json", "staged"
+_ROWS = 500_000  # of a file, in memory at once
+_GROUP = 65_536  # rows in a Parquet group: what each open partition holds back
+_TIMES = (0, 2**53)
+_IDS = ("user_id", "type", "item_id")
+_TABLES = ("item", "category", "type")
+PARQUET = "parquet"
+_COLUMNS = (*_IDS, "category_id", "timestamp")
+_SCHEMA = {"n": pl.Int64, **dict.fromkeys(_COLUMNS[:-1], pl.String), "timestamp": pl.Int64}
+
+
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was prepared: events, partitions, the time of the last event in ms, rows left out by reason."""
+
+    path: str
+    format: str
+    timed: bool
+    events: int
+    partitions: int
+    end: int
+    bad: dict[str, int]
+
+
+def is_prepared(folder: Path) -> bool:
+    """Tell whether a folder holds a prepared log."""
+    return (folder / FACTS).exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared log, read a partition at a time."""
+
+    folder: Path
+    facts: Facts
+    items: list[str]
+    categories: list[str]
+    types: list[str]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read the tables; raise DataError where the folder is not whole."""
+        try:
+            facts = msgspec.json.decode((folder / FACTS).read_bytes(), type=Facts)
+            tables = [pl.read_parquet(folder / f"{name}.parquet")["name"].to_list() for name in _TABLES]
+        except (OSError, msgspec.DecodeError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"{folder} holds no prepared log: {error}", "prepare it again") from error
+        return cls(folder, facts, *tables)
+
+    def log(self, partition: int) -> Log:
+        """Read one partition."""
+        frame = pl.read_parquet(_file(self.folder, partition))
+        columns: dict[str, Any] = {name: frame[name].cast(pl.Int64).to_numpy() for name in frame.columns}
+        return Log(
+            **columns,
+            users=[""] * (int(columns["user"].max()) + 1 if len(frame) else 0),
+            items=self.items,
+            categories=self.categories,
+            types=self.types,
+            timed=self.facts.timed,
+            bad=BadRows(),
+        )
+
+
+def prepare(
+    data: Path, form: str, out: Path, each: int, progress: Callable[[str], None] = lambda _: None
+) -> tuple[Facts, BadRows]:
+    """Write a log as partitions of about `each` events; raise DataError where it cannot be read or has no events.
+
+    `form` is a format's name, or `parquet`: a file, or a folder of files, with columns named like an event's fields.
+    """
+    stage = out / _STAGE
+    shutil.rmtree(stage, ignore_errors=True)
+    bad = BadRows()
+    try:
+        stage.mkdir(parents=True)
+        if form == PARQUET:
+            rows = _checked(data)
+            _count_bad(rows, bad)
+            rows = rows.filter(pl.col("reason").is_null())
+        else:
+            rows = pl.scan_parquet(_staged(data, form, stage, bad, progress))
+        rows = rows.select("n", *_COLUMNS)
+        events, end = _collect(rows.select(pl.len(), pl.col("timestamp").max())).row(0)
+        if not events:
+            raise DataError("the log has no events", "check the path and the format")
+        progress(f"{events:,} events: items, categories and types")
+        partitions = -(-events // each)
+        _partition(rows, _tables(rows, out), partitions, stage)
+        for partition in range(partitions):
+            progress(f"{events:,} events: partition {partition + 1} of {partitions}")
+            _sort(stage, partition, out)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{data} cannot be prepared: {error}", "check the path and the format") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    facts = Facts(
+        path=data.name, format=form, timed=form != "sessions", events=events, partitions=partitions, end=end,
+        bad=dict(bad.count),
+    )  # fmt: skip
+    replace_file(out / FACTS, msgspec.json.format(msgspec.json.encode(facts), indent=1))
+    return facts, bad
+
+
+def _staged(data: Path, form: str, stage: Path, bad: BadRows, progress: Callable[[str], None]) -> list[Path]:
+    """Write a file's events as Parquet, some rows at a time."""
+
+    def good(rows: Iterable[Event | BadRow]) -> Iterator[tuple[int, str, str, str, str | None, int]]:
+        for n, row in enumerate(rows):
+            if isinstance(row, BadRow):
+                bad.add(row)
+            else:
+                yield n, row.user_id, row.type, row.item_id, row.category_id or None, row.timestamp
+
+    paths: list[Path] = []
+    with data.open("rb") as file:
+        events = good(read(file, form))
+        while rows := list(islice(events, _ROWS)):
+            paths.append(stage / f"rows-{len(paths):05}.parquet")
+            pl.DataFrame(rows, _SCHEMA, orient="row").write_parquet(paths[-1])
+            progress(f"{rows[-1][0] + 1:,} rows read")
+    if not paths:
+        raise DataError("the log has no events", "check the path and the format")
+    return paths
+
+
+def _checked(data: Path) -> pl.LazyFrame:
+    """Scan Parquet: each row with its number and, where it is no event, the reason."""
+    frame = pl.scan_parquet(data / "**/*.parquet" if data.is_dir() else data)
+    schema = frame.collect_schema()
+    if lacking := [name for name in (*_IDS, "timestamp") if name not in schema]:
+        raise DataError(f"{data} has no column {', '.join(lacking)}", "name the columns like the fields of an event")
+    if "category_id" not in schema:
+        frame = frame.with_columns(category_id=pl.lit(None, pl.String))
+    time = pl.col("timestamp")
+    time = time.dt.epoch("ms") if schema["timestamp"].is_temporal() else time.cast(pl.Int64, strict=False)
+    ids = {name: _as_text(name, schema) for name in (*_IDS, "category_id")}
+    length = {name: text.str.len_chars() for name, text in ids.items()}
+    missing = pl.any_horizontal(pl.col(name).is_null() for name in (*_IDS, "timestamp"))
+    reason = (
+        pl.when(missing).then(pl.lit("missing_field"))
+        .when(pl.any_horizontal(pl.col(name).is_not_null() & text.is_null() for name, text in ids.items()))
+        .then(pl.lit("not_utf8"))
+        .when(pl.any_horizontal(n > ID_LENGTH_MAX for n in length.values())).then(pl.lit("wrong_type"))
+        .when(pl.any_horizontal(length[name] == 0 for name in _IDS)).then(pl.lit("wrong_type"))
+        .when(time.is_null() | (time <= _TIMES[0]) | (time >= _TIMES[1])).then(pl.lit("wrong_type"))
+    )  # fmt: skip
+    category = pl.when(length["category_id"] > 0).then(ids["category_id"])
+    return frame.with_row_index("n").select(
+        pl.col("n").cast(pl.Int64), *(ids[name].alias(name) for name in _IDS),
+        category.alias("category_id"), time.alias("timestamp"), reason.alias("reason"),
+    )  # fmt: skip
+
+
+def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
+    """Return a column as text, null where bytes are no UTF-8."""
+    if schema.get(name) != pl.Binary:
+        return pl.col(name).cast(pl.String, strict=False)
+
+    def decode(raw: pl.Series) -> pl.Series:
+        return pl.Series(raw.name, [_utf8(value) for value in raw], pl.String)
+
+    return pl.col(name).map_batches(decode, pl.String, is_elementwise=True)
+
+
+def _utf8(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _count_bad(rows: pl.LazyFrame, bad: BadRows) -> None:
+    found = rows.filter(pl.col("reason").is_not_null()).group_by("reason").agg(pl.len(), pl.col("n").min())
+    for reason, count, first in _collect(found).iter_rows():
+        bad.count[reason] = count
+        bad.first[reason] = BadRow(first + 1, reason, "")
+
+
+def _tables(rows: pl.LazyFrame, out: Path) -> dict[str, pl.DataFrame]:
+    """Write and return the distinct items, categories and types in the order of their first appearance."""
+    tables = {}
+    for name in _TABLES:
+        key = "type" if name == "type" else f"{name}_id"
+        found = rows.filter(pl.col(key).is_not_null()).group_by(name=key).agg(pl.col("n").min())
+        table = _collect(found).sort("n").select("name")
+        if name == "type":
+            known = pl.DataFrame({"name": KNOWN_TYPES})
+            table = pl.concat([known, table.join(known, on="name", how="anti", maintain_order="left")])
+        tables[name] = table.with_row_index(name)
+        table.write_parquet(out / f"{name}.parquet")
+    return tables
+
+
+def _partition(rows: pl.LazyFrame, tables: dict[str, pl.DataFrame], partitions: int, stage: Path) -> None:
+    """Replace names by their places, and deal the rows out by the hash of the shopper."""
+    for name, table in tables.items():
+        key = "type" if name == "type" else f"{name}_id"
+        # The number must not take the name's place before it is looked up.
+        numbered = table.lazy().select(pl.col("name").alias(key), pl.col(name).cast(pl.Int32).alias(f"_{name}"))
+        rows = rows.join(numbered, on=key, how="left")
+    shopper = pl.col("user_id").hash()
+    dealt = rows.select(
+        "n", shopper.alias("shopper"), pl.col("timestamp").alias("time"),
+        *(pl.col(f"_{name}").alias(name) for name in _TABLES), (shopper % partitions).cast(pl.Int32).alias("part"),
+    )  # fmt: skip
+    target = pl.PartitionBy(stage, key="part", include_key=False)
+    dealt.sink_parquet(target, row_group_size=_GROUP, maintain_order=False, engine="streaming", mkdir=True)
+
+
+def _sort(stage: Path, partition: int, out: Path) -> None:
+    """Write a partition by shopper in the order of their first events, then by time, then as in the log."""
+    paths = sorted((stage / f"part={partition}").glob("*.parquet"))
+    columns = ("user", "item", "category", "type", "time")
+    empty = pl.DataFrame(
+        schema={"n": pl.Int64, "shopper": pl.UInt64, "time": pl.Int64, **dict.fromkeys(_TABLES, pl.Int32)}
+    )
+    frame = pl.read_parquet(paths, hive_partitioning=False) if paths else empty
+    frame = frame.with_columns(pl.col("n").min().over("shopper").alias("first")).sort("first", "time", "n")
+    frame = frame.with_columns((pl.col("first").rle_id()).alias("user"), pl.col("category").fill_null(-1))
+    frame.select(columns).write_parquet(_file(out, partition))
+    for path in paths:
+        path.unlink()
+
+
+def _file(folder: Path, partition: int) -> Path:
+    return folder / f"partition-{partition:05}.parquet"
+
+
+def _collect(frame: pl.LazyFrame) -> pl.DataFrame:
+    return frame.collect(engine="streaming")
