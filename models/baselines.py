@@ -1,10 +1,15 @@
-"""What a model must beat: popularity, and what followed the last item, behind the same `Step`."""
+"""What a model must beat, behind the same `Step`: popularity, also by category, and what followed the last item."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.batches import Sequences
 from stream.core.features import Arrays
+from stream.core.manifest import Novelty
+from stream.core.newcomers import Floats, Ints, Table
 from stream.core.scoring import Step
 
 
@@ -28,30 +33,60 @@ def popularity(sequences: Sequences, items: int, k: int) -> Step:
 
 def last_item(sequences: Sequences, items: int, k: int) -> Step:
     """Recommend what followed the last item most often in training, filled up by popularity."""
-    pairs = np.stack([sequences.item, sequences.target], 1)[(sequences.item > 0) & (sequences.target > 0)]
-    pairs, count = np.unique(pairs, axis=0, return_counts=True)
-    order = np.lexsort((-count, pairs[:, 0]))
-    pairs, count = pairs[order], count[order]
-    first = np.searchsorted(pairs[:, 0], np.arange(items + 2))
-    popular = np.bincount(sequences.item, minlength=items + 1)[1:]
-    fill = np.argsort(-popular, kind="stable")[: 2 * k] + 1
-    share = popular[fill - 1] / (popular.max() + 1)  # below any count of a transition
+    listed = _lists(sequences.item, sequences.target, np.bincount(sequences.item, minlength=items + 1), k)
     rate = base_rate(sequences)
 
-    def ranked(item: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        row = slice(first[item], min(first[item] + k, first[item + 1]))
-        own = pairs[row, 1]
-        rest = ~np.isin(fill, own)
-        listed = np.r_[own, fill[rest]][:k]
-        return listed, np.r_[count[row], share[rest]][:k].astype(np.float32)
-
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        distinct, place = np.unique(inputs["item"], return_inverse=True)
-        listed, scores = (np.stack(part) for part in zip(*map(ranked, distinct.tolist()), strict=True))
-        intent = np.tile(rate, (len(place), 1))
-        return {"items": listed[place], "item_scores": scores[place], "intent": intent}, hidden
+        last = np.where(inputs["item"] > items, 0, inputs["item"])
+        return listed(last) | {"intent": np.tile(rate, (len(last), 1))}, hidden
 
     return step
+
+
+def category_popularity(sequences: Sequences, items: int, k: int) -> Step:
+    """Recommend the most frequent items of the last event's category, filled up by popularity."""
+    listed = _lists(sequences.category, sequences.item, np.bincount(sequences.item, minlength=items + 1), k)
+    rate = base_rate(sequences)
+
+    def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
+        category = inputs["category"]
+        return listed(category) | {"intent": np.tile(rate, (len(category), 1)), "category": category}, hidden
+
+    return step
+
+
+UNDECAYED = Novelty(bias=0.0, half_life=float("inf"))
+
+
+def weigh_by_count(answers: Arrays, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
+    """Give newcomers of the last event's category their counts so far, so that they compete with its items."""
+    same = table.category[: len(table)] == answers["category"][:, None]
+    return np.zeros(len(log_count), np.float32), np.where(same, np.exp(log_count), 0).astype(np.float32)
+
+
+def _lists(key: Ints, item: Ints, count: Ints, k: int) -> Callable[[Ints], dict[str, NDArray[Any]]]:
+    """Return what lists, of each key, the items that most often go with it, filled up by their `count`."""
+    pairs = np.stack([key, item], 1)[(key > 0) & (item > 0)]
+    pairs, often = np.unique(pairs, axis=0, return_counts=True)
+    order = np.lexsort((-often, pairs[:, 0]))
+    pairs, often = pairs[order], often[order]
+    popular = count[1:]
+    fill = np.argsort(-popular, kind="stable")[: 2 * k] + 1
+    share = popular[fill - 1] / (popular.max() + 1)  # below any count of a pair
+
+    def ranked(one: int) -> tuple[Ints, NDArray[np.float32]]:
+        first, end = np.searchsorted(pairs[:, 0], [one, one + 1])
+        row = slice(first, min(first + k, end))
+        own = pairs[row, 1]
+        rest = ~np.isin(fill, own)
+        return np.r_[own, fill[rest]][:k], np.r_[often[row], share[rest]][:k].astype(np.float32)
+
+    def listed(keys: Ints) -> dict[str, NDArray[Any]]:
+        distinct, place = np.unique(keys, return_inverse=True)
+        items, scores = (np.stack(part) for part in zip(*map(ranked, distinct.tolist()), strict=True))
+        return {"items": items[place], "item_scores": scores[place]}
+
+    return listed
 
 
 def base_rate(sequences: Sequences) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ class Batch:
     category: Tensor
     type: Tensor
     numeric: Tensor
-    target: Tensor  # the next event's item, 0: none or unknown
+    target: Tensor  # the next event's item, 0: none
     label: Tensor
     known: Tensor
     beside: Tensor  # what a table of pairs says of the target: see models.covisits.count
@@ -42,11 +42,11 @@ class Sequences:
         gap = np.where(log.starts, 0, np.diff(log.time, prepend=log.time[:1]))
         fresh = log.starts | (gap > meaning.ttl)
         gap[fresh] = 0
-        names = np.fromiter((vocab.item_index.get(name, 0) for name in log.items), np.int64, len(log.items))
         kinds = np.fromiter((vocab.category_index.get(n, 0) for n in log.categories), np.int64, len(log.categories))
-        self.item = names[log.item]
+        self.item = vocab.place(log.items)[log.item]
         own = np.append(kinds, 0)[log.category]  # -1, no category, is the last place
-        self.category = np.where(own == 0, vocab.category_of[self.item], own)
+        known = np.where(self.item <= len(vocab.items), self.item, 0)
+        self.category = np.where(own == 0, vocab.category_of[known], own)
         types = np.array([meaning.types.index(name) if name in meaning.types else 0 for name in log.types])
         self.type = types[log.type]
         self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh)

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.config import TrainConfig
 from models.network import Network
 from stream.core.errors import CheckpointError, SettingError
-from stream.core.manifest import Meaning, Vocabulary
+from stream.core.manifest import Meaning, Novelty, Vocabulary
 
 WEIGHTS, STATE, HISTORIES, RUN, CURVE = "weights.npz", "resume.npz", "histories.npz", "run.json", "loss.png"
 _FACTS = "facts"
@@ -32,6 +32,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     categories: list[str]
     category_of: list[int]
     data: dict[str, Any] = {}
+    novelty: Novelty | None = None
     epochs: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
 

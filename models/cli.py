@@ -179,7 +179,7 @@ def _validation(log: Any, vocab: Any, run: Any, since: int, end: int) -> Any:
     from models.batches import Sequences
     from models.checkpoint import Checkpoint
     from models.evaluate import evaluate, summary
-    from models.steps import manifest, torch_step
+    from models.steps import manifest, torch_step, weigh
 
     whole = Sequences(log, vocab, run.meaning, end, run.config.longest)
     facts = manifest(run.meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
@@ -233,34 +233,36 @@ def _measured(point: Any, log: Any, targets: str, tail: float, baselines: bool) 
     from models.batches import Sequences
     from models.evaluate import evaluate, summary
     from models.histories import cutoff
-    from models.steps import manifest, torch_step
+    from models.steps import manifest, torch_step, weigh
 
     run = point.run
     meaning, vocab, end = run.meaning, run.vocabulary, int(log.time.max())
     since = cutoff(log, tail) if tail else int(log.time.min())
     facts = manifest(meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
     whole = Sequences(log, vocab, meaning, end, run.config.longest)
-    contenders = {"lstm": (torch_step(point, recommend=False), torch_step(point, recommend=True))}
+    contenders: dict[str, Any] = {
+        "lstm": (torch_step(point, recommend=False), torch_step(point, recommend=True), weigh(point))
+    }
     if baselines:
         contenders |= _baselines(run, vocab, log, since)
     results = {}
     with _bar() as bar:
-        for name, (warm, step) in contenders.items():
+        for name, (warm, step, newcomers) in contenders.items():
             advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
-            results[name] = summary(evaluate(log, whole, facts, warm, step, since, end, targets, advance), meaning.k)
+            found = evaluate(log, whole, facts, warm, step, since, end, targets, advance, newcomers)
+            results[name] = summary(found, meaning.k)
     return results
 
 
-def _baselines(run: Any, vocab: Any, log: Any, since: int) -> dict[str, tuple[Any, Any]]:
-    from models.baselines import last_item, popularity
+def _baselines(run: Any, vocab: Any, log: Any, since: int) -> dict[str, tuple[Any, Any, Any]]:
+    from models.baselines import UNDECAYED, category_popularity, last_item, popularity, weigh_by_count
     from models.batches import Sequences
 
     before = Sequences(log.where(log.time < since), vocab, run.meaning, since, run.config.longest)
-    steps = {
-        name: make(before, len(vocab.items), run.meaning.k)
-        for name, make in (("popularity", popularity), ("last item", last_item))
-    }
-    return {name: (step, step) for name, step in steps.items()}
+    makers = {"popularity": popularity, "category popularity": category_popularity, "last item": last_item}
+    steps = {name: make(before, len(vocab.items), run.meaning.k) for name, make in makers.items()}
+    with_newcomers = {"category popularity": (UNDECAYED, weigh_by_count)}
+    return {name: (step, step, with_newcomers.get(name)) for name, step in steps.items()}
 
 
 def _advance(bar: Progress, task: TaskID, done: int, _of: int) -> None:

@@ -62,7 +62,11 @@ class Mixture(nn.Module):
 
     def support(self, recent: Tensor) -> Tensor:
         """Return the weight behind the neighbours of recent items, (..., RECENT) to (...)."""
-        return (self.mass[recent[..., :WINDOW]] * _fading(NEAR, WINDOW, recent)).sum(-1)
+        return (self.mass[self._known(recent[..., :WINDOW])] * _fading(NEAR, WINDOW, recent)).sum(-1)
+
+    def _known(self, recent: Tensor) -> Tensor:
+        """Put 0 in the place of newcomers, whose indices lie above the tables'."""
+        return recent.masked_fill(recent >= len(self.mass), 0)
 
     def forward(self, state: Tensor, last: Tensor, recent: Tensor, support: Tensor) -> Tensor:
         """Return the log weights of the three, (..., 3)."""
@@ -78,17 +82,25 @@ class Mixture(nn.Module):
         return -torch.logsumexp(log_gate + answers, -1).sum()
 
     def rank(self, logits: Tensor, log_gate: Tensor, recent: Tensor) -> Tensor:
-        """Return the probabilities of all items, (n, items), of logits (n, items) for items 1 and up."""
+        """Return the probabilities of all items, (n, items), of logits (n, items) for items 1 and up.
+
+        What newcomers among the recent items have of their own is left out: see `own`.
+        """
         gate = log_gate.exp()
         p = torch.softmax(logits, -1) * gate[:, :1]
-        near = recent[:, :WINDOW]
+        known = self._known(recent)
+        near = known[:, :WINDOW]
         weight = self.weights[near] * _fading(NEAR, WINDOW, recent)[:, None]
         share = gate[:, 1:2] / self.support(recent).clamp_min(1e-6)[:, None]
         # Index 0, no item, has no weight: where it lands does not matter.
         p.scatter_add_(1, (self.neighbours[near].flatten(1).long() - 1).clamp_min(0), weight.flatten(1) * share)
+        own = self.own(log_gate, recent) * (known > 0)
+        return p.scatter_add_(1, (known - 1).clamp_min(0), own)
+
+    def own(self, log_gate: Tensor, recent: Tensor) -> Tensor:
+        """Return the probability that is each recent item's own share, (n, RECENT)."""
         own = _fading(OWN, RECENT, recent) * (recent > 0)
-        own = own * gate[:, 2:] / own.sum(1, keepdim=True).clamp_min(1e-6)
-        return p.scatter_add_(1, (recent - 1).clamp_min(0), own)
+        return own * log_gate[:, 2:].exp() / own.sum(1, keepdim=True).clamp_min(1e-6)
 
 
 def _fading(rate: float, n: int, like: Tensor) -> Tensor:

@@ -34,6 +34,11 @@ class Outputs(NamedTuple):
     recent: Tensor
 
 
+def known(item: Tensor, table: nn.Embedding) -> Tensor:
+    """Return indices with 0 in the place of newcomers', which lie above the table's."""
+    return item.masked_fill(item >= table.num_embeddings, 0)
+
+
 class Network(nn.Module):
     """Score events from items, categories, types and numbers; sizes exclude index 0, the unknown."""
 
@@ -57,12 +62,13 @@ class Network(nn.Module):
             nn.init.zeros_(embedding.weight[0])
 
     def vectors(self, item: Tensor, category: Tensor) -> Tensor:
-        """Return items' vectors, (..., D); item 0 has its category's alone."""
-        found: Tensor = self.item_vectors(item) + self.category_vectors(category)
+        """Return items' vectors, (..., D); item 0 and newcomers have their category's alone."""
+        found: Tensor = self.item_vectors(known(item, self.item_vectors)) + self.category_vectors(category)
         return found
 
     def look_back(self, state: Tensor, recent: Tensor) -> Tensor:
         """Return what the state finds among the recent items, (..., D)."""
+        recent = known(recent, self.item_vectors)
         found: Tensor = self.attention(state, self.item_vectors(recent), recent)
         return found
 
@@ -113,6 +119,10 @@ class Network(nn.Module):
             c=c[0],
             recent=rings[:, -1],
         )
+
+    def categories(self) -> Tensor:
+        """Return the categories' normalised vectors, (categories + 1, D): those of items not yet seen."""
+        return F.normalize(self.category_vectors.weight, dim=-1)
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
         """Return the normalised vectors that queries are compared with, (..., D)."""

@@ -8,9 +8,10 @@ import torch
 
 from models.checkpoint import Checkpoint
 from models.covisits import RECENT
-from models.network import StepModule
+from models.network import Network, Outputs, StepModule
 from stream.core.features import NUMERIC, Arrays
-from stream.core.manifest import Manifest, Meaning
+from stream.core.manifest import Manifest, Meaning, Novelty
+from stream.core.newcomers import ByCategory
 from stream.core.scoring import Step
 
 _ROWS = 512  # shoppers whose catalogs are ranked at once
@@ -51,9 +52,23 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
                 best = [torch.topk(p, min(k, len(catalog))) for p in ranked]
                 outputs["items"] = torch.cat([b.indices for b in best]) + 1
                 outputs["item_scores"] = torch.cat([b.values for b in best])
+                outputs |= answers(network, found)
         return _numpy(outputs), _numpy({"h": found.h, "c": found.c, "recent": found.recent})
 
     return step
+
+
+def answers(network: Network, found: Outputs) -> dict[str, torch.Tensor]:
+    """Return what the ranking of newcomers needs of a step, as `stream.core.newcomers.ByCategory` takes it."""
+    ranking, own = found.gate[:, 0].exp(), network.mixture.own(found.gate, found.recent)
+    return {"query": found.query, "ranking": ranking, "own": own, "recent": found.recent}
+
+
+def weigh(checkpoint: Checkpoint) -> tuple[Novelty, ByCategory]:
+    """Return how a trained network ranks newcomers."""
+    novelty = checkpoint.run.novelty or Novelty(bias=0.0)
+    with torch.inference_mode():
+        return novelty, ByCategory(checkpoint.network.categories().cpu().numpy(), novelty.bias)
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:

@@ -78,7 +78,8 @@ class Rehydrator:
             return heads[f"recent_{name}"][rows, place]
 
         item, category = self.vocabulary.item_of(recent("item")), self.vocabulary.category_at(recent("category"))
-        category = np.where(category == 0, self.vocabulary.category_of[item], category)
+        known = np.where(item < len(self.vocabulary.category_of), item, 0)
+        category = np.where(category == 0, self.vocabulary.category_of[known], category)
         types = recent("type").astype(np.int64).clip(max=len(self.manifest.meaning.types) - 1)
         events = Events(
             slot=rows,
