@@ -14,7 +14,7 @@ from models.checkpoint import Checkpoint
 from models.steps import manifest as describe
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
-from stream.runtime import CATALOG, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
+from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
 
 PAIRS = ("neighbours", "weights")
 
@@ -38,13 +38,15 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
     category = torch.tensor(run.category_of)
     with torch.inference_mode():
         catalog = network.catalog(torch.arange(1, items + 1), category).numpy()
+        categories = network.categories().numpy()
     tables = {CATALOG: catalog, **{f"{name}.npy": getattr(network.mixture, name).numpy() for name in PAIRS}}
-    for name, table in tables.items():
+    for name, table in (tables | {CATEGORIES: categories}).items():
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
     write_top(folder / TOP, {name.removesuffix(".npy"): folder / name for name in tables}, run.meaning.k)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
-    manifest = describe(run.meaning, items, len(run.categories), dimension, state_dtype, training=_training(checkpoint))
+    facts = {"novelty": run.novelty, "training": _training(checkpoint)}
+    manifest = describe(run.meaning, items, len(run.categories), dimension, state_dtype, **facts)
     runtime = Network(folder, manifest)
     real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
     parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})

@@ -56,21 +56,24 @@ def _forget_origin(path: Path) -> None:
 
 
 def write_top(path: Path, tables: dict[str, Path], k: int) -> None:
-    """Write (query, gate, recent) -> (scores, items), best first, as `models.heads.Mixture.rank` has it.
+    """Write (query, gate, recent) -> (scores, items, own), best first, as `models.heads.Mixture.rank` has it.
 
-    The tables are npy files beside the graph, and stay there: `catalog` (items, D), `neighbours` and
-    `weights` (items + 1, WIDTH).
+    `own` (n, RECENT) is the probability that is each recent item's own share; newcomers, whose indices lie
+    above the catalog's, are in no list here. The tables are npy files beside the graph, and stay there:
+    `catalog` (items, D), `neighbours` and `weights` (items + 1, WIDTH).
     """
     items, dimension = np.load(tables["catalog"], mmap_mode="r").shape
-    node, constants = helper.make_node, _constants(min(k, items))
+    node, constants = helper.make_node, _constants(min(k, items), items)
     nodes = [
         node("Gemm", ["query", "catalog"], ["logits"], transB=1),
         node("Softmax", ["logits"], ["ranking"], axis=-1),
         node("Exp", ["gate"], ["shares"]),
         node("Split", ["shares"], ["of_ranking", "of_near", "of_own"], axis=1, num_outputs=3),
         node("Mul", ["ranking", "of_ranking"], ["own_ranking"]),
-        # The recent items' neighbours.
-        node("Slice", ["recent", "zero", "window"], ["last_few"]),
+        # The recent items' neighbours; newcomers have none, like index 0.
+        node("Greater", ["recent", "items_known"], ["new"]),
+        node("Where", ["new", "nothing", "recent"], ["known"]),
+        node("Slice", ["known", "zero", "window"], ["last_few"]),
         node("Gather", ["neighbours", "last_few"], ["near_index_3d"]),
         node("Reshape", ["near_index_3d", "flat"], ["near_index"]),
         node("Cast", ["near_index"], ["near_long"], to=TensorProto.INT64),
@@ -91,8 +94,9 @@ def write_top(path: Path, tables: dict[str, Path], k: int) -> None:
         node("Max", ["own_sum", "tiny"], ["own_some"]),
         node("Div", ["of_own", "own_some"], ["own_share"]),
         node("Mul", ["own_faded", "own_share"], ["own"]),
-        node("Sub", ["recent", "one"], ["own_place"]),
-        node("ScatterElements", ["with_near", "own_place", "own"], ["p"], axis=1, reduction="add"),
+        node("Sub", ["known", "one"], ["own_place"]),
+        node("Where", ["new", "no_share", "own"], ["own_known"]),
+        node("ScatterElements", ["with_near", "own_place", "own_known"], ["p"], axis=1, reduction="add"),
         node("TopK", ["p", "k"], ["scores", "items"], axis=1, largest=1, sorted=1),
     ]
     graph = helper.make_graph(
@@ -106,6 +110,7 @@ def write_top(path: Path, tables: dict[str, Path], k: int) -> None:
         [
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", min(k, items)]),
             helper.make_tensor_value_info("items", TensorProto.INT64, ["batch", min(k, items)]),
+            helper.make_tensor_value_info("own", TensorProto.FLOAT, ["batch", RECENT]),
         ],
         [*(_external(name, file) for name, file in tables.items()), *constants],
     )
@@ -125,13 +130,15 @@ def _external(name: str, file: Path) -> TensorProto:
     return tensor
 
 
-def _constants(k: int) -> list[TensorProto]:
+def _constants(k: int, items: int) -> list[TensorProto]:
     arrays: dict[str, NDArray[Any]] = {
         "k": np.array([k]),
         "zero": np.array([0, 0]),
         "window": np.array([np.iinfo(np.int64).max, WINDOW]),
         "one": np.array([1]),
         "nothing": np.array([0]),
+        "items_known": np.array([items]),
+        "no_share": np.array([0], np.float32),
         "flat": np.array([0, WINDOW * WIDTH]),
         "tiny": np.array([1e-6], np.float32),
         "fading_near": (NEAR ** np.arange(WINDOW, dtype=np.float32))[:, None],

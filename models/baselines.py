@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from models.batches import Sequences
 from stream.core.features import Arrays
 from stream.core.manifest import Novelty
-from stream.core.newcomers import Floats, Ints, Table
+from stream.core.newcomers import Answers, Floats, Ints, Table
 from stream.core.scoring import Step
 
 
 def popularity(sequences: Sequences, items: int, k: int) -> Step:
     """Recommend the `k` most frequent items; the probability is the base rate."""
-    count = np.bincount(sequences.item, minlength=items + 1)[1:]
+    count = _counts(sequences, items)
     best = np.argsort(-count, kind="stable")[:k]
     rate = base_rate(sequences)
 
@@ -33,11 +33,12 @@ def popularity(sequences: Sequences, items: int, k: int) -> Step:
 
 def last_item(sequences: Sequences, items: int, k: int) -> Step:
     """Recommend what followed the last item most often in training, filled up by popularity."""
-    listed = _lists(sequences.item, sequences.target, np.bincount(sequences.item, minlength=items + 1), k)
+    item, target = _known(sequences.item, items), _known(sequences.target, items)
+    listed = _lists(item, target, _counts(sequences, items), k)
     rate = base_rate(sequences)
 
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        last = np.where(inputs["item"] > items, 0, inputs["item"])
+        last = _known(inputs["item"].astype(np.int64), items)
         return listed(last) | {"intent": np.tile(rate, (len(last), 1))}, hidden
 
     return step
@@ -45,11 +46,11 @@ def last_item(sequences: Sequences, items: int, k: int) -> Step:
 
 def category_popularity(sequences: Sequences, items: int, k: int) -> Step:
     """Recommend the most frequent items of the last event's category, filled up by popularity."""
-    listed = _lists(sequences.category, sequences.item, np.bincount(sequences.item, minlength=items + 1), k)
+    listed = _lists(sequences.category, _known(sequences.item, items), _counts(sequences, items), k)
     rate = base_rate(sequences)
 
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        category = inputs["category"]
+        category = inputs["category"].astype(np.int64)
         return listed(category) | {"intent": np.tile(rate, (len(category), 1)), "category": category}, hidden
 
     return step
@@ -58,10 +59,20 @@ def category_popularity(sequences: Sequences, items: int, k: int) -> Step:
 UNDECAYED = Novelty(bias=0.0, half_life=float("inf"))
 
 
-def weigh_by_count(answers: Arrays, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
+def weigh_by_count(answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
     """Give newcomers of the last event's category their counts so far, so that they compete with its items."""
     same = table.category[: len(table)] == answers["category"][:, None]
     return np.zeros(len(log_count), np.float32), np.where(same, np.exp(log_count), 0).astype(np.float32)
+
+
+def _known(item: Ints, items: int) -> Ints:
+    """Put 0 in the place of newcomers."""
+    return np.where(item > items, 0, item)
+
+
+def _counts(sequences: Sequences, items: int) -> Ints:
+    """Count the events of each item, (items,)."""
+    return np.bincount(_known(sequences.item, items), minlength=items + 1)[1:]
 
 
 def _lists(key: Ints, item: Ints, count: Ints, k: int) -> Callable[[Ints], dict[str, NDArray[Any]]]:
@@ -70,9 +81,8 @@ def _lists(key: Ints, item: Ints, count: Ints, k: int) -> Callable[[Ints], dict[
     pairs, often = np.unique(pairs, axis=0, return_counts=True)
     order = np.lexsort((-often, pairs[:, 0]))
     pairs, often = pairs[order], often[order]
-    popular = count[1:]
-    fill = np.argsort(-popular, kind="stable")[: 2 * k] + 1
-    share = popular[fill - 1] / (popular.max() + 1)  # below any count of a pair
+    fill = np.argsort(-count, kind="stable")[: 2 * k] + 1
+    share = count[fill - 1] / (count.max() + 1)  # below any count of a pair
 
     def ranked(one: int) -> tuple[Ints, NDArray[np.float32]]:
         first, end = np.searchsorted(pairs[:, 0], [one, one + 1])

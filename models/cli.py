@@ -132,8 +132,8 @@ def _meaning(horizons: list[str] | None, gap: str) -> Meaning:
         raise SettingError(str(error), "see forecart train --help") from error
 
 
-def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], tail: float) -> tuple[Any, Any, Any]:
-    """Return the training sequences, the run, and what measures its epochs, if a tail is held out."""
+def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], tail: float) -> tuple[Any, Any, Any, Any]:
+    """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
     from models.batches import Sequences
     from models.checkpoint import Run
     from models.histories import cutoff, vocabulary
@@ -153,11 +153,12 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
         data=facts | {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)},
     )
     sequences = Sequences(seen, vocab, run.meaning, min(since, end), config.longest)
-    return sequences, run, _validation(log, vocab, run, since, end) if tail else None
+    return sequences, seen, run, _validation(log, vocab, run, since, end) if tail else None
 
 
-def _fit(out: Path, sequences: Any, run: Any, validate: Any) -> None:
+def _fit(out: Path, sequences: Any, seen: Any, run: Any, validate: Any) -> None:
     from models.curve import draw
+    from models.novelty import fit as fit_novelty
     from models.train import Progress as Step
     from models.train import train as fit
 
@@ -167,7 +168,11 @@ def _fit(out: Path, sequences: Any, run: Any, validate: Any) -> None:
         def watch(step: Step) -> None:
             bar.update(task, total=step.steps, completed=step.step, loss=step.loss, rate=step.events_per_second)
 
-        fit(sequences, run, out, watch, validate, conclude=partial(draw, folder=out))
+        def conclude(point: Any) -> None:
+            draw(point.run, out)
+            run.novelty = fit_novelty(point, seen)
+
+        fit(sequences, run, out, watch, validate, conclude)
     for epoch in run.epochs:
         console.print(
             " ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float))
@@ -179,7 +184,7 @@ def _validation(log: Any, vocab: Any, run: Any, since: int, end: int) -> Any:
     from models.batches import Sequences
     from models.checkpoint import Checkpoint
     from models.evaluate import evaluate, summary
-    from models.steps import manifest, torch_step, weigh
+    from models.steps import manifest, torch_step
 
     whole = Sequences(log, vocab, run.meaning, end, run.config.longest)
     facts = manifest(run.meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")

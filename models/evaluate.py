@@ -17,7 +17,7 @@ from stream.core.quality import INTENT, RANKING, ranks
 from stream.core.scoring import SCORED, Step
 from stream.core.session import record
 
-_CHUNK = 8192  # events scored at once
+CHUNK = 8192  # events scored at once
 
 
 @dataclass(slots=True)
@@ -60,10 +60,10 @@ def evaluate(
     rank, intent = np.zeros(len(log), np.int64), np.zeros(len(log))
     accepted, table = np.zeros(len(log), bool), Table()
     for begin, stop, used in [(0, split, warm), (split, len(order), step)]:
-        for at in range(begin, stop, _CHUNK):
-            rows = order[at : min(at + _CHUNK, stop)]
+        for at in range(begin, stop, CHUNK):
+            rows = order[at : min(at + CHUNK, stop)]
             touched, slot = np.unique(log.user[rows], return_inverse=True)
-            events = _events(log, sequences, rows, slot)
+            events = events_of(log, sequences, rows, slot)
             scores, sessions[touched] = score(events, sessions[touched], used, manifest)
             if newcomers:
                 names = [log.items[i] for i in log.item[rows].tolist()]
@@ -119,7 +119,8 @@ def _examples(
     )
 
 
-def _events(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDArray[np.int64]) -> Events:
+def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDArray[np.int64]) -> Events:
+    """Return rows of a log as `score` takes them; `slot` tells the rows of their sessions."""
     none = np.zeros(len(rows), np.uint64)
     return Events(
         slot=slot,

@@ -177,13 +177,13 @@ def train(
     folder: Path,
     watch: Callable[[Progress], None] = lambda _: None,
     validate: Callable[[Network], Metrics] | None = None,
-    conclude: Callable[[Run], None] = lambda _: None,
+    conclude: Callable[[Checkpoint], None] = lambda _: None,
 ) -> Checkpoint:
     """Train, or go on where the run in `folder` was interrupted.
 
     `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
     last one. A run that resumes ends with the weights that it would have had without the interruption.
-    `conclude` hears the run before it is marked finished.
+    `conclude` can complete the run before it is marked finished.
     """
     config = run.config
     budget = config.budget(len(sequences.item))
@@ -220,13 +220,14 @@ def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
     return trainer
 
 
-def _finished(trainer: Trainer, sequences: Sequences, conclude: Callable[[Run], None]) -> Checkpoint:
+def _finished(trainer: Trainer, sequences: Sequences, conclude: Callable[[Checkpoint], None]) -> Checkpoint:
     run, network = trainer.run, trainer.network
     network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
     histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
     save_tensors(trainer.folder / HISTORIES, histories)
     run.epochs = trainer.epochs
     run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-    conclude(run)
+    checkpoint = Checkpoint(network.eval(), run, histories)
+    conclude(checkpoint)
     finish(trainer.folder, run)
-    return Checkpoint(network.eval(), run, histories)
+    return checkpoint

@@ -4,20 +4,21 @@ A newcomer's index follows from its id alone (`Vocabulary.place`), so sessions c
 table, which holds what a ranking needs: name, category, and a count of its events that halves with time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.features import Arrays, Events
+from stream.core.features import Events
 from stream.core.manifest import Novelty, Vocabulary
 from stream.core.scoring import SCORED, Scores
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Answers = Mapping[str, NDArray[Any]]
 _BLOCK = 256  # events ranked at once: their matrices stay small
 _SLACK = 1.125  # a table grows so far beyond its limit before it is cut back
 
@@ -30,6 +31,9 @@ class Newcomer(msgspec.Struct, frozen=True):
     last: int
 
 
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Newcomer).decode
+
+
 class Table:
     """The newcomers of a partition; the least counted go where there are too many."""
 
@@ -40,6 +44,7 @@ class Table:
         self.print = np.zeros(0, np.uint64)  # of the category
         self.count = np.zeros(0)
         self.last = np.zeros(0, np.int64)
+        self.stale: dict[str, None] = {}  # names in the changelog that are no newcomers to this model
         self._slot: dict[int, int] = {}
         self._room = 0
 
@@ -55,6 +60,11 @@ class Table:
         found = [self._slot.get(i, -1) for i in index.ravel().tolist()]
         return np.array(found, np.int64).reshape(index.shape)
 
+    def moves(self, index: int, category: int) -> bool:
+        """Tell whether an event of this category gives a newcomer another one."""
+        slot = self._slot.get(index)
+        return slot is not None and category not in (0, self.category[slot])
+
     def see(self, name: str, index: int, category: int, print_: int, time: int, half_life: float) -> int:
         """Count an event of a newcomer, and return its slot; -1 where another item has its index."""
         slot = self._slot.get(index)
@@ -63,7 +73,7 @@ class Table:
             self.last[slot] = time
         elif self.names[slot] != name:
             return -1
-        if category or not self.category[slot]:
+        if category:
             self.category[slot], self.print[slot] = category, print_
         ahead = (time - int(self.last[slot])) / half_life
         self.count[slot] = self.count[slot] * 2.0 ** -max(ahead, 0.0) + 2.0 ** min(ahead, 0.0)
@@ -127,7 +137,7 @@ class Table:
 class Weigh(Protocol):
     """Give newcomers their scores."""
 
-    def __call__(self, answers: Arrays, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
+    def __call__(self, answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
         """Return the share that the model's own list cedes, (n,), and newcomers' scores, (n, m).
 
         `answers` are what the step says beside its list, `log_count` (n, m) the log of the counts at each
@@ -147,13 +157,13 @@ class ByCategory:
     vectors: Floats
     bias: float
 
-    def __call__(self, answers: Arrays, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
+    def __call__(self, answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
         """Weigh as the class says; `answers` has `query` (n, D) and `ranking` (n,), the ranking's share."""
         odds, log_mass = self.odds(answers, table, log_count)
         share = answers["ranking"] / (1 + np.exp(-np.clip(self.bias + log_mass, -60, 60)))
         return share, odds * share[:, None]
 
-    def odds(self, answers: Arrays, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
+    def odds(self, answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
         """Return the newcomers' probabilities among themselves, (n, m), and the log of their mass, (n,)."""
         distinct, place = np.unique(table.category[: len(table)], return_inverse=True)
         logit = (answers["query"] @ self.vectors[distinct].T)[:, place] + log_count
@@ -169,18 +179,21 @@ def join(
     """Let the newcomers among scored events join the table and the lists, in the events' order.
 
     An event's list can hold what came up to this event, itself included, and nothing later: chunks leave no
-    trace. Without lists they only join. `names` are the events' items. Returns the names of newcomers seen or forgotten, once each.
+    trace. Without lists they only join. `names` are the events' items. Returns the names of newcomers whose
+    changelog records change, once each.
     """
-    touched: dict[str, None] = {}
+    touched, table.stale = table.stale, {}
     at = np.flatnonzero(scores.outcome == SCORED)
     while len(at):
         before = table.heat(novelty.half_life)
         seen: list[tuple[int, int, float]] = []  # place in the block, slot, heat from there on
         size = 0
         for row in at[:_BLOCK].tolist():
+            given = int(events.category[row]), int(events.category_print[row]), int(events.time[row])
+            if (index := int(events.item[row])) > items and size and table.moves(index, given[0]):
+                break
             size += 1
-            if (index := int(events.item[row])) > items:
-                given = int(events.category[row]), int(events.category_print[row]), int(events.time[row])
+            if index > items:
                 slot = table.see(names[row], index, *given, novelty.half_life)
                 if slot >= 0:
                     touched[names[row]] = None
@@ -211,9 +224,7 @@ def _log_counts(
     return heat
 
 
-def _rank(
-    table: Table, rows: NDArray[np.intp], log_count: Floats, scores: Scores, items: int, weigh: Weigh
-) -> None:
+def _rank(table: Table, rows: NDArray[np.intp], log_count: Floats, scores: Scores, items: int, weigh: Weigh) -> None:
     """Merge the newcomers into the lists of a block."""
     assert scores.items is not None and scores.item_scores is not None
     answers = {name: value[rows] for name, value in scores.answers.items()}
@@ -234,28 +245,29 @@ def _rank(
     all_items = np.concatenate([scores.items[rows], np.tile(table.index[worth], (len(rows), 1))], 1)
     all_scores = np.concatenate([known, new[:, worth]], 1)
     best = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
-    scores.items[rows] = np.take_along_axis(all_items, best, 1)
+    listed = np.take_along_axis(all_items, best, 1)
+    scores.newcomers.update({index: table.name(index) for index in np.unique(listed[listed > items]).tolist()})
+    scores.items[rows] = listed
     scores.item_scores[rows] = np.take_along_axis(all_scores, best, 1)
 
 
-def load(table: Table, vocabulary: Vocabulary, changes: Iterable[tuple[str, bytes | None]]) -> None:
-    """Take up changelog records, in order; what the vocabulary knows by now is no newcomer."""
-    decode = msgspec.json.Decoder(Newcomer).decode
-    for name, value in changes:
-        if name in vocabulary.item_index:
-            continue
-        index = int(vocabulary.place([name])[0])
-        if value is None:
-            table.remove(name, index)
-        else:
-            found = decode(value)
-            category = int(vocabulary.category_at(np.array([found.category], np.uint64))[0])
-            table.put(name, index, category, found)
+def load(table: Table, vocabulary: Vocabulary, name: str, value: bytes | None) -> None:
+    """Take up a changelog record; what the vocabulary knows by now is no newcomer, and is noted as stale."""
+    if name in vocabulary.item_index:
+        table.stale.pop(name, None)
+        if value is not None:
+            table.stale[name] = None
+        return
+    index = int(vocabulary.place([name])[0])
+    if value is None:
+        return table.remove(name, index)
+    found = _decode(value)
+    category = int(vocabulary.category_at(np.array([found.category], np.uint64))[0])
+    table.put(name, index, category, found)
 
 
 def pack(table: Table, vocabulary: Vocabulary, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
     """Yield newcomers as the changelog keeps them; None for one that is forgotten."""
-    encode = msgspec.json.Encoder().encode
     for name, index in zip(names, vocabulary.place(names).tolist(), strict=True):
         found = table.get(name, index)
-        yield name, None if found is None else encode(found)
+        yield name, None if found is None else _encode(found)

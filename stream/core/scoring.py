@@ -40,6 +40,7 @@ class Scores:
     items: NDArray[np.int64] | None = None
     item_scores: NDArray[np.float32] | None = None
     answers: dict[str, NDArray[Any]] = field(default_factory=dict)
+    newcomers: dict[int, str] = field(default_factory=dict)  # the names of those in `items`, by index
 
     @classmethod
     def empty(cls, n: int, horizons: int) -> Self:
