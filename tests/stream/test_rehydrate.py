@@ -42,7 +42,7 @@ def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
     """Within the ring's length nobody can tell that the model was another one."""
     other = _bundle(model="00000000000000aa", hidden={"h": (2,), "c": (2,)} if width == 2 else {"h": (3,), "c": (3,)})
     mine = _bundle()
-    rows = [(0, f"e{i}", NOON + i * 20 * MINUTE, 0) for i in range(6)]
+    rows = [(0, f"e{i}", NOON + i * 20 * MINUTE, 5) for i in range(6)]
     expected = np.frombuffer(_packed(mine, rows), session.record(mine.manifest))
     facts = other.manifest
     raw = np.zeros(1, session.record(facts))
@@ -50,6 +50,8 @@ def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
         if name not in ("h", "c", "model"):
             raw[name] = expected[name]
     raw["model"] = facts.fingerprint
+    assert VOCAB.newcomer(np.array([4], np.uint64)) == 5
+    raw["recent_item"][raw["recent_item"] != 0] = 4  # the fingerprint that item 5 has here
     store = SessionStore(session.record(mine.manifest))
     Rehydrator(mine).apply(store, [(b"uA", raw.tobytes()), (b"uB", expected.tobytes())])
     assert store.get("B").tobytes() == expected.tobytes()
