@@ -1,9 +1,10 @@
 """The evaluation: by hand, and each instance alone."""
 
+import msgspec
 import numpy as np
 import pytest
 
-from models.baselines import last_item, popularity
+from models.baselines import UNDECAYED, category_popularity, last_item, popularity, weigh_by_count
 from models.batches import Sequences
 from models.evaluate import evaluate, summary
 from models.histories import cutoff, gather, vocabulary
@@ -47,6 +48,27 @@ def test_ranks_by_hand(small, minute, targets, ranks):
     assert len(found.rank) == len(ranks)
     assert sorted(found.rank.tolist()) == sorted(ranks.values())
     assert found.known_item.sum() == len(ranks) - 1  # "new" is in no vocabulary
+
+
+def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
+    """Shopper a sees "new" after shopper b did; b's own target "new" comes before anyone has seen it."""
+    rows = [("a", 0, "1"), ("b", 1, "2"), ("b", 5, "new"), ("a", 6, "1"), ("a", 7, "new"), ("a", 8, "new")]
+    log = gather((Event(f"e{m}", u, "view", i, NOON + m * MINUTE, "y" if i == "2" else "x") for u, m, i in rows), timed=True)
+    vocab = vocabulary(log.where(log.time < NOON + 5 * MINUTE))
+    sequences = Sequences(log, vocab, fakes.manifest().meaning, int(log.time.max()), 10)
+    facts = msgspec.structs.replace(fakes.manifest(), items=len(vocab.items))
+    step = category_popularity(sequences, len(vocab.items), 2)
+    newcomers = (UNDECAYED, weigh_by_count)
+    found = evaluate(log, sequences, facts, fakes.step, step, NOON, int(log.time.max()), newcomers=newcomers)
+    # a: 1, 1, new, new; b: 2, new. The targets of a: 1 and, twice, new; of b: new.
+    assert found.known_item.tolist() == [True, False, False, False]
+    assert found.joined.tolist() == [False, True, True, False]
+    assert found.rank[3] == 0
+    assert (found.rank[1:3] > 0).all()
+    assert summary(found, 2)["hr@2_cold"] == 1
+    assert summary(found, 2)["targets_cold"] == 2
+    without = evaluate(log, sequences, facts, fakes.step, step, NOON, int(log.time.max()))
+    assert without.rank.tolist()[1:] == [0, 0, 0]
 
 
 def test_the_past_builds_the_state_and_is_not_measured(small):
@@ -102,6 +124,8 @@ def test_the_model_beats_the_baselines_on_what_it_was_trained_on(log, checkpoint
 def test_baselines_by_hand(small):
     _, sequences = small
     inputs = {"item": np.array([1, 3, 0])}
+    same, _ = category_popularity(sequences, 3, 2)({"category": np.array([0])}, {})
+    assert same["items"].tolist() == [[1, 3]]
     popular, _ = popularity(sequences, 3, 2)(inputs, {})
     assert popular["items"].tolist() == [[1, 3]] * 3
     followed, _ = last_item(sequences, 3, 3)(inputs, {})

@@ -5,6 +5,7 @@ import pytest
 
 from stream.core import score, session
 from stream.core.manifest import Vocabulary
+from stream.core.newcomers import Newcomer, Table
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
@@ -35,6 +36,18 @@ def test_records_are_written_in_order_and_tombstones_remove():
     assert store.get("A").tobytes() == new
     reader.apply(store, [(b"uA", None), (b"uA", old)])
     assert store.get("A").tobytes() == old
+
+
+def test_unseen_items_come_back_where_they_are_asked_for():
+    bundle = _bundle()
+    reader, store, table = Rehydrator(bundle), SessionStore(session.record(bundle.manifest)), Table()
+    value = b'{"category": 0, "count": 1.5, "last": 9}'
+    changes = [(b"inew", value), (b"uA", _packed(bundle, [(0, "a", NOON, 1)])), (b"igone", value), (b"igone", None)]
+    reader.apply(store, changes)
+    reader.apply(store, changes, table)
+    assert list(store) == ["A"]
+    assert table.names == ["new"]
+    assert table.get("new", int(VOCAB.place(["new"])[0])) == Newcomer(0, 1.5, 9)
 
 
 @pytest.mark.parametrize("width", [2, 3])
