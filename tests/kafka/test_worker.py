@@ -260,7 +260,7 @@ def test_an_unseen_item_is_recommended_before_and_after_a_restart(shop):
     assert worker.wait(20) == 0
     kept = {m.key() for m in place.read(place.settings.changelog) if m.key()[:1] == b"i"}
     assert kept == {b"inew-%d" % n for n in range(7)}
-    place.send([(u.encode(), _value(100 + n, u, NOW + 1000)) for n, u in enumerate(users)])
+    place.send([(u.encode(), _value(100 + n, u, NOW + 1000, item_id="late")) for n, u in enumerate(users)])
     place.start("w0")
     place.await_outcomes(40)
     scores = [json.loads(m.value()) for m in place.read(place.settings.scores_topic)]
