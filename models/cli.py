@@ -245,8 +245,9 @@ def _measured(point: Any, log: Any, targets: str, tail: float, baselines: bool) 
     since = cutoff(log, tail) if tail else int(log.time.min())
     facts = manifest(meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
     whole = Sequences(log, vocab, meaning, end, run.config.longest)
+    newcomers = weigh(point) if run.novelty else None
     contenders: dict[str, Any] = {
-        "lstm": (torch_step(point, recommend=False), torch_step(point, recommend=True), weigh(point))
+        "lstm": (torch_step(point, recommend=False), torch_step(point, recommend=True), newcomers)
     }
     if baselines:
         contenders |= _baselines(run, vocab, log, since)

@@ -53,7 +53,9 @@ def test_ranks_by_hand(small, minute, targets, ranks):
 def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
     """Shopper a sees "new" after shopper b did; b's own target "new" comes before anyone has seen it."""
     rows = [("a", 0, "1"), ("b", 1, "2"), ("b", 5, "new"), ("a", 6, "1"), ("a", 7, "new"), ("a", 8, "new")]
-    log = gather((Event(f"e{m}", u, "view", i, NOON + m * MINUTE, "y" if i == "2" else "x") for u, m, i in rows), timed=True)
+    log = gather(
+        (Event(f"e{m}", u, "view", i, NOON + m * MINUTE, "y" if i == "2" else "x") for u, m, i in rows), timed=True
+    )
     vocab = vocabulary(log.where(log.time < NOON + 5 * MINUTE))
     sequences = Sequences(log, vocab, fakes.manifest().meaning, int(log.time.max()), 10)
     facts = msgspec.structs.replace(fakes.manifest(), items=len(vocab.items))
