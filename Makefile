@@ -21,7 +21,7 @@ lint: $(VENV)/developed ## Format, lint, types, import contracts.
 check: lint ## lint, and the unit tests: under a minute.
 	$(BIN)/pytest -m "not kafka and not deploy and not slow"
 
-test: lint ## lint, and all tests, on a real broker and of the deployment too: about 20 minutes on 2 cores.
+test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 20 minutes on 2 cores.
 	$(BIN)/pytest --durations=15
 
 clean: ## Remove the environment and what tools left.
@@ -39,4 +39,10 @@ $(VENV)/served: $(VENV)/python pyproject.toml
 
 $(VENV)/developed: $(VENV)/served
 	$(PIP) --editable '.[broker,train]' --group dev --group deploy
+	touch $@
+
+$(VENV)/browser: | $(VENV)/python
+	command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	{ echo "The tests of the report open it in Chromium: apt-get install chromium"; exit 1; }
 	touch $@

@@ -18,10 +18,14 @@ COMMANDS = {
     "replay": "stream.cli",
     "capture": "stream.cli",
     "score": "stream.cli",
+    "explain": "stream.cli",
     "settings": "stream.cli",
     "shoppers": "models.cli",
     "train": "models.cli",
     "evaluate": "models.cli",
+    "report": "models.cli_report",
+    "attribute": "models.cli",
+    "intent": "models.cli",
     "export": "export.cli",
 }
 
@@ -58,7 +62,18 @@ def run(command: Callable[[], object]) -> int:
         print(f"forecart: {error}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "onnx", "onnxscript", "matplotlib", "sklearn"):
+        if error.name in (
+            "torch",
+            "onnx",
+            "onnxscript",
+            "matplotlib",
+            "sklearn",
+            "scipy",
+            "jinja2",
+            "captum",
+            "lightgbm",
+            "polars",
+        ):
             print(f"forecart: {error.name} is not installed\n  pip install 'forecart[train]'", file=sys.stderr)
             return 69
         raise

@@ -26,7 +26,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stream import settings as configuration
 from stream.core.events import Event, Score, SessionView, Source
-from stream.core.features import NUMERIC
 from stream.core.session import hidden, record
 from stream.kafka.broker import Broker
 from stream.kafka.client import again
@@ -106,7 +105,7 @@ class Bare:
             "item": np.fromiter((known.get(e.item_id, 0) for e in events), np.int64, n),
             "category": np.zeros(n, np.int64),
             "type": np.fromiter((self.types[e.type] for e in events), np.int64, n),
-            "numeric": np.zeros((n, len(NUMERIC)), np.float32),
+            "numeric": np.zeros((n, len(self.manifest.inputs)), np.float32),
         }
         outputs, state = self.step(inputs, hidden(self.sessions[rows], self.manifest))
         for name, value in state.items():

@@ -11,12 +11,11 @@ import torch
 from export.graph import write_step, write_top
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
-from models.steps import manifest as describe
+from models.ranking import Ranking
+from models.steps import describe, weigh
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
 from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
-
-PAIRS = ("neighbours", "weights")
 
 
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str) -> Manifest:
@@ -34,19 +33,18 @@ def write(checkpoint: Checkpoint, target: Path, state_dtype: str) -> Manifest:
 
 def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
     run, network = checkpoint.run, checkpoint.network.cpu().eval()
-    items, dimension = len(run.items), network.dimension
     category = torch.tensor(run.category_of)
     with torch.inference_mode():
-        catalog = network.catalog(torch.arange(1, items + 1), category).numpy()
-        categories = network.categories().numpy()
-    tables = {CATALOG: catalog, **{f"{name}.npy": getattr(network.mixture, name).numpy() for name in PAIRS}}
-    for name, table in (tables | {CATEGORIES: categories}).items():
+        catalog = network.catalog(torch.arange(1, len(run.items) + 1), category).numpy()
+    newcomers = weigh(checkpoint)
+    pairs = Ranking(network, run.meaning.k).tables()
+    tables = {CATALOG: catalog, **{f"{name}.npy": table.numpy() for name, table in pairs.items()}}
+    for name, table in (tables | ({CATEGORIES: newcomers.vectors} if newcomers else {})).items():
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
-    write_top(folder / TOP, {name.removesuffix(".npy"): folder / name for name in tables}, run.meaning.k)
+    write_top(checkpoint, {name.removesuffix(".npy"): folder / name for name in tables}, folder / TOP)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
-    facts = {"novelty": run.novelty, "training": _training(checkpoint)}
-    manifest = describe(run.meaning, items, len(run.categories), dimension, state_dtype, **facts)
+    manifest = describe(checkpoint, state_dtype, training=_training(checkpoint))
     runtime = Network(folder, manifest)
     real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
     parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})

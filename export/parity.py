@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 
 from models.checkpoint import Checkpoint
-from models.network import StepModule
 from stream.core.errors import ParityError
 from stream.core.features import NUMERIC
 from stream.runtime import TOLERANCE, Network, difference
@@ -40,7 +39,7 @@ def expected(checkpoint: Checkpoint, histories: Vectors) -> Vectors:
 
 def step_by_step(checkpoint: Checkpoint, vectors: Vectors) -> float:
     """Return the largest difference between torch's own steps and its whole sequences."""
-    module = StepModule(checkpoint.network.eval())
+    module = checkpoint.network.eval().step()
     state = checkpoint.network.state(len(vectors["item"]))
     worst = 0.0
     with torch.inference_mode():

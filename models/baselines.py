@@ -1,102 +1,110 @@
-"""What a model must beat, behind the same `Step`: popularity, also by category, and what followed the last item."""
+"""What a model must beat, counted instead of trained: popularity, and what followed the last item.
 
-from collections.abc import Callable
-from typing import Any
+Both are one network with the same outputs and tables as the LSTM's, so they are evaluated, exported and
+served like it. The probability of an item after another is its share of what followed, smoothed by its
+popularity as if that had been seen once (MacKay and Peto, 1995): the more frequent successor comes first,
+then the more popular item. Popularity alone is the same with an empty table.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from models.batches import Sequences
-from stream.core.features import Arrays
-from stream.core.manifest import Novelty
-from stream.core.newcomers import Answers, Floats, Ints, Table
-from stream.core.scoring import Step
+from models.batches import Sequences, catalogued
+from models.covisits import NEAR, RECENT, Table
+from models.heads import ANSWERS, Mixture
 
-
-def popularity(sequences: Sequences, items: int, k: int) -> Step:
-    """Recommend the `k` most frequent items; the probability is the base rate."""
-    count = _counts(sequences, items)
-    best = np.argsort(-count, kind="stable")[:k]
-    rate = base_rate(sequences)
-
-    def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        n = len(inputs["item"])
-        outputs: Arrays = {
-            "items": np.tile(best + 1, (n, 1)),
-            "item_scores": np.tile(count[best].astype(np.float32), (n, 1)),
-            "intent": np.tile(rate, (n, 1)),
-        }
-        return outputs, hidden
-
-    return step
+POPULARITY, LAST_ITEM = BASELINES = ("popularity", "last-item")
+_NONE = -100.0  # the log of a share that is none
 
 
-def last_item(sequences: Sequences, items: int, k: int) -> Step:
-    """Recommend what followed the last item most often in training, filled up by popularity."""
-    item, target = _known(sequences.item, items), _known(sequences.target, items)
-    listed = _lists(item, target, _counts(sequences, items), k)
-    rate = base_rate(sequences)
+class Outputs(NamedTuple):
+    """What is read out of each event, and the state: `models.network.Outputs` without an LSTM's."""
 
-    def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        last = _known(inputs["item"].astype(np.int64), items)
-        return listed(last) | {"intent": np.tile(rate, (len(last), 1))}, hidden
-
-    return step
+    query: Tensor
+    gate: Tensor
+    intent: Tensor
+    recent: Tensor
 
 
-def category_popularity(sequences: Sequences, items: int, k: int) -> Step:
-    """Recommend the most frequent items of the last event's category, filled up by popularity."""
-    listed = _lists(sequences.category, _known(sequences.item, items), _counts(sequences, items), k)
-    rate = base_rate(sequences)
+class Baseline(nn.Module):
+    """Rank by counts; the state is a ring that holds the last item alone, the logit of a purchase its base rate's."""
 
-    def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        category = inputs["category"].astype(np.int64)
-        return listed(category) | {"intent": np.tile(rate, (len(category), 1)), "category": category}, hidden
+    log_count: Tensor
+    logit: Tensor
 
-    return step
+    def __init__(self, items: int, horizons: int) -> None:
+        super().__init__()
+        self.dimension = 1
+        self.register_buffer("log_count", torch.zeros(items + 1))
+        self.register_buffer("logit", torch.zeros(horizons))
+        self.mixture = Mixture(items, self.dimension)
+        del self.mixture.layers  # the shares follow from the counts
+
+    def learn(self, sequences: Sequences, followed: bool) -> None:
+        """Count a log: its items, its labels and, if asked, what followed each item."""
+        count = np.bincount(catalogued(sequences.item, len(self.log_count) - 1), minlength=len(self.log_count))
+        self.log_count.copy_(torch.from_numpy(np.log(np.maximum(count, 1))))
+        self.logit.copy_(torch.logit(torch.from_numpy(base_rate(sequences)), 1e-7))
+        if followed:
+            self.mixture.know({NEAR.name: Table(*_successors(sequences, len(count), NEAR.width))})
+
+    def catalog(self, item: Tensor, category: Tensor) -> Tensor:
+        """Return what the query, 1, is multiplied with, (..., 1)."""
+        return self.log_count[item][..., None]
+
+    def state(self, n: int) -> dict[str, Tensor]:
+        """Return the state of `n` new shoppers."""
+        return {"recent": torch.zeros(n, RECENT, dtype=torch.long, device=self.logit.device)}
+
+    def forward(self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, recent: Tensor) -> Outputs:
+        """Score events (n,) or sequences of them (n, T)."""
+        total = self.mixture.mass(NEAR, item)
+        popular = -torch.log1p(total)
+        none = (torch.full_like(popular, _NONE),) * (ANSWERS - 2)
+        shares = (popular, torch.log(total.clamp_min(1e-30)) + popular, *none)
+        last = item if item.dim() == 1 else item[:, -1]
+        return Outputs(
+            query=torch.ones_like(popular)[..., None],
+            gate=torch.stack(shares, -1),
+            intent=self.logit.expand(*item.shape, -1),
+            recent=F.pad(last[:, None], (0, RECENT - 1)),
+        )
+
+    def step(self) -> nn.Module:
+        """Return one event a shopper, as it is exported."""
+        return BaselineStep(self)
 
 
-UNDECAYED = Novelty(bias=0.0, half_life=float("inf"))
+class BaselineStep(nn.Module):
+    """A baseline whose intents are probabilities."""
+
+    def __init__(self, network: Baseline) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, recent: Tensor) -> Outputs:
+        """Score one event each, (n,)."""
+        found: Outputs = self.network(item, category, type, numeric, recent)
+        return found._replace(intent=torch.sigmoid(found.intent))
 
 
-def weigh_by_count(answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
-    """Give newcomers of the last event's category their counts so far, so that they compete with its items."""
-    same = table.category[: len(table)] == answers["category"][:, None]
-    return np.zeros(len(log_count), np.float32), np.where(same, np.exp(log_count), 0).astype(np.float32)
-
-
-def _known(item: Ints, items: int) -> Ints:
-    """Put 0 in the place of newcomers."""
-    return np.where(item > items, 0, item)
-
-
-def _counts(sequences: Sequences, items: int) -> Ints:
-    """Count the events of each item, (items,)."""
-    return np.bincount(_known(sequences.item, items), minlength=items + 1)[1:]
-
-
-def _lists(key: Ints, item: Ints, count: Ints, k: int) -> Callable[[Ints], dict[str, NDArray[Any]]]:
-    """Return what lists, of each key, the items that most often go with it, filled up by their `count`."""
-    pairs = np.stack([key, item], 1)[(key > 0) & (item > 0)]
-    pairs, often = np.unique(pairs, axis=0, return_counts=True)
-    order = np.lexsort((-often, pairs[:, 0]))
-    pairs, often = pairs[order], often[order]
-    fill = np.argsort(-count, kind="stable")[: 2 * k] + 1
-    share = count[fill - 1] / (count.max() + 1)  # below any count of a pair
-
-    def ranked(one: int) -> tuple[Ints, NDArray[np.float32]]:
-        first, end = np.searchsorted(pairs[:, 0], [one, one + 1])
-        row = slice(first, min(first + k, end))
-        own = pairs[row, 1]
-        rest = ~np.isin(fill, own)
-        return np.r_[own, fill[rest]][:k], np.r_[often[row], share[rest]][:k].astype(np.float32)
-
-    def listed(keys: Ints) -> dict[str, NDArray[Any]]:
-        distinct, place = np.unique(keys, return_inverse=True)
-        items, scores = (np.stack(part) for part in zip(*map(ranked, distinct.tolist()), strict=True))
-        return {"items": items[place], "item_scores": scores[place]}
-
-    return listed
+def _successors(sequences: Sequences, rows: int, width: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Count what followed each item; return the `width` most frequent, (rows, width), and how often."""
+    pairs = catalogued(np.stack([sequences.item, sequences.target], 1), rows - 1)
+    pairs = pairs[(pairs > 0).all(1)]
+    pairs, count = np.unique(pairs, axis=0, return_counts=True)
+    order = np.lexsort((-count, pairs[:, 0]))
+    (item, other), count = pairs[order].T, count[order]
+    rank = np.arange(len(item)) - np.searchsorted(item, item)
+    kept = rank < width
+    neighbours, weights = np.zeros((rows, width), np.int32), np.zeros((rows, width), np.float32)
+    neighbours[item[kept], rank[kept]], weights[item[kept], rank[kept]] = other[kept], count[kept]
+    return neighbours, weights
 
 
 def base_rate(sequences: Sequences) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Histories as padded batches: in time order on the whole, of similar length inside."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,15 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.histories import Log, labels
-from stream.core.features import numeric
+from stream.core.features import AGAIN, RING, Ring, again, numeric
 from stream.core.manifest import Meaning, Vocabulary
 
+_COLUMNS = ("item", "category", "type", "numeric", "target", "label", "known", "time", "beside")
+_ROWS = 65_536  # events whose rings are in memory at once
 _CHUNK = 16  # batches within which sequences are sorted by length: little padding, time order on the whole
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sequences padded at the end; (B, T) each, `numeric` (B, T, 7), `label` and `known` (B, T, horizons)."""
+    """Sequences padded at the end; (B, T) each, `numeric` (B, T, 13), `label` and `known` (B, T, horizons)."""
 
     item: Tensor
     category: Tensor
@@ -26,13 +29,12 @@ class Batch:
     target: Tensor  # the next event's item, 0: none
     label: Tensor
     known: Tensor
-    beside: Tensor  # what a table of pairs says of the target: see models.covisits.count
+    beside: Tensor  # what the tables of pairs say of the target: see models.covisits.count
     events: int
 
     def to(self, device: str) -> "Batch":
         """Move all arrays to a device."""
-        names = ("item", "category", "type", "numeric", "target", "label", "known", "beside")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS if name != "time"})
 
 
 class Sequences:
@@ -45,18 +47,31 @@ class Sequences:
         kinds = np.fromiter((vocab.category_index.get(n, 0) for n in log.categories), np.int64, len(log.categories))
         self.item = vocab.place(log.items)[log.item]
         own = np.append(kinds, 0)[log.category]  # -1, no category, is the last place
-        known = np.where(self.item <= len(vocab.items), self.item, 0)
+        known = catalogued(self.item, len(vocab.items))
         self.category = np.where(own == 0, vocab.category_of[known], own)
         types = np.array([meaning.types.index(name) if name in meaning.types else 0 for name in log.types])
         self.type = types[log.type]
-        self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh)
+        repeats = _repeats(log, self.category, fresh)
+        self.numeric = numeric(log.time, gap, fresh | (gap > meaning.gap), fresh, repeats)
         self.target = np.where(np.r_[log.starts[1:], True], 0, np.r_[self.item[1:], 0])
         self.label, self.known = labels(log, meaning, end)
         self.time = log.time
-        self.beside = np.zeros((len(log), 3), np.float32)
+        self.beside = np.zeros((len(log), 5), np.float32)
         self.start, self.length = _cut(fresh, longest)
         in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
         self.start, self.length = self.start[in_time], self.length[in_time]
+
+    def part(self, kept: NDArray[np.bool_]) -> "Sequences":
+        """Return some of the sequences, `kept` (sequences,), as a log of their own."""
+        rest, start, length = copy(self), self.start[kept], self.length[kept]
+        in_log = np.argsort(start)
+        ends = np.cumsum(length[in_log])
+        rows = np.arange(length.sum()) + np.repeat(start[in_log] - ends + length[in_log], length[in_log])
+        for name in _COLUMNS:
+            setattr(rest, name, getattr(self, name)[rows])
+        rest.start = np.empty_like(start)
+        rest.start[in_log], rest.length = ends - length[in_log], length
+        return rest
 
     def count(self, budget: int) -> int:
         """Return the number of batches in an epoch."""
@@ -104,6 +119,25 @@ class Sequences:
             beside=pad(self.beside),
             events=int(length.sum()),
         )
+
+
+def catalogued(index: NDArray[np.int64], items: int) -> NDArray[np.int64]:
+    """Return indices of items with 0 in the place of newcomers', which lie above the catalog's `items`."""
+    return np.where(index > items, 0, index)
+
+
+def _repeats(log: Log, category: NDArray[np.int64], fresh: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return what `again` finds in each event's ring, made from the log itself."""
+    begin = np.maximum.accumulate(np.where(fresh, np.arange(len(log)), 0))
+    parts = [np.zeros((0, len(AGAIN)), np.float32)]
+    for at in range(0, len(log), _ROWS):
+        rows = np.arange(at, min(at + _ROWS, len(log)))
+        back = rows[:, None] - np.arange(1, RING + 1)
+        there = back >= begin[rows, None]
+        met = np.maximum(back, 0)
+        ring = Ring(log.item[met], category[met], log.type[met], log.time[met], there)
+        parts.append(again(log.item[rows], category[rows], log.time[rows], ring))
+    return np.concatenate(parts)
 
 
 def _cut(fresh: NDArray[np.bool_], longest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

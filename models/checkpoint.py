@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.config import TrainConfig
+from models.baselines import Baseline
+from models.config import LSTM, TrainConfig
 from models.network import Network
 from stream.core.errors import CheckpointError, SettingError
 from stream.core.manifest import Meaning, Novelty, Vocabulary
@@ -56,18 +57,23 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             items=len(self.items),
             categories=len(self.categories),
             types=len(self.meaning.types),
-            horizons=len(self.meaning.horizons),
+            horizons=self.meaning.horizons,
             dimension=self.config.dimension,
             dropout=self.config.dropout,
             scale=self.config.scale,
+            intent_dropout=self.config.intent_dropout,
         )
+
+    def baseline(self) -> Baseline:
+        """Make the run's baseline, which has counted nothing yet."""
+        return Baseline(len(self.items), len(self.meaning.horizons))
 
 
 @dataclass(slots=True)
 class Checkpoint:
     """A finished run in memory; `histories` are some training sequences, (n, T), for the parity check."""
 
-    network: Network
+    network: Network | Baseline
     run: Run
     histories: dict[str, Tensor]
 
@@ -108,7 +114,7 @@ def load(folder: Path, device: str = "cpu") -> Checkpoint:
     """Read a finished run; raise CheckpointError with what is missing."""
     try:
         run = msgspec.json.decode((folder / RUN).read_bytes(), type=Run)
-        network = run.network()
+        network = run.network() if run.config.model == LSTM else run.baseline()
         network.load_state_dict(load_tensors(folder / WEIGHTS)[0])
         histories = load_tensors(folder / HISTORIES)[0]
     except FileNotFoundError as error:

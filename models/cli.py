@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from models import cli_attribute
+from models.cli_intent import intent
 from stream.core.errors import DataError, SettingError
 from stream.core.manifest import Meaning, milliseconds
 from stream.options import FormatOption, pairs
@@ -102,12 +104,13 @@ def train(
         list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session. The first is reported.")
     ] = None,
     gap: Annotated[str, typer.Option(help="The pause that ends a session.")] = "30m",
+    model: Annotated[str, typer.Option(help="What is trained: lstm, popularity or last-item.")] = "lstm",
     preset: Annotated[str, typer.Option(help="How large a model: small, base or large.")] = "base",
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of weights, order and negatives.")] = 0,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other dial: name=value.")] = None,
 ) -> None:
-    """Train the LSTM on a log: next item and purchase at once.
+    """Train the LSTM on a log, next item and purchase at once; or count a baseline that can be served like it.
 
     Examples: forecart train --format taobao --data events.csv.gz --out runs/taobao --holdout-tail 0.05
               forecart train --format sessions --data sessions.txt --set epochs=6 --set dropout=0.3
@@ -120,7 +123,7 @@ def train(
     check_device(device)
     if preset not in PRESETS:
         raise SettingError(f"there is no preset {preset!r}", f"the presets are {', '.join(PRESETS)}")
-    config = _config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"device": device, "seed": seed})
+    config = _config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"model": model, "device": device, "seed": seed})
     meaning = _meaning(horizon, gap)
     _fit(out, *_prepared(_load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
 
@@ -157,11 +160,17 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
 
 
 def _fit(out: Path, sequences: Any, seen: Any, run: Any, validate: Any) -> None:
+    from models.config import LSTM
     from models.curve import draw
     from models.novelty import fit as fit_novelty
     from models.train import Progress as Step
+    from models.train import count_baseline
     from models.train import train as fit
 
+    if run.config.model != LSTM:
+        count_baseline(sequences, run, out, validate)
+        print(json.dumps({"checkpoint": str(out), **run.metrics}))
+        return
     with _bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bar:
         task = bar.add_task("training", total=None, loss=0.0, rate=0.0)
 
@@ -183,16 +192,14 @@ def _fit(out: Path, sequences: Any, seen: Any, run: Any, validate: Any) -> None:
 def _validation(log: Any, vocab: Any, run: Any, since: int, end: int) -> Any:
     from models.batches import Sequences
     from models.checkpoint import Checkpoint
+    from models.contenders import model
     from models.evaluate import evaluate, summary
-    from models.steps import manifest, torch_step
 
     whole = Sequences(log, vocab, run.meaning, end, run.config.longest)
-    facts = manifest(run.meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
 
     def validate(network: Any) -> dict[str, Any]:
-        checkpoint = Checkpoint(network, run, {})
-        steps = torch_step(checkpoint, recommend=False), torch_step(checkpoint, recommend=True)
-        metrics = summary(evaluate(log, whole, facts, *steps, since=since, end=end), run.meaning.k)
+        contender = model(Checkpoint(network, run, {}))
+        metrics = summary(evaluate(log, whole, *contender, since=since, end=end), run.meaning.k, run.meaning.horizons)
         k = run.meaning.k
         # One figure chooses the epoch: both heads count, each where it can be measured.
         parts = [metrics[name] for name in (f"hr@{k}", f"mrr@{k}", "pr_auc") if metrics[name] is not None]
@@ -209,8 +216,12 @@ def evaluate(
     targets: Annotated[str, typer.Option(help="all: each event's next item; last: each shopper's last item.")] = "all",
     tail: Annotated[float, typer.Option(min=0.0, max=0.99, help="Measure the last part only; 0: all of it.")] = 0.0,
     baselines: Annotated[
-        bool, typer.Option(help="Measure popularity and last item too, fitted to what comes before the tail.")
+        bool,
+        typer.Option(help="Measure popularity, last item, V-SkNN and STAN too, fitted to what comes before the tail."),
     ] = False,
+    min_prefix: Annotated[
+        int, typer.Option(min=1, help="Ask for the next item from a shopper's so manyth event on; papers: 2.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
 ) -> None:
     """Score held-out data through the same path as the worker; the last line is JSON.
@@ -226,59 +237,63 @@ def evaluate(
         raise SettingError("baselines are fitted to what comes before the tail", "give --tail as well")
     check_device(device)
     point = load(checkpoint, device)
-    results = _measured(point, _load(data, form), targets, tail, baselines)
+    results = _measured(point, _load(data, form), targets, tail, baselines, min_prefix)
     if baselines:
         console.print(_table(results))
-    line = results.pop("lstm") | {"horizon": point.run.meaning.horizons[0], "targets_of": targets}
+    facts = {"horizon": point.run.meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix}
+    line = results.pop(point.run.config.model) | facts
     print(json.dumps(line | ({"baselines": results} if results else {})))
 
 
-def _measured(point: Any, log: Any, targets: str, tail: float, baselines: bool) -> dict[str, dict[str, Any]]:
+def _measured(
+    point: Any, log: Any, targets: str, tail: float, baselines: bool, min_prefix: int
+) -> dict[str, dict[str, Any]]:
     """Return the metrics by contender."""
     from models.batches import Sequences
+    from models.contenders import compare, model, rivals
     from models.evaluate import evaluate, summary
     from models.histories import cutoff
-    from models.steps import manifest, torch_step, weigh
 
     run = point.run
     meaning, vocab, end = run.meaning, run.vocabulary, int(log.time.max())
     since = cutoff(log, tail) if tail else int(log.time.min())
-    facts = manifest(meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
     whole = Sequences(log, vocab, meaning, end, run.config.longest)
-    newcomers = weigh(point) if run.novelty else None
-    contenders: dict[str, Any] = {
-        "lstm": (torch_step(point, recommend=False), torch_step(point, recommend=True), newcomers)
-    }
+    contenders = {run.config.model: model(point)}
     if baselines:
-        contenders |= _baselines(run, vocab, log, since)
-    results = {}
+        before = Sequences(log.where(log.time < since), vocab, meaning, since, run.config.longest)
+        contenders |= rivals(run, before)
+    found = {}
     with _bar() as bar:
-        for name, (warm, step, newcomers) in contenders.items():
+        for name, contender in contenders.items():
             advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
-            found = evaluate(log, whole, facts, warm, step, since, end, targets, advance, newcomers)
-            results[name] = summary(found, meaning.k)
-    return results
+            found[name] = evaluate(log, whole, *contender, since, end, targets, min_prefix, advance)
+    results = {name: summary(examples, meaning.k, meaning.horizons) for name, examples in found.items()}
+    compared = compare(found, run.config.model, meaning.k) if baselines else {}
+    return {name: result | compared.get(name, {}) for name, result in results.items()}
 
 
-def _baselines(run: Any, vocab: Any, log: Any, since: int) -> dict[str, tuple[Any, Any, Any]]:
-    from models.baselines import UNDECAYED, category_popularity, last_item, popularity, weigh_by_count
-    from models.batches import Sequences
-
-    before = Sequences(log.where(log.time < since), vocab, run.meaning, since, run.config.longest)
-    makers = {"popularity": popularity, "category popularity": category_popularity, "last item": last_item}
-    steps = {name: make(before, len(vocab.items), run.meaning.k) for name, make in makers.items()}
-    with_newcomers = {"category popularity": (UNDECAYED, weigh_by_count)}
-    return {name: (step, step, with_newcomers.get(name)) for name, step in steps.items()}
-
-
-def _advance(bar: Progress, task: TaskID, done: int, _of: int) -> None:
-    bar.update(task, completed=done)
+def _advance(bar: Progress, task: TaskID, done: int, of: int) -> None:
+    bar.update(task, completed=done, total=of)
 
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:
-    names = list(next(iter(results.values())))
+    """Show the contenders side by side, with the intervals of 95 %; last how far the first leads the others."""
+    first, *others = results.values()
     table = Table("", *results)
-    for name in names:
-        values = (r[name] for r in results.values())
-        table.add_row(name, *(f"{v:,}" if isinstance(v, int) else "-" if v is None else f"{v:.4f}" for v in values))
+    for name, value in first.items():
+        if not isinstance(value, dict):
+            table.add_row(name, *(_cell(r[name], r["interval"].get(name)) for r in results.values()))
+    for name in first["interval"]:
+        leads = (other["lead"][name] for other in others)
+        table.add_row(f"{name}, lead", "", *(_cell(lead.value, lead[1:]) for lead in leads))
     return table
+
+
+def _cell(value: float | int | None, interval: tuple[float, float] | None) -> str:
+    if value is None or isinstance(value, int):
+        return "-" if value is None else f"{value:,}"
+    return f"{value:.4f}" + ("\n{:.4f} to {:.4f}".format(*interval) if interval else "")
+
+
+app.command()(cli_attribute.attribute)
+app.command()(intent)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import torch
 
+from models.baselines import BASELINES
 from stream.core.errors import SettingError
 
 _Range = tuple[Callable[[float], bool], str]
@@ -19,7 +20,7 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale"), _POSITIVE),
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
     **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
-    **dict.fromkeys(("dropout", "unknown_rate"), _SHARE),
+    **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout"), _SHARE),
 }
 
 
@@ -30,9 +31,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+LSTM = "lstm"
+MODELS = (LSTM, *BASELINES)
+
+
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The dials of a training run; the defaults are the preset `base`."""
 
+    model: str = LSTM
     seed: int = 0
     dimension: int = 128  # of hidden state and item vectors
     epochs: int = 3
@@ -46,11 +52,15 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     negatives: int = 4096
     popularity_power: float = 0.75  # of the negatives' distribution
     unknown_rate: float = 0.05  # share of items hidden in training
+    judged: float = 0.05  # share of sequences kept from the LSTM and the tables, for the judge to learn from
     intent_weight: float = 1.0
+    intent_dropout: float = 0.2  # inside the purchase head
     device: str = "cpu"
     state_every: float = 30.0  # seconds between the states that a killed run resumes from
 
     def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise SettingError(f"there is no model {self.model!r}", f"the models are {', '.join(MODELS)}")
         for name, (good, allowed) in _RANGES.items():
             value = getattr(self, name)
             if not (good(value) and math.isfinite(value)):

@@ -11,7 +11,7 @@ from models.batches import Sequences
 from models.histories import Log, labels
 from stream.core import score
 from stream.core.features import Events
-from stream.core.manifest import Manifest, Novelty
+from stream.core.manifest import Manifest
 from stream.core.newcomers import Table, Weigh, join
 from stream.core.quality import INTENT, RANKING, ranks
 from stream.core.scoring import SCORED, Step
@@ -22,7 +22,11 @@ CHUNK = 8192  # events scored at once
 
 @dataclass(slots=True)
 class Examples:
-    """Per-example values: ranks where a next item is asked for, probabilities where a label is known."""
+    """Per-example values: ranks where a next item is asked for, probabilities where a label is known.
+
+    `probability`, `label` and `label_user` are those of the first horizon; `rows` are the measured events' places
+    in the log, and `intent`, `labels` and `known` (rows, horizons) have all horizons.
+    """
 
     rank: NDArray[np.int64]
     rank_user: NDArray[np.int64]
@@ -31,8 +35,14 @@ class Examples:
     probability: NDArray[np.float64]
     label: NDArray[np.bool_]
     label_user: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    intent: NDArray[np.float64]
+    labels: NDArray[np.bool_]
+    known: NDArray[np.bool_]
     events: int
     users: int
+    rank_row: NDArray[np.int64]  # the log's row whose next item is asked for
+    label_row: NDArray[np.int64]  # the log's row that is judged
 
 
 def evaluate(
@@ -41,23 +51,30 @@ def evaluate(
     manifest: Manifest,
     warm: Step,
     step: Step,
+    weigh: Weigh | None,
     since: int,
     end: int,
     targets: str = "all",
+    shortest: int = 1,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
-    newcomers: tuple[Novelty, Weigh] | None = None,
 ) -> Examples:
     """Score a log in time order and measure the events from `since` (ms) on.
 
     Earlier events only build the shoppers' states, by `warm`, which need not recommend. `sequences` holds the
-    same events as arrays. With `targets="last"` only each shopper's last event is asked for. With `newcomers`
-    the items that training did not see join the lists at their first event, as in one partition.
+    same events as arrays. With `targets="last"` only each shopper's last event is asked for, and none before
+    a shopper's `shortest` first events are known. A tie at the end of a list is a miss, if lists are of one
+    item more than the model's k. With `weigh` the items that training did not see join the lists at their first
+    event, as in one partition.
     """
     order = np.argsort(log.time, kind="stable")
+    needed = log.time >= since
+    if weigh:
+        needed |= sequences.item > manifest.items  # they join, whose events they are
+    order = order[np.isin(log.user, log.user[needed])[order]]  # nobody else's state is needed
     measured = log.time[order] >= since
     split = int(np.argmax(measured)) if measured.any() else len(order)
     sessions = np.zeros(len(log.users), record(manifest))
-    rank, intent = np.zeros(len(log), np.int64), np.zeros(len(log))
+    rank, intent = np.zeros(len(log), np.int64), np.zeros((len(log), len(manifest.meaning.horizons)))
     accepted, table = np.zeros(len(log), bool), Table()
     for begin, stop, used in [(0, split, warm), (split, len(order), step)]:
         for at in range(begin, stop, CHUNK):
@@ -65,23 +82,25 @@ def evaluate(
             touched, slot = np.unique(log.user[rows], return_inverse=True)
             events = events_of(log, sequences, rows, slot)
             scores, sessions[touched] = score(events, sessions[touched], used, manifest)
-            if newcomers:
+            if weigh and manifest.novelty:
                 names = [log.items[i] for i in log.item[rows].tolist()]
-                join(table, events, scores, names, newcomers[0], manifest.items, newcomers[1])
+                join(table, events, scores, names, manifest.novelty, manifest.items, weigh)
             accepted[rows] = scores.outcome == SCORED
-            intent[rows] = scores.intent[:, 0]
+            intent[rows] = scores.intent
             if scores.items is not None and scores.item_scores is not None:
-                rank[rows] = ranks(scores.items, scores.item_scores, sequences.target[rows])
+                found = ranks(scores.items, scores.item_scores, sequences.target[rows])
+                rank[rows] = np.where(found <= manifest.meaning.k, found, 0)
             progress(at + len(rows), len(order))
     label, known = labels(log, manifest.meaning, end)
     inside = accepted & (log.time >= since)
-    unseen = (sequences.target > manifest.items) & _came_before(sequences, order)
-    return _examples(log, sequences, inside, unseen, rank, intent, label[:, 0], known[:, 0], targets, manifest.items)
+    unseen = (sequences.target > manifest.items) & _came_before(log, sequences)
+    return _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
 
 
-def _came_before(sequences: Sequences, order: NDArray[np.intp]) -> NDArray[np.bool_]:
+def _came_before(log: Log, sequences: Sequences) -> NDArray[np.bool_]:
     """Tell whether each event's next item is the item of this event or of one before it, of any shopper."""
-    place = np.zeros(len(order), np.int64)
+    order = np.argsort(log.time, kind="stable")
+    place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     items, first = np.unique(sequences.item[order], return_index=True)
     return first[np.searchsorted(items, sequences.target).clip(max=len(items) - 1)] <= place
@@ -97,31 +116,40 @@ def _examples(
     label: NDArray[np.bool_],
     known: NDArray[np.bool_],
     targets: str,
+    shortest: int,
     items: int,
 ) -> Examples:
     followed = np.r_[~log.starts[1:], False] if len(log) else inside
-    asked = inside & followed
+    place = np.arange(len(log)) - np.maximum.accumulate(np.where(log.starts, np.arange(len(log)), 0))
+    asked = inside & followed & (place + 1 >= shortest)
     if targets == "last":
         last_but_one = np.r_[~followed[1:], False]
         asked &= last_but_one
-    judged = inside & known
+    judged = inside & known[:, 0]
+    rows = np.flatnonzero(inside)
+    target = sequences.target[asked]
     return Examples(
         rank=rank[asked],
         rank_user=log.user[asked],
         # An item that training did not see is a miss before it joins, and is counted apart.
-        known_item=(sequences.target[asked] > 0) & (sequences.target[asked] <= items),
+        known_item=(target > 0) & (target <= items),
         joined=unseen[asked],
-        probability=intent[judged],
-        label=label[judged],
+        probability=intent[judged, 0],
+        label=label[judged, 0],
         label_user=log.user[judged],
+        rows=rows,
+        intent=intent[rows],
+        labels=label[rows],
+        known=known[rows],
         events=int(inside.sum()),
         users=len(np.unique(log.user[inside])),
+        rank_row=np.flatnonzero(asked),
+        label_row=np.flatnonzero(judged),
     )
 
 
 def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDArray[np.int64]) -> Events:
     """Return rows of a log as `score` takes them; `slot` tells the rows of their sessions."""
-    none = np.zeros(len(rows), np.uint64)
     return Events(
         slot=slot,
         time=log.time[rows],
@@ -130,26 +158,38 @@ def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDAr
         item=sequences.item[rows],
         category=sequences.category[rows],
         event_print=rows.astype(np.uint64) + 1,  # a log's rows are distinct events
-        item_print=none,
-        category_print=none,
+        item_print=log.item[rows].astype(np.uint64) + np.uint64(1),
+        category_print=sequences.category[rows].astype(np.uint64),
     )
 
 
-def summary(examples: Examples, k: int) -> dict[str, Any]:
-    """Return the metrics, as `evaluate` prints them; what cannot be computed is None."""
+def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, Any]:
+    """Return the metrics, as `evaluate` prints them; what cannot be computed is None.
+
+    Those of intent are the first horizon's; under `horizons` stand those of each.
+    """
     ranking = {f"{name}@{k}": metric(examples.rank) for name, metric in RANKING.items()}
+    # Papers draw their splits so that every target was seen in training.
+    ranking |= {f"{name}_known": values[examples.known_item] for name, values in ranking.items()}
     values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
-    for name, measure in INTENT.items():
-        value = measure(examples.label, examples.probability) if len(examples.label) else float("nan")
-        values[name] = None if np.isnan(value) else value
     cold = RANKING["hr"](examples.rank[examples.joined])
-    return values | {
+    each = {name: _intent(examples, j) for j, name in enumerate(horizons)}
+    return {
+        **values,
         f"hr@{k}_cold": float(cold.mean()) if len(cold) else None,
         "targets_cold": int(examples.joined.sum()),
+        **each[horizons[0]],
         "users": examples.users,
         "events": examples.events,
         "targets": len(examples.rank),
         "targets_known": int(examples.known_item.sum()),
-        "labelled": len(examples.label),
-        "positives": int(examples.label.sum()),
+        "horizons": each,
     }
+
+
+def _intent(examples: Examples, horizon: int) -> dict[str, Any]:
+    known = examples.known[:, horizon]
+    label, p = examples.labels[known, horizon], examples.intent[known, horizon]
+    found = {name: measure(label, p) if len(label) else float("nan") for name, measure in INTENT.items()}
+    values: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in found.items()}
+    return values | {"labelled": len(label), "positives": int(label.sum())}

@@ -1,12 +1,17 @@
 """The scoring heads: what is read out of the hidden state, and the loss that trains it."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.covisits import NEAR, OWN, RECENT, WIDTH, WINDOW
+from models.covisits import OWN, REACHES, RECENT, Reach, Table
+from stream.core.manifest import ascending
 
-_SIGNS = 5
+_SIGNS = 3 + 2 * len(REACHES)
+ANSWERS = len(REACHES) + 2
+POPULARITY = 2
 
 
 class Attention(nn.Module):
@@ -25,99 +30,123 @@ class Attention(nn.Module):
 
 
 class NextItem(nn.Module):
-    """Rank the catalog for the next event: a query whose product with an item's unit vector is its logit."""
+    """Rank the catalog for the next event: a query whose product with an item's vector is its logit.
+
+    The vector is a direction, compared by the cosine, and the item's popularity, weighed by the state.
+    """
 
     def __init__(self, dimension: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
         self.readout = nn.Linear(3 * dimension, dimension, bias=False)
+        self.taste = nn.Linear(3 * dimension, POPULARITY)
+        nn.init.zeros_(self.taste.weight)
+        nn.init.zeros_(self.taste.bias)
 
     def forward(self, state: Tensor, last: Tensor, around: Tensor) -> Tensor:
-        """Return queries of length `scale`, (..., D), from states, the last items' and the recent items' vectors."""
-        return self.scale * F.normalize(self.readout(torch.cat([state, last, around], -1)), dim=-1)
+        """Return queries, (..., D + POPULARITY), from states, the last items' and the recent items' vectors."""
+        given = torch.cat([state, last, around], -1)
+        return torch.cat([self.scale * F.normalize(self.readout(given), dim=-1), self.taste(given)], -1)
 
 
 class Mixture(nn.Module):
-    """Weigh three answers to what comes next: the ranking, the recent items' neighbours, the recent items.
+    """Weigh the answers to what comes next: the ranking, the recent items' neighbours by reach, the recent items.
 
-    Its gates see the state, the last item and how much the table of pairs knows (See et al., 2017, gate the
+    Its gates see the state, the last item and how much the tables of pairs know (See et al., 2017, gate the
     copying of words in the same way). The tables are counted, not trained.
     """
 
-    neighbours: Tensor
-    weights: Tensor
-    mass: Tensor
-
     def __init__(self, items: int, dimension: int) -> None:
         super().__init__()
-        self.register_buffer("neighbours", torch.zeros(items + 1, WIDTH, dtype=torch.int32))
-        self.register_buffer("weights", torch.zeros(items + 1, WIDTH))
-        self.register_buffer("mass", torch.zeros(items + 1))
-        shares = nn.Linear(64, 3)
+        for reach in REACHES:
+            shape = (items + 1, reach.width)
+            self.register_buffer(f"{reach.name}_neighbours", torch.zeros(shape, dtype=torch.int32))
+            self.register_buffer(f"{reach.name}_weights", torch.zeros(shape))
+            self.register_buffer(f"{reach.name}_mass", torch.zeros(items + 1))
+        shares = nn.Linear(64, ANSWERS)
         self.layers = nn.Sequential(nn.Linear(2 * dimension + _SIGNS, 64), nn.ReLU(), shares)
         # At first the ranking has most of it, whatever the state.
         nn.init.zeros_(shares.weight)
         with torch.no_grad():
-            shares.bias.copy_(torch.tensor([0.0, -2.0, -2.0]))
+            shares.bias.copy_(torch.tensor([0.0] + [-2.0] * (ANSWERS - 1)))
+
+    def know(self, tables: dict[str, Table]) -> None:
+        """Take in the tables of pairs, by reach."""
+        for name, table in tables.items():
+            for part in ("neighbours", "weights", "mass"):
+                self.get_buffer(f"{name}_{part}").copy_(torch.from_numpy(getattr(table, part)))
 
     def support(self, recent: Tensor) -> Tensor:
-        """Return the weight behind the neighbours of recent items, (..., RECENT) to (...)."""
-        return (self.mass[self._known(recent[..., :WINDOW])] * _fading(NEAR, WINDOW, recent)).sum(-1)
+        """Return the weight behind the neighbours of recent items, (..., RECENT) to (..., reaches)."""
+        mass = ((self.mass(reach, recent[..., : reach.window]), reach) for reach in REACHES)
+        return torch.stack([(m * _fading(reach, recent)).sum(-1) for m, reach in mass], -1)
 
-    def _known(self, recent: Tensor) -> Tensor:
-        """Put 0 in the place of newcomers, whose indices lie above the tables'."""
-        return recent.masked_fill(recent >= len(self.mass), 0)
+    def mass(self, reach: Reach, item: Tensor) -> Tensor:
+        """Return the weight behind items' neighbours, 0 for newcomers, whose indices lie above the table's."""
+        table = self.get_buffer(f"{reach.name}_mass")
+        return table[catalogued(item, len(table) - 1)]
 
     def forward(self, state: Tensor, last: Tensor, recent: Tensor, support: Tensor) -> Tensor:
-        """Return the log weights of the three, (..., 3)."""
+        """Return the log weights of the answers, (..., ANSWERS)."""
         there = recent > 0
         again = (recent[..., 1:] == recent[..., :1]) & there[..., :1]
-        signs = (torch.log1p(support), support > 0, there.sum(-1) / RECENT, again[..., 0], again.any(-1))
-        given = torch.cat([state, last, *(sign[..., None].to(state.dtype) for sign in signs)], -1)
+        signs = torch.stack([there.sum(-1) / RECENT, again[..., 0].float(), again.any(-1).float()], -1)
+        given = torch.cat([state, last, torch.log1p(support), (support > 0).to(state.dtype), signs], -1)
         return torch.log_softmax(self.layers(given), -1)
 
     def loss(self, log_gate: Tensor, log_p: Tensor, beside: Tensor) -> Tensor:
         """Compute the mixture's cross-entropy from each answer's probability of the target, summed."""
-        answers = torch.stack([log_p, *beside[..., :2].clamp_min(1e-9).log().unbind(-1)], -1)
+        others = beside[..., : ANSWERS - 1].clamp_min(1e-9).log()
+        answers = torch.cat([log_p[..., None], others], -1)
         return -torch.logsumexp(log_gate + answers, -1).sum()
 
-    def rank(self, logits: Tensor, log_gate: Tensor, recent: Tensor) -> Tensor:
-        """Return the probabilities of all items, (n, items), of logits (n, items) for items 1 and up.
+    def answers(self, logits: Tensor, recent: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return each answer's probabilities of all items, (n, ANSWERS, items), and the support (n, reaches).
 
+        `logits` (n, items) are of items 1 and up; `tables` holds `*_neighbours` and `*_weights` of each reach.
         What newcomers among the recent items have of their own is left out: see `own`.
         """
-        gate = log_gate.exp()
-        p = torch.softmax(logits, -1) * gate[:, :1]
-        known = self._known(recent)
-        near = known[:, :WINDOW]
-        weight = self.weights[near] * _fading(NEAR, WINDOW, recent)[:, None]
-        share = gate[:, 1:2] / self.support(recent).clamp_min(1e-6)[:, None]
-        # Index 0, no item, has no weight: where it lands does not matter.
-        p.scatter_add_(1, (self.neighbours[near].flatten(1).long() - 1).clamp_min(0), weight.flatten(1) * share)
-        own = self.own(log_gate, recent) * (known > 0)
-        return p.scatter_add_(1, (known - 1).clamp_min(0), own)
+        found, support, nothing = [torch.softmax(logits, -1)], [], torch.zeros_like(logits)
+        known = catalogued(recent, logits.shape[1])
+        for reach in REACHES:
+            seen = known[:, : reach.window]
+            weight = (tables[f"{reach.name}_weights"][seen] * _fading(reach, recent)[:, None]).flatten(1)
+            support.append(weight.sum(1))
+            # Index 0, no item, has no weight: where it lands does not matter.
+            index = (tables[f"{reach.name}_neighbours"][seen].flatten(1).long() - 1).clamp_min(0)
+            found.append(nothing.scatter_add(1, index, weight / support[-1].clamp_min(1e-6)[:, None]))
+        found.append(nothing.scatter_add(1, (known - 1).clamp_min(0), self.own(recent) * (known > 0)))
+        return torch.stack(found, 1), torch.stack(support, 1)
 
-    def own(self, log_gate: Tensor, recent: Tensor) -> Tensor:
-        """Return the probability that is each recent item's own share, (n, RECENT)."""
-        own = _fading(OWN, RECENT, recent) * (recent > 0)
-        return own * log_gate[:, 2:].exp() / own.sum(1, keepdim=True).clamp_min(1e-6)
+    def own(self, recent: Tensor) -> Tensor:
+        """Return the probability of each recent item by the last answer, (n, RECENT), newcomers included."""
+        own = OWN ** torch.arange(RECENT, device=recent.device, dtype=torch.float32) * (recent > 0)
+        return own / own.sum(1, keepdim=True).clamp_min(1e-6)
 
 
-def _fading(rate: float, n: int, like: Tensor) -> Tensor:
-    return rate ** torch.arange(n, device=like.device, dtype=torch.float32)
+def catalogued(item: Tensor, items: int) -> Tensor:
+    """Return indices of items with 0 in the place of newcomers', which lie above the catalog's `items`."""
+    return item.masked_fill(item > items, 0)
+
+
+def _fading(reach: Reach, like: Tensor) -> Tensor:
+    return reach.fading ** torch.arange(reach.window, device=like.device, dtype=torch.float32)
 
 
 class Purchase(nn.Module):
-    """Tell how probable a purchase is within each horizon."""
+    """Tell how probable a purchase is within each horizon: the longer the span, never the less."""
 
-    def __init__(self, width: int, horizons: int) -> None:
+    def __init__(self, width: int, horizons: tuple[str, ...], dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, horizons))
+        self.spans = ascending(horizons)
+        self.layers = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, len(horizons)))
 
     def forward(self, state: Tensor, side: Tensor) -> Tensor:
-        """Return logits, (..., horizons), from states and the event's own type and numbers."""
-        logits: Tensor = self.layers(torch.cat([state, side], -1))
-        return logits
+        """Return logits, (..., horizons), from states and the event's own type, numbers and counts."""
+        logits = list(self.layers(torch.cat([state, side], -1)).unbind(-1))
+        for shorter, longer in pairwise(self.spans):
+            logits[longer] = logits[shorter] + F.softplus(logits[longer])
+        return torch.stack(logits, -1)
 
     def loss(self, logits: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """Compute the binary cross-entropy over the known labels, summed."""

@@ -144,7 +144,8 @@ def labels(log: Log, meaning: Meaning, end: int) -> tuple[Bools, Bools]:
 
     `end` is the time (ms) up to which the log is complete. Returns (label, known), each (n, horizons). A label
     whose horizon reaches beyond `end` is not known, bought or not: to keep the purchases alone would make every
-    event before the end a purchase.
+    event before the end a purchase. For the session, events from its first purchase on are not judged: whether
+    someone will buy is a question about who has not.
     """
     n = len(log)
     index = np.arange(n)
@@ -156,11 +157,13 @@ def labels(log: Log, meaning: Meaning, end: int) -> tuple[Bools, Bools]:
     wait = np.where(same, log.time[at] - log.time, np.iinfo(np.int64).max)
     session = sessions_of(log, meaning.gap)
     last = np.r_[np.flatnonzero(np.diff(session)), n - 1] if n else index
+    bought = np.zeros(len(last), np.int64) + n
+    np.minimum.at(bought, session[buys], buys)
     label, known = [], []
     for horizon in meaning.horizons:
         if horizon == SESSION:
             yes = same & (session[at] == session)
-            complete = (log.time[last] + meaning.gap < end)[session]
+            complete = (log.time[last] + meaning.gap < end)[session] & (index < bought[session])
         else:
             yes = wait <= milliseconds(horizon)
             complete = log.time + milliseconds(horizon) <= end

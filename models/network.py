@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.covisits import RECENT, Covisits
-from models.heads import Attention, Mixture, NextItem, Purchase
+from models.counters import Counters
+from models.covisits import RECENT
+from models.heads import POPULARITY, Attention, Mixture, NextItem, Purchase, catalogued
+from models.judge import Judge
 from stream.core.features import NUMERIC
 
 TYPE_DIMENSION = 8
@@ -22,8 +24,9 @@ TYPE_DIMENSION = 8
 class Outputs(NamedTuple):
     """What is read out of each event, and the states after the last one.
 
-    `query` (..., D), the log weights of the mixture `gate` (..., 3), `intent` (..., horizons), logits or
-    probabilities; `h` and `c` (n, D), `recent` (n, RECENT), indices of items.
+    `query` (..., D + POPULARITY), the log weights of the mixture `gate` (..., ANSWERS), `intent` (...,
+    horizons), logits or probabilities; `h` and `c` (n, D), `recent` (n, RECENT), indices of items,
+    `counts` (n, types * spans).
     """
 
     query: Tensor
@@ -32,18 +35,24 @@ class Outputs(NamedTuple):
     h: Tensor
     c: Tensor
     recent: Tensor
-
-
-def known(item: Tensor, table: nn.Embedding) -> Tensor:
-    """Return indices with 0 in the place of newcomers', which lie above the table's."""
-    return item.masked_fill(item >= table.num_embeddings, 0)
+    counts: Tensor
 
 
 class Network(nn.Module):
     """Score events from items, categories, types and numbers; sizes exclude index 0, the unknown."""
 
+    popularity: Tensor
+
     def __init__(
-        self, items: int, categories: int, types: int, horizons: int, dimension: int, dropout: float, scale: float
+        self,
+        items: int,
+        categories: int,
+        types: int,
+        horizons: tuple[str, ...],
+        dimension: int,
+        dropout: float,
+        scale: float,
+        intent_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.dimension = dimension
@@ -56,35 +65,35 @@ class Network(nn.Module):
         self.attention = Attention(dimension)
         self.next_item = NextItem(dimension, scale)
         self.mixture = Mixture(items, dimension)
-        self.purchase = Purchase(width, horizons)
+        self.judge = Judge()
+        self.counters = Counters(types)
+        self.purchase = Purchase(width + self.counters.width, horizons, intent_dropout)
+        self.register_buffer("popularity", torch.zeros(items + 1, POPULARITY))
         for embedding in (self.item_vectors, self.category_vectors):
             nn.init.normal_(embedding.weight, std=dimension**-0.5)
             nn.init.zeros_(embedding.weight[0])
 
     def vectors(self, item: Tensor, category: Tensor) -> Tensor:
         """Return items' vectors, (..., D); item 0 and newcomers have their category's alone."""
-        found: Tensor = self.item_vectors(known(item, self.item_vectors)) + self.category_vectors(category)
+        found: Tensor = self.item_vectors(catalogued(item, len(self.popularity) - 1)) + self.category_vectors(category)
         return found
 
     def look_back(self, state: Tensor, recent: Tensor) -> Tensor:
         """Return what the state finds among the recent items, (..., D)."""
-        recent = known(recent, self.item_vectors)
+        recent = catalogued(recent, len(self.popularity) - 1)
         found: Tensor = self.attention(state, self.item_vectors(recent), recent)
         return found
-
-    def know(self, covisits: Covisits) -> None:
-        """Take in the table of pairs."""
-        tables = (covisits.neighbours, covisits.weights, covisits.mass)
-        for buffer, table in zip(
-            (self.mixture.neighbours, self.mixture.weights, self.mixture.mass), tables, strict=True
-        ):
-            buffer.copy_(torch.from_numpy(table))
 
     def state(self, n: int) -> dict[str, Tensor]:
         """Return the state of `n` new shoppers."""
         device = self.item_vectors.weight.device
         zero = torch.zeros(n, self.dimension, device=device)
-        return {"h": zero, "c": zero.clone(), "recent": torch.zeros(n, RECENT, dtype=torch.long, device=device)}
+        return {
+            "h": zero,
+            "c": zero.clone(),
+            "recent": torch.zeros(n, RECENT, dtype=torch.long, device=device),
+            "counts": torch.zeros(n, self.counters.width, device=device),
+        }
 
     def forward(
         self,
@@ -95,29 +104,33 @@ class Network(nn.Module):
         h: Tensor,
         c: Tensor,
         recent: Tensor,
+        counts: Tensor,
         *,
         support: Tensor | None = None,
         hide: Tensor | None = None,
     ) -> Outputs:
-        """Run sequences, (B, T) and numeric (B, T, 7), from states: h and c (B, D), recent items (B, RECENT).
+        """Run sequences, (B, T) and numeric (B, T, 13), from states: h and c (B, D), recent items (B, RECENT),
+        counts (B, types * spans).
 
-        In training `support` (B, T) replaces the weight of the table of pairs, and `hide` (B, T) marks the
+        In training `support` (B, T, reaches) replaces the weight of the tables of pairs, and `hide` (B, T) marks the
         items that are taken for unknown.
         """
-        rings = torch.cat([recent.flip(1), item], 1).unfold(1, RECENT, 1).flip(-1)[:, 1:]
+        rings = windows(recent, item)
         vector = self.vectors(item if hide is None else item.masked_fill(hide, 0), category)
         side = torch.cat([self.type_vectors(type), numeric], -1)
         out, (h, c) = self.lstm(self.dropout(torch.cat([vector, side], -1)), (h[None], c[None]))
         dropped = self.dropout(out)
         support = self.mixture.support(rings) if support is None else support
+        counted = self.counters.over(counts, type, numeric[..., 0])
         return Outputs(
             query=self.next_item(dropped, vector, self.look_back(dropped, rings)),
             # The gates learn from the state, and not the state from the gates.
             gate=self.mixture(out.detach(), vector.detach(), rings, support),
-            intent=self.purchase(dropped, side),
+            intent=self.purchase(dropped, torch.cat([side, torch.log1p(counted)], -1)),
             h=h[0],
             c=c[0],
             recent=rings[:, -1],
+            counts=counted[:, -1],
         )
 
     def categories(self) -> Tensor:
@@ -125,8 +138,17 @@ class Network(nn.Module):
         return F.normalize(self.category_vectors.weight, dim=-1)
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
-        """Return the normalised vectors that queries are compared with, (..., D)."""
-        return F.normalize(self.vectors(item, category), dim=-1)
+        """Return what queries are compared with, (..., D + POPULARITY): directions, and popularities as counted."""
+        return torch.cat([F.normalize(self.vectors(item, category), dim=-1), self.popularity[item]], -1)
+
+    def step(self) -> nn.Module:
+        """Return one event a shopper, as it is exported."""
+        return StepModule(self)
+
+
+def windows(recent: Tensor, item: Tensor) -> Tensor:
+    """Return each event's recent items, newest first, (B, T, RECENT), of `recent` (B, RECENT), then `item` (B, T)."""
+    return torch.cat([recent.flip(1), item], 1).unfold(1, RECENT, 1).flip(-1)[:, 1:]
 
 
 class StepModule(nn.Module):
@@ -140,7 +162,15 @@ class StepModule(nn.Module):
         self.network = network
 
     def forward(
-        self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, h: Tensor, c: Tensor, recent: Tensor
+        self,
+        item: Tensor,
+        category: Tensor,
+        type: Tensor,
+        numeric: Tensor,
+        h: Tensor,
+        c: Tensor,
+        recent: Tensor,
+        counts: Tensor,
     ) -> Outputs:
         """Return what `Network` does, of one event each; intents are probabilities."""
         network, lstm = self.network, self.network.lstm
@@ -153,11 +183,13 @@ class StepModule(nn.Module):
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         recent = torch.cat([item[:, None], recent[:, :-1]], 1)
+        counts = network.counters(counts, type, numeric[:, 0])
         return Outputs(
             query=network.next_item(h, vector, network.look_back(h, recent)),
             gate=network.mixture(h, vector, recent, network.mixture.support(recent)),
-            intent=torch.sigmoid(network.purchase(h, side)),
+            intent=torch.sigmoid(network.purchase(h, torch.cat([side, torch.log1p(counts)], -1))),
             h=h,
             c=c,
             recent=recent,
+            counts=counts,
         )

@@ -13,8 +13,8 @@ from models.batches import Sequences
 from models.checkpoint import Checkpoint
 from models.evaluate import CHUNK, events_of
 from models.histories import Log, cutoff
-from models.steps import manifest as describe
-from models.steps import torch_step, weigh
+from models.network import Network
+from models.steps import by_category, describe, torch_step
 from stream.core import score
 from stream.core.hashing import fingerprints
 from stream.core.manifest import Novelty, Vocabulary
@@ -43,7 +43,7 @@ class _Record:
         own = (answers["own"] * (recent == target[:, None])).sum(1)
         # A target that has not come before can be in no list, and says nothing.
         asked = (target > 0) & ((target <= self.items) | (new > 0))
-        columns = answers["ranking"], log_mass, new, own, target <= self.items
+        columns = answers["others"], log_mass, new, own, target <= self.items
         self.rows.append(np.stack(columns, 1)[asked].astype(np.float64))
         return np.zeros(len(odds), np.float32), np.zeros_like(odds)
 
@@ -51,10 +51,10 @@ class _Record:
         """Return the mean log likelihood at the best bias, and the bias; what does not depend on it is left out."""
         if not sum(map(len, self.rows)):
             return 0.0, float(_BIASES[0])  # nothing was new
-        ranking, log_mass, new, own, known = np.concatenate(self.rows).T
+        others, log_mass, new, own, known = np.concatenate(self.rows).T
 
         def likelihood(bias: float) -> float:
-            share = ranking / (1 + np.exp(-np.clip(bias + log_mass, -60, 60)))
+            share = others / (1 + np.exp(-np.clip(bias + log_mass, -60, 60)))
             p = np.where(known > 0, 1 - share, (1 - share) * own + share * new)
             return float(np.log(np.maximum(p, 1e-12)).mean())
 
@@ -84,9 +84,10 @@ def _replay(
 ) -> dict[float, _Record]:
     """Score a log without its `fresh` items, and record what follows from `since` (ms) on."""
     run, vocab = checkpoint.run, checkpoint.run.vocabulary
-    facts = describe(run.meaning, len(vocab.items), len(vocab.categories), run.config.dimension, "float32", model="1")
+    facts = describe(checkpoint, "float32", model="1")
     sequences = _without(Sequences(log, vocab, run.meaning, int(log.time.max()), run.config.longest), log, vocab, fresh)
-    by, steps = weigh(checkpoint)[1], [torch_step(checkpoint, recommend) for recommend in (False, True)]
+    assert isinstance(checkpoint.network, Network)
+    by, steps = by_category(checkpoint.network, 0.0), [torch_step(checkpoint, recommend) for recommend in (False, True)]
     records = {half_life: (_Record(by, facts.items), Table()) for half_life in half_lives}
     sessions, order = np.zeros(len(log.users), record(facts)), np.argsort(log.time, kind="stable")
     split = int(np.searchsorted(log.time[order], since))

@@ -1,4 +1,4 @@
-"""The trained network and the baselines as steps of `stream.core.score`."""
+"""Trained networks and counted baselines as steps of `stream.core.score`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,36 +7,41 @@ import numpy as np
 import torch
 
 from models.checkpoint import Checkpoint
-from models.covisits import RECENT
-from models.network import Network, Outputs, StepModule
+from models.network import Network
+from models.ranking import Ranking
 from stream.core.features import NUMERIC, Arrays
-from stream.core.manifest import Manifest, Meaning, Novelty
+from stream.core.manifest import Manifest
 from stream.core.newcomers import ByCategory
 from stream.core.scoring import Step
 
-_ROWS = 512  # shoppers whose catalogs are ranked at once
+_ROWS = 256  # shoppers whose catalogs are ranked at once
 
 
-def manifest(meaning: Meaning, items: int, categories: int, dimension: int, dtype: str, **more: Any) -> Manifest:
-    """Describe a recurrent step of this size."""
+def describe(checkpoint: Checkpoint, dtype: str, **more: Any) -> Manifest:
+    """Describe the step of a trained network."""
+    run, state = checkpoint.run, checkpoint.network.state(1)
     return Manifest(
-        meaning=meaning,
+        meaning=run.meaning,
         inputs=NUMERIC,
-        hidden={"h": (dimension,), "c": (dimension,), "recent": (RECENT,)},
-        integers=("recent",),
+        hidden={name: tuple(tensor.shape[1:]) for name, tensor in state.items()},
+        integers=tuple(name for name, tensor in state.items() if not tensor.is_floating_point()),
         state_dtype=dtype,
-        items=items,
-        categories=categories,
-        dimension=dimension,
+        items=len(run.items),
+        categories=len(run.categories),
+        dimension=checkpoint.network.dimension,
+        novelty=run.novelty,
         **more,
     )
 
 
 def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
-    """Make a step of a trained network; with `recommend` it ranks the whole catalog exactly."""
-    network, k = checkpoint.network.eval(), checkpoint.run.meaning.k
-    module = StepModule(network)
-    device = network.item_vectors.weight.device
+    """Make a step of a trained network; with `recommend` it ranks the whole catalog exactly.
+
+    It lists one item more than the model's k: a tie at the end of the list shows.
+    """
+    network, k = checkpoint.network.eval(), checkpoint.run.meaning.k + 1
+    module, ranking = network.step().eval(), Ranking(network, k)
+    device = next(network.buffers()).device
     categories = torch.tensor([0, *checkpoint.run.category_of], device=device)
     with torch.inference_mode():
         catalog = network.catalog(torch.arange(1, len(categories), device=device), categories[1:])
@@ -48,27 +53,27 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
             outputs = {"intent": found.intent}
             if recommend:
                 parts = zip(*(part.split(_ROWS) for part in (found.query, found.gate, found.recent)), strict=True)
-                ranked = (network.mixture.rank(query @ catalog.T, gate, recent) for query, gate, recent in parts)
-                best = [torch.topk(p, min(k, len(catalog))) for p in ranked]
-                outputs["items"] = torch.cat([b.indices for b in best]) + 1
-                outputs["item_scores"] = torch.cat([b.values for b in best])
-                outputs |= answers(network, found)
-        return _numpy(outputs), _numpy({"h": found.h, "c": found.c, "recent": found.recent})
+                ranked = [ranking(*part, catalog, ranking.tables()) for part in parts]
+                outputs["item_scores"], places, own = (torch.cat(part) for part in zip(*ranked, strict=True))
+                outputs["items"] = places + 1
+                # What the ranking of newcomers needs: see `stream.core.newcomers.ByCategory`.
+                answers = {"query": found.query, "others": 1 - found.gate[:, -1].exp(), "own": own}
+                outputs |= answers | {"recent": found.recent}
+        return _numpy(outputs), _numpy({name: getattr(found, name) for name in hidden})
 
     return step
 
 
-def answers(network: Network, found: Outputs) -> dict[str, torch.Tensor]:
-    """Return what the ranking of newcomers needs of a step, as `stream.core.newcomers.ByCategory` takes it."""
-    ranking, own = found.gate[:, 0].exp(), network.mixture.own(found.gate, found.recent)
-    return {"query": found.query, "ranking": ranking, "own": own, "recent": found.recent}
+def weigh(checkpoint: Checkpoint) -> ByCategory | None:
+    """Return how a model ranks newcomers, None where nothing was fitted to them."""
+    network, novelty = checkpoint.network, checkpoint.run.novelty
+    return by_category(network, novelty.bias) if novelty and isinstance(network, Network) else None
 
 
-def weigh(checkpoint: Checkpoint) -> tuple[Novelty, ByCategory]:
-    """Return how a trained network ranks newcomers."""
-    novelty = checkpoint.run.novelty or Novelty(bias=0.0)
+def by_category(network: Network, bias: float) -> ByCategory:
+    """Rank newcomers by a network's vectors of categories."""
     with torch.inference_mode():
-        return novelty, ByCategory(checkpoint.network.categories().cpu().numpy(), novelty.bias)
+        return ByCategory(network.categories().cpu().numpy(), bias)
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:

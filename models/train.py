@@ -12,17 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.batches import Batch, Sequences
+from models.baselines import LAST_ITEM, Baseline
+from models.batches import Batch, Sequences, catalogued
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load_tensors, save_tensors
 from models.config import TrainConfig
-from models.covisits import count
+from models.covisits import count, popularity
+from models.heads import ANSWERS
+from models.judge import fit
 from models.network import Network
+from models.ranking import examples
 from models.softmax import sampled_softmax
 from stream.core.errors import CheckpointError
 
 Metrics = dict[str, Any]
 Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
+_FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
 
@@ -44,9 +49,9 @@ class Candidates:
     """
 
     def __init__(self, item: Ints, target: Ints, items: int, config: TrainConfig) -> None:
-        weight = np.bincount(item, minlength=items + 1).astype(np.float64) ** config.popularity_power
+        weight = np.bincount(catalogued(item, items), minlength=items + 1).astype(np.float64) ** config.popularity_power
         weight[0] = 0
-        asked = np.bincount(target, minlength=items + 1).astype(np.float64)
+        asked = np.bincount(catalogued(target, items), minlength=items + 1).astype(np.float64)
         asked[0] = 0
         self.everything = torch.arange(1, items + 1, device=config.device) if items <= config.negatives else None
         self.weight = torch.from_numpy(weight / max(weight.sum(), 1.0)).to(config.device)
@@ -69,8 +74,8 @@ def losses(
     # Hiding an item at times trains the fallback that serving takes for an item it has never seen.
     hide = torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate
     given = (batch.item, batch.category, batch.type, batch.numeric)
-    out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., 2], hide=hide)
-    asked = batch.target > 0
+    out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., ANSWERS - 1 :], hide=hide)
+    asked = (batch.target > 0) & (batch.target < len(category_of))
     drawn, place, log_q = candidates.draw(batch.target[asked])
     vectors = network.catalog(drawn, category_of[drawn])
     next_item, log_p = sampled_softmax(out.query[asked], vectors, place, log_q)
@@ -179,13 +184,15 @@ def train(
     validate: Callable[[Network], Metrics] | None = None,
     conclude: Callable[[Checkpoint], None] = lambda _: None,
 ) -> Checkpoint:
-    """Train, or go on where the run in `folder` was interrupted.
+    """Train, or go on where the run in `folder` was interrupted; the judge learns at the end.
 
     `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
     last one. A run that resumes ends with the weights that it would have had without the interruption.
     `conclude` can complete the run before it is marked finished.
     """
-    config = run.config
+    config, whole = run.config, sequences
+    judged = np.random.default_rng(config.seed).random(len(whole.start)) < config.judged
+    sequences = whole.part(~judged)
     budget = config.budget(len(sequences.item))
     trainer = _start(run, folder, sequences)
     candidates = Candidates(sequences.item, sequences.target, len(run.items), config)
@@ -205,7 +212,8 @@ def train(
                 saved = now
         trainer.end_epoch(validate)
         saved = time.monotonic()
-    return _finished(trainer, sequences, conclude)
+    _judge(trainer, whole, judged)
+    return _finished(trainer, whole, validate, conclude)
 
 
 def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
@@ -213,21 +221,63 @@ def _start(run: Run, folder: Path, sequences: Sequences) -> Trainer:
     torch.manual_seed(run.config.seed)
     network = run.network().to(run.config.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
-    covisits, sequences.beside = count(sequences, len(run.items))
-    network.know(covisits)
+    sequences.beside = _know(network, sequences)
     trainer = Trainer(run, folder, network, optimizer, sequences.count(run.config.budget(len(sequences.item))))
     trainer.resume()
     return trainer
 
 
-def _finished(trainer: Trainer, sequences: Sequences, conclude: Callable[[Checkpoint], None]) -> Checkpoint:
+def _know(network: Network, sequences: Sequences) -> NDArray[np.float32]:
+    """Count a log's pairs and items, and let the network know; return what the tables say of each next item."""
+    items = len(network.popularity) - 1
+    tables, beside = count(sequences, items)
+    network.mixture.know(tables)
+    network.popularity.copy_(torch.from_numpy(popularity(sequences, items)))
+    return beside
+
+
+def _judge(trainer: Trainer, whole: Sequences, judged: NDArray[np.bool_]) -> None:
+    """Load the best epoch's weights, train the judge on the sequences kept for it, then count those in, too."""
     run, network = trainer.run, trainer.network
     network.load_state_dict(load_tensors(trainer.folder / WEIGHTS)[0])
-    histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
-    save_tensors(trainer.folder / HISTORIES, histories)
+    network.eval()
+    kept = whole.part(judged)
+    if (kept.target > 0).sum() >= _FEWEST:
+        gain = fit(network.judge, *examples(network, kept, run), run.config.seed)
+        run.data["judge"] = {"sequences": int(judged.sum()), "gain": gain}
+    _know(network, whole)
+    save_tensors(trainer.folder / WEIGHTS, network.state_dict())
+
+
+def _finished(
+    trainer: Trainer,
+    sequences: Sequences,
+    validate: Callable[[Network], Metrics] | None,
+    conclude: Callable[[Checkpoint], None],
+) -> Checkpoint:
+    run, network = trainer.run, trainer.network
     run.epochs = trainer.epochs
     run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
-    checkpoint = Checkpoint(network.eval(), run, histories)
-    conclude(checkpoint)
-    finish(trainer.folder, run)
-    return checkpoint
+    conclude(Checkpoint(network, run, {}))
+    if validate:
+        run.metrics = run.metrics | validate(network)
+    return _concluded(trainer.folder, network, run, sequences)
+
+
+def count_baseline(
+    sequences: Sequences, run: Run, folder: Path, validate: Callable[[Baseline], Metrics] | None = None
+) -> Checkpoint:
+    """Count the run's baseline, and measure it if asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = run.baseline()
+    network.learn(sequences, followed=run.config.model == LAST_ITEM)
+    save_tensors(folder / WEIGHTS, network.state_dict())
+    run.metrics = validate(network) if validate else {}
+    return _concluded(folder, network, run, sequences)
+
+
+def _concluded(folder: Path, network: Network | Baseline, run: Run, sequences: Sequences) -> Checkpoint:
+    histories = {name: torch.from_numpy(values) for name, values in sequences.sample(*_SAMPLE).items()}
+    save_tensors(folder / HISTORIES, histories)
+    finish(folder, run)
+    return Checkpoint(network.eval(), run, histories)

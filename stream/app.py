@@ -84,7 +84,7 @@ def build(settings: Settings) -> App:
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
-    scorer = Scorer(bundle, settings.recommend, limits, settings.events_topic)
+    scorer = Scorer(bundle, settings.recommend, limits, settings.events_topic, settings.explain)
     engine = app.engine = Engine(
         scorer=scorer,
         committer=committer,

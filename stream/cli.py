@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stream import cli_explain
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
 from stream.options import FormatOption, pairs
@@ -253,3 +254,6 @@ def score(
 def _report_bad(bad) -> None:  # type: ignore[no-untyped-def]
     for line in bad.lines():
         console.print(f"[yellow]{line}")
+
+
+app.command()(cli_explain.explain)

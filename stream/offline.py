@@ -66,6 +66,7 @@ class _Scoring:
     part: Partition
     form: str
     letters: IO[bytes] | None
+    publish: Callable[[list[Message]], None]
     counts: Counter[str] = field(default_factory=Counter)
     bad: BadRows = field(default_factory=BadRows)
     waiting: list[Line] = field(default_factory=list)
@@ -88,17 +89,16 @@ class _Scoring:
             raise _OutputError from error
 
     def emit(self) -> None:
-        """Score the waiting lines and print the scores; raise DataError where the log is plainly of no such format."""
+        """Score the waiting lines and publish them; raise DataError where the log is plainly of no such format."""
         chunk, self.waiting = self.waiting, []
         if not chunk:
             return
         work = self.scorer.process(self.part, chunk, _now())
-        sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in work.scores if m.value is not None))
+        self.publish(work.scores)
         self.counts["scored"] += len(work.scores)
         self.counts.update(work.rejected)
         for message in work.dead:
             self._reject(message)
-        sys.stdout.buffer.flush()
         self.judge(HOPELESS)
 
     def _reject(self, message: Message) -> None:
@@ -121,11 +121,32 @@ def score_log(
     settings: Settings, bundle: Path, form: str, data: Path, dead_letters: Path | None, recommend: bool
 ) -> tuple[Counter[str], BadRows]:
     """Score a log and print the scores as lines come; return the counts of outcomes, and the rows left out."""
-    limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
-    scorer = Scorer(load_bundle(bundle), recommend, limits, str(data))
+    scorer = Scorer(load_bundle(bundle), recommend, limits(settings), str(data), settings.explain)
+    return run(scorer, Partition(0, SessionStore(scorer.layout)), form, data, _print, dead_letters)
+
+
+def limits(settings: Settings) -> Limits:
+    """Return the worker's limits."""
+    return Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
+
+
+def _print(scores: list[Message]) -> None:
+    sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
+    sys.stdout.buffer.flush()
+
+
+def run(
+    scorer: Scorer,
+    part: Partition,
+    form: str,
+    data: Path,
+    publish: Callable[[list[Message]], None],
+    dead_letters: Path | None = None,
+) -> tuple[Counter[str], BadRows]:
+    """Take a log through a scorer; `publish` has the scores of some lines at a time. Returns as `score_log` does."""
     file = source(data)
     letters = sink(dead_letters) if dead_letters else None
-    scoring = _Scoring(scorer, Partition(0, SessionStore(scorer.layout)), form, letters)
+    scoring = _Scoring(scorer, part, form, letters, publish)
     try:
         for line in _lines(_pausing(file, scoring.idle), form, scoring.bad):
             scoring.add(line)

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stream.core import session
-from stream.core.features import Events, inputs, numeric
+from stream.core import ring, session
 from stream.core.manifest import Manifest, Vocabulary
 from stream.core.newcomers import Table, load
 from stream.core.scoring import Step
@@ -69,39 +68,13 @@ class Rehydrator:
     def revive(self, heads: Sessions) -> Sessions:
         """Score the rings of other models' records, (n,), with this model; session times and lengths stay."""
         revived = np.zeros(len(heads), self.layout)
-        ring = heads["recent_time"].shape[1]
-        for place in reversed(range(ring)):
+        for place in reversed(range(heads["recent_time"].shape[1])):
             rows = np.flatnonzero(heads["recent_event"][:, place] != 0)
             if len(rows):
-                self._replay(revived, heads, rows, place)
+                now = revived[rows]
+                events = ring.recall(heads, rows, place, self.vocabulary, self.manifest)
+                ring.follow(now, events, self.step, self.manifest)
+                revived[rows] = now
         for name in ("length", "last", "arrived", "started"):
             revived[name] = heads[name]
         return revived
-
-    def _replay(self, revived: Sessions, heads: Sessions, rows: np.ndarray, place: int) -> None:
-        def recent(name: str) -> np.ndarray:
-            return heads[f"recent_{name}"][rows, place]
-
-        item, category = self.vocabulary.item_of(recent("item")), self.vocabulary.category_at(recent("category"))
-        known = np.where(item < len(self.vocabulary.category_of), item, 0)
-        category = np.where(category == 0, self.vocabulary.category_of[known], category)
-        types = recent("type").astype(np.int64).clip(max=len(self.manifest.meaning.types) - 1)
-        events = Events(
-            slot=rows,
-            time=recent("time"),
-            arrived=heads["arrived"][rows],
-            type=types,
-            item=item,
-            category=category,
-            event_print=recent("event"),
-            item_print=recent("item"),
-            category_print=recent("category"),
-        )
-        now = revived[rows]
-        met = session.advance(now, events, self.manifest.meaning)
-        given = inputs(item, category, types, numeric(events.time, met.gap, met.opens, met.fresh))
-        _, hidden = self.step(given, session.hidden(now, self.manifest))
-        session.remember(now, events, met, self.manifest)
-        for name, value in hidden.items():
-            now[name] = value
-        revived[rows] = now

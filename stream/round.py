@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from stream.core import score
-from stream.core.events import REASONS, BadEvent, Event, Recommendation, Score, SessionView, Source, decode
+from stream.core.events import REASONS, BadEvent, Cause, Event, Recommendation, Score, SessionView, Source, decode
 from stream.core.features import Events, encode
 from stream.core.newcomers import Table, join, pack
+from stream.core.ring import causes
 from stream.core.scoring import SCORED, Scores
 from stream.core.session import Sessions, record
 from stream.runtime import Bundle
@@ -87,12 +88,13 @@ class Work:
 
 
 class Scorer:
-    """Score chunks of records with one model."""
+    """Score chunks of records with one model; with `explain` each score has its causes."""
 
-    def __init__(self, bundle: Bundle, recommend: bool, limits: Limits, topic: str) -> None:
+    def __init__(self, bundle: Bundle, recommend: bool, limits: Limits, topic: str, explain: bool = False) -> None:
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
-        self.step = bundle.step(recommend)
+        self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
         self.weigh = bundle.weigh if recommend else None
+        self.explain = explain
         self.limits, self.topic = limits, topic
         self.layout = record(bundle.manifest)
         self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
@@ -147,7 +149,7 @@ class Scorer:
         touched, slot = np.unique(part.store.slots(users), return_inverse=True)
         before = part.store.records[touched]
         batch = encode(events, arrived, slot, self.types, self.vocabulary)
-        scores, after = score(batch, before, self.step, self.manifest)
+        scores, after = score(batch, before, self.step, self.manifest, keep=self.explain)
         part.store.records[touched] = after
         changed = np.zeros(len(touched), bool)
         changed[slot[scores.outcome == SCORED]] = True
@@ -188,7 +190,7 @@ class Scorer:
         # Seven digits are more than float32 holds, and half the bytes of its shortest double.
         intent = scores.intent.astype(np.float64).round(7).tolist()
         length, started, late = scores.length.tolist(), scores.started.tolist(), scores.late.tolist()
-        recommended = self._recommended(scores)
+        recommended, why = self._recommended(scores), self._why(scores)
         messages = []
         for i in np.flatnonzero(scores.outcome == SCORED).tolist():
             event, source = events[i], records[at[i]]
@@ -203,6 +205,7 @@ class Scorer:
                 SessionView(length[i], started[i]),
                 recommended[i] if recommended else [],
                 late[i],
+                why[i] if why else [],
             )
             messages.append(Message(keys[i], _encode(value), source.headers))
         return messages
@@ -219,6 +222,11 @@ class Scorer:
             ]
             for items, values in rows
         ]
+
+    def _why(self, scores: Scores) -> list[list[Cause]]:
+        if scores.after is None:
+            return []
+        return causes(scores.after, self.intent_step, self.manifest, self.vocabulary)
 
     def _dead(self, number: int, source: Record, reason: str) -> Message:
         """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""

@@ -27,6 +27,7 @@ STEP, TOP, CATALOG, CATEGORIES, VOCABULARY, PARITY, MANIFEST = (
     *("parity.npz", "manifest.json"),
 )
 TOLERANCE = 1e-5
+_ROWS = 256  # shoppers whose catalogs are ranked at once: their probabilities of all items stand in memory
 _REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
 
 
@@ -105,7 +106,7 @@ def _manifest(folder: Path) -> Manifest:
         raise BundleError(f"{folder / MANIFEST} is no manifest: {error}", _REMEDY) from error
     if digest(manifest) != manifest.model:
         raise BundleError(f"{folder / MANIFEST} was changed after the export", _REMEDY)
-    if manifest.inputs != NUMERIC:
+    if manifest.inputs != NUMERIC[: len(manifest.inputs)]:
         raise BundleError(f"{folder} wants the inputs {manifest.inputs}, this version computes {NUMERIC}", _REMEDY)
     return manifest
 
@@ -127,9 +128,13 @@ class Network:
         """Step and rank the whole catalog."""
         outputs, state = self.whole(inputs, hidden)
         given = {"query": outputs["query"], "gate": outputs["gate"], "recent": state["recent"]}
-        scores, items, own = self._top.run(("scores", "items", "own"), given)
+        lists = [
+            self._top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()})
+            for at in range(0, len(given["gate"]), _ROWS)
+        ]
+        scores, items, own = (np.concatenate(part) for part in zip(*lists, strict=True))
         listed = {"intent": outputs["intent"], "items": items + 1, "item_scores": scores}
-        answers = {"query": outputs["query"], "ranking": np.exp(outputs["gate"][:, 0])}
+        answers = {"query": outputs["query"], "others": 1 - np.exp(outputs["gate"][:, -1])}
         return listed | answers | {"own": own, "recent": state["recent"]}, state
 
     def whole(self, inputs: Arrays, hidden: Arrays) -> tuple[Mapping[str, NDArray[Any]], Arrays]:

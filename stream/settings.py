@@ -30,6 +30,7 @@ class Settings(BaseModel):
     dead_letters_topic: str = Field("dead-letters", description="Output: what could not be scored, and why.")
     changelog_topic: str = Field("", description="Sessions and positions, compacted; empty: GROUP-changelog.")
     recommend: bool = Field(True, description="Recommend items; off: intent only.")
+    explain: bool = Field(False, description="Say with each score which recent events made it; costs throughput.")
     start: Literal["earliest", "latest"] = Field("earliest", description="Where a new group begins.")
     on_lost: Literal["stop", "continue"] = Field("stop", description="When input was deleted before it was read.")
     chunk_events: int = Field(4096, ge=1, description="Events of one partition scored at once.")

@@ -33,16 +33,20 @@ def refuses(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
         assert word in done.stderr
 
 
+WITH_EXAMPLE = (
+    *("worker", "broker", "replay", "capture", "score", "explain"),
+    *("shoppers", "train", "evaluate", "report", "attribute", "export"),
+)
+
+
 def test_help_lists_every_command_with_its_sentence():
     done = forecart("--help")
     assert done.returncode == 0
-    for command in ("demo", "worker", "broker", "topics", "replay", "capture", "score", "train", "evaluate", "export"):
+    for command in ("demo", "topics", *WITH_EXAMPLE):
         assert f" {command} " in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["worker", "broker", "replay", "capture", "score", "shoppers", "train", "evaluate", "export"]
-)
+@pytest.mark.parametrize("command", WITH_EXAMPLE)
 def test_help_has_an_example(command: str):
     assert f"forecart {command}" in forecart(command, "--help").stdout
 
@@ -86,14 +90,27 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     line = json.loads(measured.stdout.splitlines()[-1])
     names = {"hr@20", "mrr@20", "ndcg@20", "pr_auc", "roc_auc", "log_loss", "brier", "ece"}
     assert names | {"users", "events", "positives"} <= set(line)
-    assert set(line["baselines"]) == {"popularity", "category popularity", "last item"}
-    chosen = json.loads(trained.stdout.splitlines()[-1])  # an epoch is chosen without unseen items in the lists
-    assert line["pr_auc"] == pytest.approx(chosen["pr_auc"], abs=0.01)
+    assert set(line["baselines"]) == {"popularity", "last-item", "category-popularity", "V-SkNN", "STAN"}
+    chosen = json.loads(trained.stdout.splitlines()[-1])
+    assert line["hr@20"] == pytest.approx(chosen["hr@20"], abs=0.01)
+    assert line["hr@20_cold"] == pytest.approx(chosen["hr@20_cold"], abs=0.01)
     assert line["targets_cold"] == chosen["targets_cold"] > 0
-    assert line["hr@20"] >= chosen["hr@20"] - 0.01
+    page = tmp_path / "report.html"
+    reported = forecart("report", run, *log, "--tail", "0.1", "--rounds", "20", "--out", str(page))
+    told = json.loads(reported.stdout.splitlines()[-1])
+    assert told["report"] == str(page)
+    assert told["hr@20"] == pytest.approx(line["hr@20"])
+    assert told["intervals"]["hr@20"][0] <= told["hr@20"] <= told["intervals"]["hr@20"][1]
+    assert "not_json" in page.read_text()
+    refuses(forecart("report", run, run, *log, "--out", str(page)), 78, "named twice")
     exported = forecart("export", run, bundle)
     assert json.loads(exported.stdout)["model"]
     assert forecart("score", "--bundle", bundle, stdin=shop.read_bytes()).stdout.count("\n") > 100
+    by_events = json.loads(forecart("explain", "--bundle", bundle, stdin=shop.read_bytes()).stdout)
+    by_gradients = json.loads(forecart("attribute", run, *log).stdout)
+    assert by_events["user_id"] == by_gradients["user_id"]
+    assert by_events["intent"]["1h"] == pytest.approx(by_gradients["intent"]["1h"], abs=2e-3)
+    assert by_events["fields"].keys() == by_gradients["fields"].keys()
     refuses(forecart("train", *log, "--out", run), 78, "finished run")
     refuses(forecart("export", run, bundle), 78, "exists")
 
@@ -104,6 +121,10 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["score", "--bundle", "none"], 78, "there is no bundle"),
         (["score", "--bundle", str(DEMO), "--format", "xml"], 78, "there is no format"),
         (["score", "--bundle", str(DEMO), "--data", "none"], 65, "cannot be read"),
+        (["explain", "--bundle", "none"], 78, "there is no bundle"),
+        (["explain", "--bundle", str(DEMO), "--format", "xml"], 78, "there is no format"),
+        (["explain", "--bundle", str(DEMO)], 65, "no event was scored"),
+        (["attribute", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["worker"], 78, "no bundle is given"),
         (["worker", "--bundle", "none"], 78, "there is no bundle"),
         (["worker", "--set", "colour=red"], 78, "there is no setting 'colour'"),
@@ -121,6 +142,8 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         (["train", "--format", "taobao", "--data", "none", "--preset", "huge"], 78, "there is no preset 'huge'"),
         (["evaluate", "none", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["evaluate", "none", "--format", "events", "--data", "none"], 66, "is missing"),
+        (["report", "none", "--format", "events", "--data", "none"], 66, "is missing"),
+        (["report", "x", "--format", "events", "--data", "x", "--out", "none/r.html"], 78, "there is no folder none"),
         (["export", "none", "bundle"], 66, "is missing"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, inspect
 
-from stream.core.events import REASONS, Event, Recommendation, Score, SessionView, Source
+from stream.core.events import REASONS, Cause, Event, Recommendation, Score, SessionView, Source
 from stream.core.manifest import Manifest, Meaning
 from stream.core.newcomers import Newcomer
 from stream.core.session import record
@@ -33,7 +33,14 @@ TRACE = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0
 # The settings that decide what stands in the topics.
 SETTINGS = (
     *("events_topic", "scores_topic", "dead_letters_topic", "changelog_topic", "group"),
-    *("recommend", "max_event_bytes", "max_dead_letter_bytes", "max_future_seconds", "transaction_timeout_seconds"),
+    *(
+        "recommend",
+        "explain",
+        "max_event_bytes",
+        "max_dead_letter_bytes",
+        "max_future_seconds",
+        "transaction_timeout_seconds",
+    ),
 )
 
 
@@ -157,7 +164,7 @@ class Examples:
             lines.append(Line(40_210 + i, time + 120, b"shopper-1042", value, [TRACE]))
         bad = Line(40_213, began + 90_000, b"shopper-7", b'{"event_id": "e-7304", "user_id": 7}', [TRACE])
         long = Line(40_214, began + 90_000, b"k" * 10_000, b"x" * 2048)
-        scorer = Scorer(bundle, True, Limits(1024, 1024, 0), Settings.model_construct().events_topic)
+        scorer = Scorer(bundle, True, Limits(1024, 1024, 0), Settings.model_construct().events_topic, explain=True)
         part = Partition(3, SessionStore(scorer.layout))
         work = scorer.process(part, [*lines, bad, long], lines[-1].timestamp + 4)
         self.event, self.score, self.letters = lines[-1], work.scores[-1], work.dead
@@ -201,6 +208,7 @@ def blocks() -> dict[str, str]:
         "source": fields(Source, "Present", present),
         "session": fields(SessionView, "Present", present),
         "recommendation": fields(Recommendation, "Present", present),
+        "cause": fields(Cause, "Present", present),
         "score example": broken(examples.score),
         "bundle": fields(Meaning, "Default", default),
         "reasons": listed("reasons", ("Reason", "Meaning"), REASONS),

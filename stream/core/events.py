@@ -40,6 +40,15 @@ class Recommendation(msgspec.Struct, frozen=True, gc=False):
     score: float
 
 
+class Cause(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A recent event and what it adds to the intent of the first horizon; `event_time` in ms."""
+
+    event_time: int
+    type: str
+    contribution: float
+    item_id: str = ""
+
+
 class SessionView(msgspec.Struct, frozen=True, gc=False):
     """The session that an event belongs to: events so far, and the first one's time in ms."""
 
@@ -60,6 +69,7 @@ class Score(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     session: SessionView
     recommendations: list[Recommendation] = []
     late: bool = False
+    why: list[Cause] = []
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from stream.core.manifest import Vocabulary
 Ints = NDArray[np.int64]
 Arrays = Mapping[str, NDArray[np.generic]]
 
-NUMERIC = ("log_gap", "opens", "fresh", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
+AGAIN = ("item_again", "item_near", "item_wanted", "category_again", "category_near", "pace")
+NUMERIC = ("log_gap", "opens", "fresh", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", *AGAIN)
+RING = 8  # events looked back on, whatever a session keeps
 _HOUR, _DAY = 3_600_000, 86_400_000
 _MONDAY = 4 * _DAY  # 1970-01-01 was a Thursday: this many ms later a Monday begins
 
@@ -65,13 +67,51 @@ def encode(events: Sequence[Event], arrived: Ints, slot: Ints, types: Mapping[st
     )
 
 
-def numeric(time: Ints, gap: Ints, opens: NDArray[np.bool_], fresh: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the inputs of `NUMERIC`, shape (n, 7); `gap` in ms since the shopper's last event, 0 if fresh."""
+@dataclass(slots=True)
+class Ring:
+    """A batch's recent events, newest first, (n, places) each; `there` tells which places are taken."""
+
+    item: NDArray[np.generic]
+    category: NDArray[np.generic]
+    type: NDArray[np.generic]
+    time: Ints
+    there: NDArray[np.bool_]
+
+
+def again(item: NDArray[np.generic], category: NDArray[np.generic], time: Ints, ring: Ring) -> NDArray[np.float32]:
+    """Return the inputs of `AGAIN`, shape (n, 6): what of an event was in its shopper's ring already.
+
+    Items and categories are compared as they come, fingerprints or indices, so that an item never trained on is
+    known again; category 0 is none. An item is wanted if it was met by more than a view, the first type.
+    """
+    there = ring.there[:, :RING]
+    same = (ring.item[:, :RING] == item[:, None]) & there
+    alike = (ring.category[:, :RING] == category[:, None]) & there & (category != 0)[:, None]
+    nearness = 1 / np.arange(1, there.shape[1] + 1)
+    oldest = np.where(there, ring.time[:, :RING], time[:, None]).min(1)
+    columns = (
+        same.mean(1),
+        (same * nearness).max(1),
+        (same & (ring.type[:, :RING] != 0)).any(1),
+        alike.mean(1),
+        (alike * nearness).max(1),
+        np.log1p(np.maximum(time - oldest, 0) / 1000) / 10,
+    )
+    return np.stack(columns, 1).astype(np.float32)
+
+
+def numeric(
+    time: Ints, gap: Ints, opens: NDArray[np.bool_], fresh: NDArray[np.bool_], repeats: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the inputs of `NUMERIC`, shape (n, 13); `gap` in ms since the shopper's last event, 0 if fresh.
+
+    `repeats` are the inputs of `AGAIN`.
+    """
     hour = 2 * np.pi * (time % _DAY) / _DAY
     weekday = 2 * np.pi * ((time - _MONDAY) % (7 * _DAY)) / (7 * _DAY)
     # log1p of seconds runs from 0 to about 15 in a month; a tenth of it is of the others' size.
     columns = (np.log1p(gap / 1000) / 10, opens, fresh, np.sin(hour), np.cos(hour), np.sin(weekday), np.cos(weekday))
-    return np.stack(columns, 1).astype(np.float32)
+    return np.concatenate([np.stack(columns, 1).astype(np.float32), repeats], 1)
 
 
 def inputs(

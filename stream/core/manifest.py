@@ -28,6 +28,16 @@ def milliseconds(span: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def ascending(horizons: tuple[str, ...]) -> list[int]:
+    """Return the places of the spans among horizons, the shortest first; the session is none.
+
+    >>> ascending(("24h", "session", "1h"))
+    [2, 0]
+    """
+    spans = [place for place, horizon in enumerate(horizons) if horizon != SESSION]
+    return sorted(spans, key=lambda place: milliseconds(horizons[place]))
+
+
 class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The facts that training fixes and serving obeys; spans in milliseconds."""
 
@@ -105,6 +115,14 @@ class Vocabulary:
         """Return the indices of unknown items: above the known ones, and the same in every process."""
         known = len(self.items)
         return (known + 1 + prints % np.uint64(_INDICES - known)).astype(np.int64)
+
+    def known(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return indices of items with 0 in the place of newcomers'."""
+        return np.where(index > len(self.items), 0, index)
+
+    def name(self, index: int) -> str:
+        """Name a known item; a newcomer, whose name is not kept here, and no item have the empty one."""
+        return self.items[index - 1] if 0 < index <= len(self.items) else ""
 
     def place(self, items: Sequence[str]) -> NDArray[np.int64]:
         """Return the indices of items, newcomers included."""

@@ -151,22 +151,24 @@ class ByCategory:
     """Rank newcomers by their categories' unit vectors (categories + 1, D) and their counts.
 
     A newcomer's logit is query times vector plus log count. What they all have together, and `bias`, decides
-    how much of the ranking's share goes to them; the model's list gives it up in proportion.
+    how much goes to them of what is not the recent items' own; the model's list gives it up in proportion.
     """
 
     vectors: Floats
     bias: float
 
     def __call__(self, answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
-        """Weigh as the class says; `answers` has `query` (n, D) and `ranking` (n,), the ranking's share."""
+        """Weigh as the class says; `answers` has `query` (n, D or more) and `others` (n,), the share of other items."""
         odds, log_mass = self.odds(answers, table, log_count)
-        share = answers["ranking"] / (1 + np.exp(-np.clip(self.bias + log_mass, -60, 60)))
+        share = answers["others"] / (1 + np.exp(-np.clip(self.bias + log_mass, -60, 60)))
         return share, odds * share[:, None]
 
     def odds(self, answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
         """Return the newcomers' probabilities among themselves, (n, m), and the log of their mass, (n,)."""
         distinct, place = np.unique(table.category[: len(table)], return_inverse=True)
-        logit = (answers["query"] @ self.vectors[distinct].T)[:, place] + log_count
+        # The rest of the query weighs popularity: a newcomer's is its count.
+        query = answers["query"][:, : self.vectors.shape[1]]
+        logit = (query @ self.vectors[distinct].T)[:, place] + log_count
         highest = np.maximum(logit.max(1, keepdims=True), -1e4)
         odds = np.exp(logit - highest)
         mass = odds.sum(1, keepdims=True)

@@ -61,11 +61,46 @@ def brier(label: NDArray[np.bool_], p: Floats) -> float:
     return float(((p - label) ** 2).mean())
 
 
+def masses(p: Floats, bins: int) -> NDArray[np.int64]:
+    """Return each probability's bin, from 0, where all bins hold as many of them, give or take one."""
+    place = np.empty(len(p), np.int64)
+    parts = np.array_split(np.argsort(p, kind="stable"), bins)
+    for i, part in enumerate(parts):
+        place[part] = i
+    return place
+
+
+def reliability(label: NDArray[np.bool_], p: Floats, bins: int = 15) -> tuple[Floats, Floats, Floats]:
+    """Return mean probability, share of positives and examples of each bin of equal mass, empty bins left out."""
+    place = masses(p, bins)
+    n = np.bincount(place, minlength=bins)
+    sums = (np.bincount(place, weights=values, minlength=bins) for values in (p, label))
+    mean, rate = (total[n > 0] / n[n > 0] for total in sums)
+    return mean, rate, n[n > 0].astype(float)
+
+
 def ece(label: NDArray[np.bool_], p: Floats, bins: int = 15) -> float:
     """Compute the expected calibration error over bins of equal mass (Nguyen and O'Connor, 2015)."""
-    order = np.argsort(p, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(sum(abs(p[part].mean() - label[part].mean()) * len(part) for part in parts) / len(p))
+    mean, rate, n = reliability(label, p, bins)
+    return float((np.abs(mean - rate) * n).sum() / len(p))
+
+
+def gain(label: NDArray[np.bool_], p: Floats) -> tuple[Floats, Floats]:
+    """Return the share of all examples, and of the positives, from each distinct threshold up, the highest first.
+
+    Both begin with 0 and end with 1. The second is the recall, their quotient the lift.
+    """
+    true, false = _curve(label, p)
+    return np.r_[0.0, (true + false) / len(p)], np.r_[0.0, true / max(label.sum(), 1)]
+
+
+def psi(expected: NDArray[np.int64], found: NDArray[np.int64]) -> float:
+    """Compute the population stability index of two histograms over the same bins (Siddiqi, 2006).
+
+    Below 0.1 is stable, above 0.25 is shifted. Half an example is added to each bin, so that an empty one counts.
+    """
+    p, q = ((n + 0.5) / (n.sum() + 0.5 * len(n)) for n in (expected, found))
+    return float(((q - p) * np.log(q / p)).sum())
 
 
 INTENT: Mapping[str, Callable[[NDArray[np.bool_], Floats], float]] = {

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.events import REASONS
-from stream.core.features import Arrays, Events, inputs, numeric
+from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest
 from stream.core.session import Sessions
 
 Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 """(inputs, hidden) -> (outputs, hidden), each a mapping of arrays whose first axis is the batch.
 
-Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, 7). Outputs: `intent` float32
+Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, inputs). Outputs: `intent` float32
 (n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
 vocabulary, best first, and `item_scores` float32 (n, k); what else it gives is kept for the ranking of
 newcomers.
@@ -41,6 +41,7 @@ class Scores:
     item_scores: NDArray[np.float32] | None = None
     answers: dict[str, NDArray[Any]] = field(default_factory=dict)
     newcomers: dict[int, str] = field(default_factory=dict)  # the names of those in `items`, by index
+    after: Sessions | None = None  # each event's session after it, where they are kept
 
     @classmethod
     def empty(cls, n: int, horizons: int) -> Self:
@@ -80,14 +81,19 @@ def waves(slot: NDArray[np.int64]) -> Iterator[Rows]:
     yield from np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]) if len(slot) else ()
 
 
-def score(events: Events, sessions: Sessions, step: Step, manifest: Manifest) -> tuple[Scores, Sessions]:
+def score(
+    events: Events, sessions: Sessions, step: Step, manifest: Manifest, keep: bool = False
+) -> tuple[Scores, Sessions]:
     """Score events in order against their shoppers' sessions.
 
     `events.slot` are rows of `sessions`. Returns the outcomes and the sessions after them; what was given
-    is left as it was. A step that raises costs only the events that make it raise.
+    is left as it was. A step that raises costs only the events that make it raise. With `keep` the outcomes
+    have the session after each event.
     """
     sessions = sessions.copy()
     scores = Scores.empty(len(events), len(manifest.meaning.horizons))
+    if keep:
+        scores.after = np.zeros(len(events), sessions.dtype)
     for rows in waves(events.slot):
         _wave(rows, events.take(rows), sessions, step, manifest, scores)
     return scores, sessions
@@ -111,7 +117,7 @@ def _advance(
 ) -> None:
     """Score a wave of acceptable events; halve it where the step fails, down to the event that is to blame."""
     met = session.advance(now, events, manifest.meaning)
-    given = inputs(events.item, events.category, events.type, numeric(events.time, met.gap, met.opens, met.fresh))
+    given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
     try:
         outputs, hidden = step(given, session.hidden(now, manifest))
     except Exception:
@@ -130,6 +136,8 @@ def _advance(
     scores.late[rows], scores.length[rows], scores.started[rows] = met.behind, now["length"], now["started"]
     scores.outcome[rows[~finite]] = _CODE["not_finite"]
     sessions[events.slot[finite]] = now[finite]
+    if scores.after is not None:
+        scores.after[rows] = now
 
 
 def _finite(outputs: Arrays, now: Sessions, manifest: Manifest) -> NDArray[np.bool_]:

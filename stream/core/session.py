@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.features import Arrays, Events
+from stream.core.features import Arrays, Events, Ring, again, numeric
 from stream.core.manifest import Manifest, Meaning
 
 FORMAT = 1
@@ -74,12 +74,13 @@ def late(now: Sessions, events: Events, meaning: Meaning) -> NDArray[np.bool_]:
 
 @dataclass(slots=True)
 class Advance:
-    """How a batch meets its sessions: ms since the last event, new session, new shopper, out of order."""
+    """How a batch meets its sessions: ms since the last event, new session, new shopper, out of order, repeats."""
 
     gap: NDArray[np.int64]
     opens: NDArray[np.bool_]
     fresh: NDArray[np.bool_]
     behind: NDArray[np.bool_]
+    repeats: NDArray[np.float32]
 
 
 def advance(now: Sessions, events: Events, meaning: Meaning) -> Advance:
@@ -87,7 +88,15 @@ def advance(now: Sessions, events: Events, meaning: Meaning) -> Advance:
     fresh = now["model"] == 0
     behind = ~fresh & (events.time < now["last"])
     gap = np.where(fresh, 0, np.maximum(events.time - now["last"], 0))
-    return Advance(gap, fresh | (gap > meaning.gap), fresh, behind)
+    there = now["recent_event"] != 0
+    ring = Ring(now["recent_item"], now["recent_category"], now["recent_type"], now["recent_time"], there)
+    repeats = again(events.item_print, events.category_print, events.time, ring)
+    return Advance(gap, fresh | (gap > meaning.gap), fresh, behind, repeats)
+
+
+def numbers(events: Events, met: Advance, manifest: Manifest) -> NDArray[np.float32]:
+    """Return the numeric inputs that a step wants, (n, inputs): a bundle may want fewer than are computed."""
+    return numeric(events.time, met.gap, met.opens, met.fresh, met.repeats)[:, : len(manifest.inputs)]
 
 
 def remember(now: Sessions, events: Events, step: Advance, manifest: Manifest) -> None:

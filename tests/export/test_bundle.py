@@ -10,6 +10,7 @@ import torch
 from export import bundle
 from export.parity import random_histories
 from models.checkpoint import load
+from models.heads import POPULARITY
 from models.steps import torch_step, weigh
 from stream.core.errors import BundleError, ParityError
 from stream.core.newcomers import ByCategory
@@ -48,12 +49,14 @@ def test_the_graph_lists_what_torch_lists(written: Path, run_folder: Path):
         one, _ = graph(given, state)
         other, state = torchs(given, state)
         assert np.array_equal(one["recent"], other["recent"])
-        for name in ("query", "ranking", "own"):
+        for name in ("query", "others", "own"):
             assert np.abs(one[name] - other[name]).max() <= 1e-5, name
         new = one["recent"] > len(point.run.items)
         assert (one["own"][new] > 0).all()
-        # The table of pairs knows nothing of newcomers: what it cannot give is given to no item.
+        # The tables of pairs know nothing of newcomers: what they cannot give is given to no item.
         assert (one["own"].sum(1) <= 1 + 1e-5).all()
+        assert one["items"].max() <= len(point.run.items)
+        other = {name: other[name][:, : point.run.meaning.k] for name in ("items", "item_scores")}
         assert np.abs(one["item_scores"] - other["item_scores"]).max() <= 1e-5
         same = one["items"] == other["items"]
         ties = np.abs(np.diff(other["item_scores"], axis=1)).min(1) < 1e-6
@@ -65,8 +68,8 @@ def test_the_worker_ranks_newcomers_as_the_evaluation_does(written: Path, run_fo
     point, found = load(run_folder), load_bundle(written)
     assert found.manifest.novelty == point.run.novelty
     assert isinstance(found.weigh, ByCategory)
-    novelty, by = weigh(point)
-    assert (found.weigh.bias, found.manifest.novelty) == (novelty.bias, novelty)
+    by = weigh(point)
+    assert found.weigh.bias == by.bias == point.run.novelty.bias
     assert np.array_equal(found.weigh.vectors, by.vectors)
     assert len(by.vectors) == len(point.run.categories) + 1
 
@@ -116,5 +119,5 @@ def test_without_parity_nothing_is_written(where: str, run_folder: Path, tmp_pat
 
 def test_the_catalog_is_plain_numpy(written: Path, run_folder: Path):
     catalog = np.load(written / "catalog.npy", allow_pickle=False)
-    assert catalog.shape == (len(load(run_folder).run.items), 16)
-    assert np.linalg.norm(catalog, axis=1) == pytest.approx(1, abs=1e-5)
+    assert catalog.shape == (len(load(run_folder).run.items), 16 + POPULARITY)
+    assert np.linalg.norm(catalog[:, :-POPULARITY], axis=1) == pytest.approx(1, abs=1e-5)

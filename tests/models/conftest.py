@@ -7,7 +7,11 @@ import pytest
 from models.batches import Sequences
 from models.checkpoint import Checkpoint, Run
 from models.config import TrainConfig
-from models.histories import Log, gather, vocabulary
+from models.contenders import model, rivals
+from models.evaluate import evaluate
+from models.histories import Log, cutoff, gather, vocabulary
+from models.report import Report
+from models.report import gather as gather_report
 from models.shoppers import simulate
 from models.train import train
 from stream.core.manifest import Meaning, Novelty
@@ -52,3 +56,13 @@ def run_folder(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     train(*small_run(log, epochs=8), folder, conclude=conclude)
     return folder
+
+
+@pytest.fixture(scope="session")
+def report(log: Log, checkpoint: Checkpoint) -> Report:
+    """Measure the tiny model and popularity on the last fifth of the small world."""
+    run, end, since = checkpoint.run, int(log.time.max()), cutoff(log, 0.2)
+    sequences = Sequences(log, run.vocabulary, MEANING, end, 64)
+    contenders = {"tiny": model(checkpoint), "popularity": rivals(run, sequences)["popularity"]}
+    examples = {name: evaluate(log, sequences, *each, since, end) for name, each in contenders.items()}
+    return gather_report(examples, {"tiny": run}, log, since, rounds=40)

@@ -7,12 +7,12 @@ from models.batches import Sequences
 from models.histories import gather, vocabulary
 from stream.core import score
 from stream.core.events import Event
-from stream.core.features import encode
+from stream.core.features import NUMERIC, encode
 from stream.core.manifest import Meaning
 from stream.core.session import record
 from tests import fakes
 from tests.fakes import DAY, MINUTE, NOON
-from tests.models.conftest import MEANING
+from tests.models.conftest import MEANING, small_run
 
 
 @pytest.fixture
@@ -74,4 +74,15 @@ def test_training_and_serving_compute_the_same_inputs():
 def test_a_sample_is_spread_over_the_log(sequences: Sequences):
     sample = sequences.sample(5, 12)
     assert sample["item"].shape == (5, 12)
-    assert sample["numeric"].shape == (5, 12, 7)
+    assert sample["numeric"].shape == (5, 12, len(NUMERIC))
+
+
+def test_a_part_is_the_log_of_its_sequences(log):
+    sequences, _ = small_run(log)
+    kept = np.arange(len(sequences.start)) % 3 == 0
+    part = sequences.part(kept)
+    assert (part.length == sequences.length[kept]).all()
+    for begin, at, n in zip(part.start, sequences.start[kept], part.length, strict=True):
+        for name in ("item", "target", "numeric", "label", "time"):
+            assert (getattr(part, name)[begin : begin + n] == getattr(sequences, name)[at : at + n]).all()
+    assert len(part.item) == part.length.sum()

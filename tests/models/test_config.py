@@ -23,6 +23,7 @@ from stream.core.errors import SettingError
         ("popularity_power", -1),
         ("unknown_rate", 1.5),
         ("intent_weight", -1),
+        ("intent_dropout", 1),
         ("state_every", -1),
         ("seed", -1),
         ("seed", 2**63),

@@ -1,17 +1,18 @@
 """The evaluation: by hand, and each instance alone."""
 
-import msgspec
 import numpy as np
 import pytest
 
-from models.baselines import UNDECAYED, category_popularity, last_item, popularity, weigh_by_count
+from models import bestsellers
 from models.batches import Sequences
+from models.checkpoint import Checkpoint
+from models.contenders import model
 from models.evaluate import evaluate, summary
 from models.histories import cutoff, gather, vocabulary
-from models.steps import manifest, torch_step
+from models.steps import describe, torch_step
 from stream.core.events import Event
 from tests import fakes
-from tests.fakes import MINUTE, NOON
+from tests.fakes import HOUR, MINUTE, NOON
 from tests.models.conftest import MEANING
 
 ROWS = [("a", 0, "1"), ("a", 1, "2"), ("b", 2, "1"), ("b", 3, "3"), ("a", 4, "3"), ("b", 5, "new"), ("a", 6, "1")]
@@ -43,7 +44,7 @@ def _echo(inputs, hidden):
 def test_ranks_by_hand(small, minute, targets, ranks):
     log, sequences = small
     found = evaluate(
-        log, sequences, fakes.manifest(), fakes.step, _echo, NOON + minute * MINUTE, int(log.time.max()), targets
+        log, sequences, fakes.manifest(), fakes.step, _echo, None, NOON + minute * MINUTE, int(log.time.max()), targets
     )
     assert len(found.rank) == len(ranks)
     assert sorted(found.rank.tolist()) == sorted(ranks.values())
@@ -58,18 +59,17 @@ def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
     )
     vocab = vocabulary(log.where(log.time < NOON + 5 * MINUTE))
     sequences = Sequences(log, vocab, fakes.manifest().meaning, int(log.time.max()), 10)
-    facts = msgspec.structs.replace(fakes.manifest(), items=len(vocab.items))
-    step = category_popularity(sequences, len(vocab.items), 2)
-    newcomers = (UNDECAYED, weigh_by_count)
-    found = evaluate(log, sequences, facts, fakes.step, step, NOON, int(log.time.max()), newcomers=newcomers)
+    facts, end = bestsellers.manifest(fakes.manifest().meaning, len(vocab.items), 2), int(log.time.max())
+    step = bestsellers.step(sequences, len(vocab.items), 2)
+    found = evaluate(log, sequences, facts, step, step, bestsellers.weigh, NOON, end)
     # a: 1, 1, new, new; b: 2, new. The targets of a: 1 and, twice, new; of b: new.
     assert found.known_item.tolist() == [True, False, False, False]
     assert found.joined.tolist() == [False, True, True, False]
     assert found.rank[3] == 0
     assert (found.rank[1:3] > 0).all()
-    assert summary(found, 2)["hr@2_cold"] == 1
-    assert summary(found, 2)["targets_cold"] == 2
-    without = evaluate(log, sequences, facts, fakes.step, step, NOON, int(log.time.max()))
+    told = summary(found, 2, ("1h", "24h"))
+    assert (told["hr@2_cold"], told["targets_cold"]) == (1, 2)
+    without = evaluate(log, sequences, facts, step, step, None, NOON, end)
     assert without.rank.tolist()[1:] == [0, 0, 0]
 
 
@@ -81,7 +81,7 @@ def test_the_past_builds_the_state_and_is_not_measured(small):
         states.extend(hidden["h"][:, 0].tolist())
         return _echo(inputs, hidden)
 
-    found = evaluate(log, sequences, fakes.manifest(), fakes.step, spy, NOON + 5 * MINUTE, int(log.time.max()))
+    found = evaluate(log, sequences, fakes.manifest(), fakes.step, spy, None, NOON + 5 * MINUTE, int(log.time.max()))
     assert found.events == 2
     assert all(state != 0 for state in states)
 
@@ -89,7 +89,7 @@ def test_the_past_builds_the_state_and_is_not_measured(small):
 def test_no_instance_sees_another(log, checkpoint):
     """Scored in chunks or one event at a time: the ranks stay."""
     run, vocab = checkpoint.run, checkpoint.run.vocabulary
-    facts = manifest(MEANING, len(vocab.items), len(vocab.categories), 16, "float32", model="1")
+    facts = describe(checkpoint, "float32", model="1")
     part = log.where(log.user < 40)
     sequences = Sequences(part, vocab, MEANING, int(part.time.max()), 64)
     step = torch_step(checkpoint, recommend=True)
@@ -103,7 +103,7 @@ def test_no_instance_sees_another(log, checkpoint):
         return join[0], join[1]
 
     end, since = int(part.time.max()), int(part.time.min())
-    together, alone = (evaluate(part, sequences, facts, s, s, since, end) for s in (step, one_by_one))
+    together, alone = (evaluate(part, sequences, facts, s, s, None, since, end) for s in (step, one_by_one))
     assert (together.rank != alone.rank).mean() < 0.002
     assert together.probability == pytest.approx(alone.probability, abs=1e-5)
     assert run.meaning == MEANING
@@ -111,34 +111,72 @@ def test_no_instance_sees_another(log, checkpoint):
 
 def test_the_model_beats_the_baselines_on_what_it_was_trained_on(log, checkpoint):
     vocab = checkpoint.run.vocabulary
-    facts = manifest(MEANING, len(vocab.items), len(vocab.categories), 16, "float32", model="1")
+    baseline = Checkpoint(checkpoint.run.baseline(), checkpoint.run, {})
     end = int(log.time.max())
     sequences = Sequences(log, vocab, MEANING, end, 64)
     since = cutoff(log, 0.3)
-    steps = [torch_step(checkpoint, True), popularity(sequences, len(vocab.items), 20)]
-    lstm, popular = (summary(evaluate(log, sequences, facts, s, s, since, end), 20) for s in steps)
+    baseline.network.learn(sequences, followed=False)
+    lstm, popular = (
+        summary(evaluate(log, sequences, *model(point), since, end), 20, MEANING.horizons)
+        for point in (checkpoint, baseline)
+    )
     assert lstm["hr@20"] > popular["hr@20"]
     assert lstm["log_loss"] < 1
     assert lstm["users"] > 20
     assert 0 < lstm["positives"] < lstm["labelled"] <= lstm["events"]
 
 
-def test_baselines_by_hand(small):
-    _, sequences = small
-    inputs = {"item": np.array([1, 3, 0])}
-    same, _ = category_popularity(sequences, 3, 2)({"category": np.array([0])}, {})
-    assert same["items"].tolist() == [[1, 3]]
-    popular, _ = popularity(sequences, 3, 2)(inputs, {})
-    assert popular["items"].tolist() == [[1, 3]] * 3
-    followed, _ = last_item(sequences, 3, 3)(inputs, {})
-    assert followed["items"][0].tolist()[:2] in ([2, 3], [3, 2])
-    assert followed["items"][1].tolist() == [1, 3, 2]
-    assert followed["items"][2].tolist() == [1, 3, 2]
-    assert (np.diff(followed["item_scores"], axis=1) <= 0).all()
+def test_a_tie_at_the_end_of_the_list_is_a_miss(small):
+    log, sequences = small
+
+    def tied(inputs, hidden):
+        outputs, state = fakes.step(inputs, hidden)
+        n = len(inputs["item"])
+        return {
+            **outputs,
+            "items": np.tile([3, 2, 1], (n, 1)),
+            "item_scores": np.tile(np.float32([2, 1, 1]), (n, 1)),
+        }, state
+
+    facts = fakes.manifest(k=2)
+    found = evaluate(log, sequences, facts, fakes.step, tied, None, NOON, int(log.time.max()))
+    asked = sequences.target[found.rank_row].tolist()
+    ranks = {item: rank for item, rank in zip(asked, found.rank.tolist(), strict=True) if item <= 3}
+    assert ranks == {1: 0, 2: 0, 3: 1}
+
+
+def test_prefixes_can_be_asked_from_a_length_on(small):
+    log, sequences = small
+    lengths = {1: [0, 0, 0, 0, 2], 2: [0, 0, 2], 3: [2], 4: []}
+    for shortest, ranks in lengths.items():
+        found = evaluate(
+            log, sequences, fakes.manifest(), fakes.step, _echo, None, NOON, int(log.time.max()), "all", shortest
+        )
+        assert sorted(found.rank.tolist()) == ranks
+
+
+def test_known_targets_are_reported_beside_all(small):
+    log, sequences = small
+    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, None, NOON, NOON + HOUR), 2, ("1h", "24h"))
+    assert found["hr@2"] == pytest.approx(1 / 5)
+    assert found["hr@2_known"] == pytest.approx(1 / 4)
+
+
+def test_the_states_of_shoppers_who_are_not_measured_are_not_built(small):
+    log, sequences = small
+    seen = []
+
+    def spy(inputs, hidden):
+        seen.extend(inputs["item"].tolist())
+        return fakes.step(inputs, hidden)
+
+    found = evaluate(log, sequences, fakes.manifest(), spy, _echo, None, NOON + 6 * MINUTE, int(log.time.max()))
+    assert found.events == 1
+    assert len(seen) == 3  # the earlier events of "a"
 
 
 def test_without_labels_there_is_no_figure(small):
     log, sequences = small
-    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON), 2)
+    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, None, NOON, NOON), 2, ("1h", "24h"))
     assert found["pr_auc"] is None
     assert found["hr@2"] is not None

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from export.parity import expected, random_histories, step_by_step
+from models.heads import POPULARITY
 from models.network import Network
 
 
@@ -20,7 +21,7 @@ def test_a_whole_sequence_can_be_taken_up_in_the_middle(checkpoint):
         whole = checkpoint.network(**given, **new)
         first = checkpoint.network(**{k: v[:, :10] for k, v in given.items()}, **new)
         second = checkpoint.network(
-            **{k: v[:, 10:] for k, v in given.items()}, h=first.h, c=first.c, recent=first.recent
+            **{k: v[:, 10:] for k, v in given.items()}, h=first.h, c=first.c, recent=first.recent, counts=first.counts
         )
     assert torch.allclose(torch.cat([first.query, second.query], 1), whole.query, atol=1e-5)
     assert torch.allclose(torch.cat([first.gate, second.gate], 1), whole.gate, atol=1e-5)
@@ -54,6 +55,7 @@ def test_queries_and_catalog_meet_in_scaled_cosines(checkpoint):
     with torch.inference_mode():
         query = checkpoint.network(**given, **new).query
         catalog = checkpoint.network.catalog(torch.tensor([1, 2]), torch.tensor([1, 1]))
-    assert query.norm(dim=-1).numpy() == pytest.approx(14.0, abs=1e-4)
-    assert catalog.norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)
+    assert query[..., :-POPULARITY].norm(dim=-1).numpy() == pytest.approx(14.0, abs=1e-4)
+    assert catalog[..., :-POPULARITY].norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)
+    assert torch.equal(catalog[..., -POPULARITY:], checkpoint.network.popularity[[1, 2]])
     assert np.isfinite(query.numpy()).all()

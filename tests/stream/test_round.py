@@ -37,6 +37,10 @@ def _scorer(recommend: bool = True, **meaning: object) -> Scorer:
     return Scorer(Bundle(manifest(**meaning), VOCAB, step, recommending), recommend, LIMITS, "events")
 
 
+def _explaining() -> Scorer:
+    return Scorer(Bundle(manifest(), VOCAB, step, recommending), True, LIMITS, "events", explain=True)
+
+
 def _part(scorer: Scorer) -> Partition:
     return Partition(3, SessionStore(scorer.layout))
 
@@ -187,7 +191,7 @@ def _with_newcomers() -> tuple[Scorer, Partition]:
         outputs, state = recommending(inputs, hidden)
         n = len(inputs["item"])
         own = np.tile(np.float32([3, 0]), (n, 1))
-        answers = {"query": np.ones((n, 2), "f4"), "ranking": np.full(n, 0.5, "f4")}
+        answers = {"query": np.ones((n, 2), "f4"), "others": np.full(n, 0.5, "f4")}
         recent = np.stack([inputs["item"], np.zeros(n, np.int64)], 1)
         return {**outputs, **answers, "own": own, "recent": recent}, state
 
@@ -231,3 +235,37 @@ def test_without_recommendations_nothing_joins():
 def test_no_records_no_work(scorer: Scorer):
     work = scorer.process(_part(scorer), [], NOON)
     assert (work.scores, work.dead, work.changes, work.records) == ([], [], [], 0)
+
+
+def test_where_it_is_asked_for_a_score_has_its_causes():
+    """Tell the greatest of the shopper's events until then, whichever chunk they came in."""
+    lines = [_line(0, item="i2"), _line(1, "other"), _line(2, item="i9", time=NOON + 1), _line(3, item="i4", time=NOON)]
+    found = []
+    for chunks in ([lines], [lines[:2], lines[2:]]):
+        scorer = _explaining()
+        part = _part(scorer)
+        found.append([json.loads(m.value) for chunk in chunks for m in scorer.process(part, chunk, 5).scores])
+    assert found[0] == found[1]
+    first, other, second, third = found[0]
+    assert "why" not in first and "why" not in other
+    assert [(cause["item_id"], cause["event_time"]) for cause in second["why"]] == [("i9", NOON + 1), ("i2", NOON)]
+    assert [cause["item_id"] for cause in third["why"]] == ["i9", "i4", "i2"]
+    assert third["late"]
+    assert second["why"][0]["contribution"] == pytest.approx(second["intent"]["1h"] - first["intent"]["1h"], abs=1e-6)
+
+
+def test_causes_change_nothing_else():
+    lines = [_line(n, "ab"[n % 2], f"i{1 + n % 9}", NOON + n) for n in range(30)]
+    works = []
+    for scorer in (_scorer(), _explaining()):
+        works.append(scorer.process(_part(scorer), lines, NOON))
+    plain, explained = works
+    scores = [[json.loads(m.value) for m in work.scores] for work in works]
+    assert sum(bool(score.pop("why", None)) for score in scores[1]) == 28
+    assert scores[0] == scores[1]
+    assert [(c.key, c.value) for c in plain.changes] == [(c.key, c.value) for c in explained.changes]
+
+
+def test_without_being_asked_for_nothing_is_explained(scorer: Scorer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stream.round.causes", None)
+    assert len(scorer.process(_part(scorer), [_line(0), _line(1, time=NOON + 1)], NOON).scores) == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stream.core.events import Event
-from stream.core.features import NUMERIC, encode, numeric
+from stream.core.features import AGAIN, NUMERIC, encode, numeric
 from stream.core.manifest import Vocabulary
 from tests.fakes import DAY, HOUR, NOON
 
@@ -36,7 +36,13 @@ def test_an_unknown_item_falls_back_to_its_category():
 
 def test_numbers_by_hand():
     time = np.array([NOON, NOON + 6 * HOUR, NOON])
-    found = numeric(time, np.array([0, 999, DAY]), np.array([True, False, True]), np.array([True, False, False]))
+    found = numeric(
+        time,
+        np.array([0, 999, DAY]),
+        np.array([True, False, True]),
+        np.array([True, False, False]),
+        np.zeros((3, len(AGAIN)), np.float32),
+    )
     by_name = dict(zip(NUMERIC, found.T, strict=True))
     assert by_name["log_gap"] == pytest.approx(np.log1p([0, 0.999, 86_400]) / 10)
     assert by_name["opens"].tolist() == [1, 0, 1]

@@ -44,7 +44,7 @@ def _scores(batch: Events, query: np.ndarray, k: int = 3) -> Scores:
     recent = np.stack([batch.item, np.zeros(n, np.int64)], 1)
     scores.answers = {
         "query": query.astype(np.float32),
-        "ranking": np.full(n, 0.9, np.float32),
+        "others": np.full(n, 0.9, np.float32),
         "own": own.astype(np.float32),
         "recent": recent,
     }

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
+from sklearn.calibration import calibration_curve
 
 from stream.core import quality
 
@@ -22,6 +23,68 @@ def test_intent_metrics_agree_with_scikit_learn(rows):
     assert quality.brier(label, p) == pytest.approx(metrics.brier_score_loss(label, p), abs=1e-9)
     inner = p.clip(0.01, 0.99)
     assert quality.log_loss(label, inner) == pytest.approx(metrics.log_loss(label, inner), abs=1e-9)
+
+
+lists = st.lists(
+    st.tuples(st.permutations(range(12)), st.integers(0, 11), st.lists(st.integers(0, 5), min_size=12, max_size=12)),
+    min_size=1,
+    max_size=20,
+)
+
+
+def _ranked(rows, k: int, tied: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rank 12 items a row; return all scores, the targets, and the targets' ranks in the lists of `k`."""
+    scores = np.array([ties if tied else order for order, _, ties in rows], float)
+    target = np.array([row[1] for row in rows])
+    listed = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    found = quality.ranks(listed, np.take_along_axis(scores, listed, 1).astype(np.float32), target)
+    return scores, target, found
+
+
+@given(lists, st.integers(1, 12))
+def test_hits_agree_with_scikit_learn(rows, k):
+    scores, target, found = _ranked(rows, k, tied=False)
+    expected = metrics.top_k_accuracy_score(target, scores, k=k, labels=range(12)) if k < 12 else 1.0
+    assert quality.RANKING["hr"](found).mean() == pytest.approx(expected, abs=1e-9)
+
+
+@given(lists, st.booleans())
+def test_reciprocal_ranks_agree_with_scikit_learn(rows, tied):
+    """With one relevant item a list's average precision is its reciprocal rank; ties count against it there, too."""
+    scores, target, found = _ranked(rows, 12, tied)
+    expected = metrics.label_ranking_average_precision_score(np.eye(12)[target], scores)
+    assert quality.RANKING["mrr"](found).mean() == pytest.approx(expected, abs=1e-9)
+
+
+@given(lists, st.integers(1, 12))
+def test_gains_agree_with_scikit_learn(rows, k):
+    scores, target, found = _ranked(rows, k, tied=False)
+    expected = metrics.ndcg_score(np.eye(12)[target], scores, k=k)
+    assert quality.RANKING["ndcg"](found).mean() == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.randoms(use_true_random=False))
+def test_calibration_agrees_with_scikit_learn(bins, size, random):
+    """Bins of equal mass are quantiles where all probabilities differ and fill the bins evenly."""
+    n = bins * size
+    p = np.array(random.sample(range(1, 1000), n)) / 1000
+    label = np.array([random.random() < 0.4 for _ in range(n)])
+    share, mean = calibration_curve(label, p, n_bins=bins, strategy="quantile")
+    assert quality.ece(label, p, bins) == pytest.approx(np.abs(share - mean).mean(), abs=1e-9)
+
+
+@given(examples, st.integers(1, 20))
+def test_calibration_of_any_size_is_a_mean_over_bins(rows, bins):
+    """Cut the sorted examples by hand: the first n mod bins parts are one longer."""
+    rows = sorted(rows, key=lambda row: row[1])
+    size, longer = divmod(len(rows), bins)
+    total = begin = 0.0
+    for part in range(bins):
+        end = int(begin) + size + (part < longer)
+        total += abs(sum(value / 20 - label for label, value in rows[int(begin) : end]))
+        begin = end
+    label, p = np.array([row[0] for row in rows]), np.array([row[1] for row in rows]) / 20
+    assert quality.ece(label, p, bins) == pytest.approx(total / len(rows), abs=1e-9)
 
 
 def test_one_class_has_no_curve():
@@ -57,3 +120,34 @@ def test_ndcg_agrees_with_scikit_learn(k, place):
     scores = np.arange(12, 0, -1.0)[None]
     rank = np.array([place + 1 if place < k else 0])
     assert quality.RANKING["ndcg"](rank)[0] == pytest.approx(metrics.ndcg_score(relevance, scores, k=k), abs=1e-9)
+
+
+@given(examples)
+def test_gain_and_precision_agree_with_scikit_learn(rows):
+    label = np.array([row[0] for row in rows])
+    p = np.array([row[1] for row in rows]) / 20
+    share, recall = quality.gain(label, p)
+    precision, theirs, _ = metrics.precision_recall_curve(label, p)
+    assert recall[1:] == pytest.approx(theirs[-2::-1], abs=1e-9)
+    assert (recall[1:] * label.sum() / (share[1:] * len(p))) == pytest.approx(precision[-2::-1], abs=1e-9)
+    assert (share[0], recall[0], share[-1], recall[-1]) == (0, 0, 1, 1)
+
+
+@given(examples, st.integers(1, 15))
+def test_reliability_has_bins_of_one_size_and_gives_the_calibration_error(rows, bins):
+    label = np.array([row[0] for row in rows])
+    p = np.array([row[1] for row in rows]) / 20
+    mean, rate, n = quality.reliability(label, p, bins)
+    assert n.max() - n.min() <= 1 and n.sum() == len(p)
+    assert (np.diff(mean) >= 0).all()
+    assert (rate * n).sum() == pytest.approx(label.sum())
+    assert quality.ece(label, p, bins) == pytest.approx(np.average(np.abs(mean - rate), weights=n), abs=1e-9)
+    assert np.bincount(quality.masses(p, bins))[: len(n)].tolist() == n.tolist()
+
+
+def test_the_stability_index_by_hand():
+    same, other = np.array([500_000, 500_000]), np.array([250_000, 750_000])
+    assert quality.psi(same, same * 3) == pytest.approx(0, abs=1e-9)
+    by_hand = -0.25 * np.log(0.5) + 0.25 * np.log(1.5)
+    assert quality.psi(same, other) == pytest.approx(by_hand, abs=1e-5)
+    assert np.isfinite(quality.psi(np.array([10, 0]), np.array([0, 10])))

@@ -79,3 +79,15 @@ def test_nothing_comes_of_nothing():
     facts = manifest()
     scores, after = score(events([]), np.zeros(0, record(facts)), step, facts)
     assert len(scores.outcome) == len(after) == 0
+
+
+def test_the_session_after_each_event_is_kept_where_it_is_asked_for():
+    facts, before = manifest(), np.zeros(2, record(manifest()))
+    rows = [(0, "a", NOON, 1), (1, "b", NOON, 2), (0, "c", NOON + 1, 3), (0, "a", NOON + 2, 4), (0, "d", NOON + 3, 5)]
+    scores, _ = score(events(rows), before, step, facts, keep=True)
+    assert scores.outcome.astype(bool).tolist() == [False, False, False, True, False]
+    for n, (slot, *_) in enumerate(rows):
+        _, until = score(events(rows[: n + 1]), before, step, facts)
+        expected = np.zeros((), before.dtype) if scores.outcome[n] else until[slot]
+        assert scores.after[n].tobytes() == expected.tobytes()
+    assert score(events(rows), before, step, facts)[0].after is None

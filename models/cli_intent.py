@@ -1,0 +1,118 @@
+"""The command `intent`: who predicts purchases best, with intervals."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream.core.errors import DataError
+from stream.options import FormatOption, pairs
+
+console = Console(stderr=True)
+
+
+def intent(
+    form: FormatOption,
+    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")],
+    folds: Annotated[int, typer.Option(min=2, max=50, help="Groups of shoppers, each tested on by the others.")] = 5,
+    tail: Annotated[float, typer.Option(min=0.01, max=0.9, help="The last part of the log, tested on.")] = 0.25,
+    horizon: Annotated[list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session.")] = None,
+    gap: Annotated[str, typer.Option(help="The pause that ends a session.")] = "30m",
+    preset: Annotated[str, typer.Option(help="How large an LSTM: small, base or large.")] = "small",
+    seed: Annotated[int, typer.Option(help="Of the contenders and of the bootstrap.")] = 0,
+    rounds: Annotated[int, typer.Option(min=10, help="Rounds of the bootstrap.")] = 1000,
+    truth: Annotated[
+        Path | None, typer.Option(help="The first horizon's true probabilities, by shoppers --truth.")
+    ] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="Any dial of training: name=value.")] = None,
+) -> None:
+    """Compare the LSTM with LightGBM, logistic regression and the base rate; the last line is JSON.
+
+    Shoppers are dealt out over folds: each fold's are scored by models of the others' events before the tail.
+
+    Example: forecart intent --format taobao --data events.csv.gz --folds 5 --tail 0.25 --horizon 24h
+    """
+    from models import cli
+    from models.boosted import boosted, logistic
+    from models.config import PRESETS
+    from models.crossfit import base_rate, crossfit, recurrent, splits, tabular
+    from models.histories import cutoff
+
+    config = cli._config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"seed": seed})
+    meaning = cli._meaning(horizon or ["24h"], gap)
+    log = cli._load(data, form)
+    parts = list(splits(log, folds, cutoff(log, tail)))
+    with console.status("comparing") as status:
+        contenders = {
+            "lstm": recurrent(config, meaning, lambda _: None),
+            "lightgbm": tabular(boosted, log, meaning, seed),
+            "logistic": tabular(logistic, log, meaning, seed),
+            "base rate": base_rate(meaning),
+        }
+        pooled = crossfit(parts, meaning, contenders, status.update)
+        if truth:
+            pooled.p["truth"] = _truth(truth, data, form, log)[pooled.rows][:, None]
+        status.update("bootstrap")
+        found = {name: compared(pooled, j, rounds, seed) for j, name in enumerate(meaning.horizons)}
+    for name, result in found.items():
+        console.print(_table(name, result))
+    print(json.dumps({"format": form, "folds": folds, "tail": tail, "seed": seed, "horizons": found}))
+
+
+def _truth(path: Path, data: Path, form: str, log: Any) -> Any:
+    """Return the true probabilities in the order of the log; raise DataError where one is missing."""
+    from stream.core.formats import BadRow, read
+
+    try:
+        lines = (msgspec.json.decode(line) for line in path.read_bytes().splitlines())
+        of = {line["event_id"]: float(line["probability"]) for line in lines}
+        with data.open("rb") as file:
+            rows = [row for row in read(file, form) if not isinstance(row, BadRow)]
+        p = np.array([of[row.event_id] for row in rows])
+    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} has no probability of each event: {error}", "write it by shoppers --truth") from error
+    number = {name: n for n, name in enumerate(log.users)}
+    user = np.fromiter((number[row.user_id] for row in rows), np.int64, len(rows))
+    return p[np.lexsort((np.fromiter((row.timestamp for row in rows), np.int64, len(rows)), user))]
+
+
+def compared(pooled: Any, horizon: int, rounds: int, seed: int) -> dict[str, Any]:
+    """Measure each contender on the events whose label is known, and the LSTM against each of the others."""
+    from models.intervals import WEIGHTED, intervals, paired
+
+    known = pooled.known[:, horizon]
+    label, user = pooled.label[known, horizon], pooled.user[known]
+    p = {name: values[known, horizon] for name, values in pooled.p.items() if values.shape[1] > horizon}
+    figures = {
+        name: {metric: intervals(metric, label, values, user, rounds, seed) for metric in WEIGHTED}
+        for name, values in p.items()
+    }
+    more = {
+        name: paired("pr_auc", label, p["lstm"], values, user, rounds, seed)
+        for name, values in p.items()
+        if name != "lstm"
+    }
+    facts = {"events": len(label), "positives": int(label.sum()), "users": len(np.unique(user))}
+    return facts | {"contenders": figures, "pr_auc_of_lstm_above": more}
+
+
+def _table(horizon: str, result: dict[str, Any]) -> Table:
+    title = f"{horizon}: {result['positives']:,} of {result['events']:,} events, {result['users']:,} shoppers"
+    table = Table("", *result["contenders"], title=title)
+    for metric in next(iter(result["contenders"].values())):
+        cells = (_cell(figures[metric], "{:.4f}") for figures in result["contenders"].values())
+        table.add_row(metric, *cells)
+    more = result["pr_auc_of_lstm_above"]
+    cells = (_cell(more[name], "{:+.1%}") if name in more else "" for name in result["contenders"])
+    table.add_row("pr_auc of lstm above", *cells)
+    return table
+
+
+def _cell(interval: Any, form: str) -> str:
+    value, low, high = (form.format(number) for number in interval)
+    return f"{value}\n{low} to {high}"

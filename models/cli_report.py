@@ -1,0 +1,84 @@
+"""The command report: checkpoints measured against the baselines, as one HTML page."""
+
+import json
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from models.cli import DataOption, _advance, _bar, _load
+from stream.core.errors import SettingError
+from stream.options import FormatOption
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def report(
+    checkpoints: Annotated[list[Path], typer.Argument(help="Folders of finished runs; the first is spoken of.")],
+    form: FormatOption,
+    data: DataOption,
+    tail: Annotated[float, typer.Option(min=0.001, max=0.99, help="Part of the log, the latest, to measure on.")] = 0.1,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    rounds: Annotated[int, typer.Option(min=20, help="Resamples of the shoppers, for the intervals.")] = 300,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
+) -> None:
+    """Write one HTML page about checkpoints: figures with intervals, pictures, the data's faults.
+
+    The page needs nothing else and asks nothing of the network. The last line of stdout is JSON.
+
+    Example: forecart report runs/taobao --format taobao --data events.csv.gz --tail 0.1 --out report.html
+    """
+    from models.checkpoint import load, replace_file
+    from models.config import check_device
+    from models.histories import cutoff
+    from models.page import render
+    from models.report import gather
+
+    check_device(device)
+    if not out.parent.is_dir():
+        raise SettingError(f"there is no folder {out.parent}", "give --out in a folder that exists")
+    points = _named(checkpoints, [load(folder, device) for folder in checkpoints])
+    log = _load(data, form)
+    since = cutoff(log, tail)
+    examples = _examined(points, log, since)
+    runs = {name: point.run for name, point in points.items()}
+    with _bar() as bar:
+        task = bar.add_task("intervals", total=None)
+        found = gather(examples, runs, log, since, rounds, lambda done, of: bar.update(task, completed=done, total=of))
+    replace_file(out, render(found, data.name, datetime.now(UTC)).encode())
+    figures = found.first.figures.items()
+    bounds = {"intervals": {name: [one.low, one.high] for name, one in figures}}
+    print(json.dumps({"report": str(out)} | {name: one.value for name, one in figures} | bounds | found.examples))
+
+
+def _named(folders: list[Path], points: list[Any]) -> dict[str, Any]:
+    """Name the runs by their folders; raise SettingError where they cannot stand side by side."""
+    names = [folder.resolve().name for folder in folders]
+    names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
+    meanings = {(p.run.meaning.k, p.run.meaning.gap, p.run.meaning.purchase, p.run.meaning.horizons[0]) for p in points}
+    if len(meanings) > 1:
+        raise SettingError("the runs differ in k, gap, purchase or first horizon", "report on each of them apart")
+    if len(set(names)) < len(names):
+        raise SettingError("a checkpoint is named twice", "name each once")
+    return dict(zip(names, points, strict=True))
+
+
+def _examined(points: dict[str, Any], log: Any, since: int) -> dict[str, Any]:
+    """Score the held-out part by each run, and by the baselines."""
+    from models.batches import Sequences
+    from models.contenders import model, rivals
+    from models.evaluate import evaluate
+
+    first, end, found = next(iter(points.values())).run, int(log.time.max()), {}
+    before = Sequences(log.where(log.time < since), first.vocabulary, first.meaning, since, first.config.longest)
+    contenders = {name: (p.run, model(p)) for name, p in points.items()}
+    contenders |= {name: (first, rival) for name, rival in rivals(first, before).items()}
+    with _bar() as bar:
+        for name, (run, contender) in contenders.items():
+            whole = Sequences(log, run.vocabulary, run.meaning, end, run.config.longest)
+            advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
+            found[name] = evaluate(log, whole, *contender, since, end, progress=advance)
+    return found

@@ -1,0 +1,131 @@
+"""An honest comparison of purchase intent: trained on other shoppers' past, tested on these shoppers' last days.
+
+Each fold's contenders see neither its shoppers nor anything from the cutoff on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.batches import Sequences
+from models.checkpoint import Run
+from models.config import TrainConfig
+from models.evaluate import evaluate
+from models.histories import Bools, Ints, Log, labels, vocabulary
+from models.steps import describe, torch_step
+from models.tabular import table
+from models.train import Progress, train
+from stream.core.hashing import fingerprints
+from stream.core.manifest import Meaning
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What was predicted for the held-out events of all folds: `p` (n, horizons) by contender."""
+
+    rows: Ints  # places in the log
+    user: Ints
+    label: Bools  # (n, horizons), as is `known`
+    known: Bools
+    p: dict[str, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One fold: what its contenders learn from, which events they are tested on, and until when they know."""
+
+    number: int
+    log: Log
+    train: Bools
+    test: Bools
+    since: int
+    end: int
+
+
+def splits(log: Log, folds: int, since: int) -> Iterator[Split]:
+    """Deal the shoppers out over the folds by the hash of their names."""
+    fold = (fingerprints(log.users) % np.uint64(folds)).astype(np.int64)[log.user]
+    for number in range(folds):
+        mine, past = fold == number, log.time < since
+        yield Split(number, log, ~mine & past, mine & ~past, since, int(log.time.max()))
+
+
+def crossfit(
+    parts: list[Split], meaning: Meaning, contenders: dict[str, Callable[[Split], Floats]], watch: Callable[[str], None]
+) -> Pooled:
+    """Let each contender predict each fold's held-out events."""
+    log, end = parts[0].log, parts[0].end
+    label, known = labels(log, meaning, end)
+    found: dict[str, list[Floats]] = {name: [] for name in contenders}
+    for part in parts:
+        for name, predict in contenders.items():
+            watch(f"fold {part.number + 1} of {len(parts)}: {name}")
+            found[name].append(predict(part))
+    each = np.concatenate([np.flatnonzero(part.test) for part in parts])
+    p = {name: np.concatenate(parts) for name, parts in found.items()}
+    return Pooled(each, log.user[each], label[each], known[each], p)
+
+
+def base_rate(meaning: Meaning) -> Callable[[Split], Floats]:
+    """Predict the share of positives in training."""
+
+    def predict(part: Split) -> Floats:
+        label, known = labels(part.log.where(part.train), meaning, part.since)
+        rate = (label & known).sum(0) / np.maximum(known.sum(0), 1)
+        return np.tile(rate, (int(part.test.sum()), 1))
+
+    return predict
+
+
+def tabular(fit: Callable[..., Any], log: Log, meaning: Meaning, seed: int) -> Callable[[Split], Floats]:
+    """Predict by a model of the features, one a horizon."""
+    x = table(log, meaning)
+
+    def predict(part: Split) -> Floats:
+        seen = part.log.where(part.train)
+        label, known = labels(seen, meaning, part.since)
+        given, asked = x[part.train], x[part.test]
+        columns = [
+            fit(given[known[:, j]], label[known[:, j], j], seen.user[known[:, j]], seed)(asked)
+            for j in range(len(meaning.horizons))
+        ]
+        return np.stack(columns, 1)
+
+    return predict
+
+
+def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress], None]) -> Callable[[Split], Floats]:
+    """Predict by the LSTM, trained for the fold and run through the path of serving."""
+
+    def predict(part: Split) -> Floats:
+        seen = part.log.where(part.train)
+        vocab = vocabulary(seen)
+        facts = msgspec.structs.replace(meaning, types=tuple(part.log.types))
+        run = Run(
+            config=config,
+            meaning=facts,
+            items=vocab.items,
+            categories=vocab.categories,
+            category_of=vocab.category_of[1:].tolist(),
+        )
+        with TemporaryDirectory() as folder:
+            done = train(Sequences(seen, vocab, facts, part.since, config.longest), run, Path(folder), watch)
+        theirs = np.isin(part.log.user, part.log.user[part.test])
+        whole = part.log.where(theirs)
+        size = describe(done, "float32", model="1")
+        step = torch_step(done, recommend=False)
+        sequences = Sequences(whole, vocab, facts, part.end, config.longest)
+        found = evaluate(whole, sequences, size, step, step, None, part.since, part.end)
+        p = np.full((len(whole), len(meaning.horizons)), np.nan)
+        p[found.rows] = found.intent
+        return p[part.test[theirs]]
+
+    return predict

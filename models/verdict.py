@@ -1,0 +1,138 @@
+"""What a report says in plain words before its pictures: what is good, what is to be watched, what is poor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.charts import percent
+from models.checkpoint import Run
+from models.figures import SHIFTED
+from models.intervals import Interval
+from models.report import Measured, Report
+
+GOOD, WATCH, POOR = "good", "watch", "poor"
+_FEW = 100  # positives below which a figure of purchases is mostly noise
+_EXACT, _USABLE = 0.01, 0.03  # expected calibration errors
+_COLD = 0.05, 0.25  # share of targets that training has not seen: worth a word, a large part
+_REJECTED = 0.01  # share of the rows
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A sentence or two, and whether they are good news."""
+
+    kind: str
+    text: str
+
+
+def findings(report: Report) -> list[Finding]:
+    """Judge a report, the poor first."""
+    found = [finding for judge in _JUDGES for finding in judge(report)]
+    return sorted(found, key=lambda finding: (POOR, WATCH, GOOD).index(finding.kind))
+
+
+def best(report: Report, metric: str) -> tuple[str, Measured] | None:
+    """Return the baseline, a contender that is no run, which is strongest by a metric where more is better."""
+    having = [(n, m) for n, m in report.contenders.items() if n not in report.runs and metric in m.figures]
+    return max(having, key=lambda pair: pair[1].figures[metric].value, default=None)
+
+
+def _between(found: Interval) -> str:
+    return f"{percent(found.low)} to {percent(found.high)}"
+
+
+def _against(report: Report, metric: str, what: str) -> list[Finding]:
+    """Compare the first contender with the strongest baseline, in the same rounds of the bootstrap."""
+    rival, value = best(report, metric), report.first.figures.get(metric)
+    if value is None:
+        return []
+    text = f"{what}: {percent(value.value)} ({_between(value)})"
+    if rival is None:
+        return [Finding(WATCH, f"{text}, compared with nothing.")]
+    name, theirs, better = rival[0], rival[1].figures[metric].value, rival[1].better[metric]
+    if better.low > 0:
+        times = f"{value.value / theirs:.1f} times" if theirs else "more than"
+        return [Finding(GOOD, f"{text}, {times} {name}, the strongest baseline ({percent(theirs)}).")]
+    if better.high < 0:
+        return [Finding(POOR, f"{text}, worse than {name} ({percent(theirs)}).")]
+    return [Finding(WATCH, f"{text}, which so few shoppers cannot tell from {name} ({percent(theirs)}).")]
+
+
+def _next_item(report: Report) -> list[Finding]:
+    if not report.examples["targets"]:
+        return [Finding(WATCH, "Next item: nobody has a second event in the held-out part, so nothing is said of it.")]
+    return _against(report, f"hr@{report.k}", f"Next item, among the first {report.k}")
+
+
+def _purchase(report: Report) -> list[Finding]:
+    positives, labelled = report.examples["positives"], report.examples["labelled"]
+    if not positives:
+        return [Finding(WATCH, "Purchases: the held-out part has none, so nothing is said of them.")]
+    found = _against(report, "pr_auc", f"Purchases within {next(iter(report.runs.values())).meaning.horizons[0]}")
+    if positives < _FEW:
+        noise = f"Only {positives:,} of {labelled:,} labels are purchases: their figures are mostly noise."
+        found.append(Finding(WATCH, noise))
+    return found
+
+
+def _calibration(report: Report) -> list[Finding]:
+    ece = report.first.figures.get("ece")
+    if ece is None:
+        return []
+    words = {GOOD: "can be taken at their word", WATCH: "are about right", POOR: "cannot be taken at their word"}
+    kind = GOOD if ece.value <= _EXACT else WATCH if ece.value <= _USABLE else POOR
+    off = f"off by {percent(ece.value)} on average ({_between(ece)}) where {percent(report.rate)} buy"
+    return [Finding(kind, f"Calibration: the probabilities {words[kind]}, {off}.")]
+
+
+def _cold(report: Report) -> list[Finding]:
+    if not report.examples["targets"]:
+        return []
+    count, hits = report.slices["novelty"].count, np.nan_to_num(report.first.curves["novelty"].y)
+    new = count[2:].sum() / count.sum()
+    hit = float(hits[2:] @ count[2:] / max(count[2:].sum(), 1))
+    kind = GOOD if new <= _COLD[0] else POOR if new > _COLD[1] and not hit else WATCH
+    some = f"; {percent(hit)} of those are hit" if new else ""
+    return [Finding(kind, f"Cold start: {percent(new)} of the next items were never seen in training{some}.")]
+
+
+def _drift(report: Report) -> list[Finding]:
+    shifted = [name for name, value in report.audit.drift.items() if value > SHIFTED]
+    if shifted:
+        return [Finding(WATCH, f"Drift: {', '.join(shifted)} shifted between training and the held-out part.")]
+    return [Finding(GOOD, "Drift: no feature shifted between training and the held-out part.")]
+
+
+def _rows(report: Report) -> list[Finding]:
+    lost = sum(n for _, n in report.audit.rejected)
+    if not lost:
+        return [Finding(GOOD, "Rows: each row of the log is an event.")]
+    share = lost / (lost + report.audit.events)
+    text = f"Rows: {lost:,} ({percent(share)}) are no events and were left out."
+    return [Finding(WATCH if share > _REJECTED else GOOD, text)]
+
+
+def _split(report: Report) -> list[Finding]:
+    found = [finding for name, run in report.runs.items() for finding in _seen(name, run, report)]
+    return found or [Finding(GOOD, "Split: no run has seen what it is measured on, nor chose its epoch by it.")]
+
+
+def _seen(name: str, run: Run, report: Report) -> list[Finding]:
+    """Say whether a run may know what it is measured on."""
+    events, trained, facts = run.data.get("events"), run.data.get("trained"), report.audit
+    if events != facts.events or trained is None:
+        return [Finding(WATCH, f"Split: {name} was trained on another log; whether it has seen these is not known.")]
+    if trained > facts.before:
+        text = (
+            f"{name} was trained on {trained - facts.before:,} of the {facts.events - facts.before:,} held-out events."
+        )
+        return [Finding(POOR, f"Split: {text}")]
+    if any("selection" in epoch for epoch in run.epochs):
+        return [Finding(WATCH, f"Split: {name} has not seen the held-out part, but chose its epoch by a tail of it.")]
+    return []
+
+
+_JUDGES: tuple[Callable[[Report], list[Finding]], ...] = (
+    *(_next_item, _purchase, _calibration, _cold, _drift, _rows, _split),
+)

@@ -1,0 +1,60 @@
+"""Contenders side by side: who they are, and how sure their distance is."""
+
+import numpy as np
+import pytest
+
+from models.batches import Sequences
+from models.checkpoint import Checkpoint
+from models.contenders import compare, model, rivals
+from models.evaluate import Examples, evaluate
+from models.histories import cutoff
+from tests.models.conftest import MEANING, small_run
+
+
+def _examples(rank: list[int], user: list[int]) -> Examples:
+    none = np.zeros(0)
+    rows = np.arange(len(rank))
+    return Examples(
+        rank=np.array(rank), rank_user=np.array(user), known_item=np.ones(len(rank), bool),
+        joined=np.zeros(len(rank), bool),
+        probability=none, label=none, label_user=none, rows=none, intent=none, labels=none, known=none,
+        events=len(rank), users=len(user), rank_row=rows, label_row=none,
+    )  # fmt: skip
+
+
+def test_intervals_hold_the_figure_and_leads_are_paired():
+    user = np.repeat(np.arange(40), 3)
+    random = np.random.default_rng(0)
+    worse = np.where(random.random(120) < 0.3, random.integers(2, 21, 120), 0)
+    better = np.where(worse > 0, worse - 1, 0)  # one rank better wherever there is a hit
+    found = compare({"it": _examples(better, user), "other": _examples(worse, user)}, "it", 20)
+    assert "lead" not in found["it"]
+    low, high = found["it"]["interval"]["hr@20"]
+    assert low < (better > 0).mean() < high
+    hits, ranks = found["other"]["lead"]["hr@20"], found["other"]["lead"]["mrr@20"]
+    assert hits == (0, 0, 0)  # the same hits in each round, however few shoppers are drawn
+    gain = np.where(worse > 0, 1 / np.maximum(better, 1) - 1 / np.maximum(worse, 1), 0).mean()
+    assert ranks.value == pytest.approx(gain)
+    assert 0 < ranks.low < gain < ranks.high
+
+
+def test_without_targets_there_are_no_intervals():
+    empty = _examples([], [])
+    assert compare({"a": empty, "b": empty}, "a", 20)["b"] == {"interval": {}, "lead": {}}
+
+
+def test_a_model_is_compared_with_all_others(log, checkpoint):
+    _, run = small_run(log, model="last-item")
+    since, end = cutoff(log, 0.3), int(log.time.max())
+    before = Sequences(log.where(log.time < since), run.vocabulary, MEANING, since, 64)
+    own = Checkpoint(run.baseline(), run, {})
+    own.network.learn(before, followed=True)
+    assert list(rivals(checkpoint.run, before)) == ["popularity", "last-item", "category-popularity", "V-SkNN", "STAN"]
+    entered = {"last-item": model(own)} | rivals(run, before)
+    assert list(entered) == ["last-item", "popularity", "category-popularity", "V-SkNN", "STAN"]
+    whole = Sequences(log, run.vocabulary, MEANING, end, 64)
+    found = {name: evaluate(log, whole, *contender, since, end) for name, contender in entered.items()}
+    hits = {name: (examples.rank > 0).mean() for name, examples in found.items()}
+    assert min(hits["STAN"], hits["V-SkNN"], hits["last-item"]) > hits["popularity"]
+    users = [examples.rank_user for examples in found.values()]
+    assert all(np.array_equal(users[0], other) for other in users)
