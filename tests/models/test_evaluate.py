@@ -73,6 +73,21 @@ def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
     assert without.rank.tolist()[1:] == [0, 0, 0]
 
 
+def test_an_unseen_item_joins_before_the_measured_part_too_whoever_saw_it():
+    """Shopper c, who does not come back, saw "new" after training and before what is measured."""
+    rows = [("a", 0, "1"), ("b", 1, "2"), ("c", 4, "new"), ("a", 6, "1"), ("a", 7, "new")]
+    log = gather(
+        (Event(f"e{m}", u, "view", i, NOON + m * MINUTE, "y" if i == "2" else "x") for u, m, i in rows), timed=True
+    )
+    vocab, end = vocabulary(log.where(log.time < NOON + 3 * MINUTE)), int(log.time.max())
+    sequences = Sequences(log, vocab, fakes.manifest().meaning, end, 10)
+    facts, step = bestsellers.manifest(fakes.manifest().meaning, 2, 2), bestsellers.step(sequences, 2, 2)
+    for weigh, found in ((bestsellers.weigh, True), (None, False)):
+        examples = evaluate(log, sequences, facts, step, step, weigh, NOON + 5 * MINUTE, end)
+        assert examples.joined.tolist() == [True]
+        assert (examples.rank > 0).tolist() == [found]
+
+
 def test_the_past_builds_the_state_and_is_not_measured(small):
     log, sequences = small
     states = []

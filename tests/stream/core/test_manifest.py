@@ -38,3 +38,10 @@ def test_a_vocabulary_finds_by_id_and_by_fingerprint():
 
 def test_an_empty_vocabulary_knows_nothing():
     assert Vocabulary([], [], []).item_of(fingerprints(["a"])) > 0
+
+
+def test_a_newcomer_has_an_index_and_no_name():
+    vocab = Vocabulary(["a", "b"], ["x"], [1, 1])
+    index = vocab.place(["b", "new", "a"])
+    assert vocab.known(index).tolist() == [2, 0, 1]
+    assert [vocab.name(i) for i in (*index.tolist(), 0)] == ["b", "", "a", ""]
