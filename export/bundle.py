@@ -12,10 +12,10 @@ from export.graph import write_step, write_top
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
 from models.ranking import Ranking
-from models.steps import describe
+from models.steps import describe, weigh
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
-from stream.runtime import CATALOG, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
+from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
 
 
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str) -> Manifest:
@@ -36,9 +36,10 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
     category = torch.tensor(run.category_of)
     with torch.inference_mode():
         catalog = network.catalog(torch.arange(1, len(run.items) + 1), category).numpy()
+    newcomers = weigh(checkpoint)
     pairs = Ranking(network, run.meaning.k).tables()
     tables = {CATALOG: catalog, **{f"{name}.npy": table.numpy() for name, table in pairs.items()}}
-    for name, table in tables.items():
+    for name, table in (tables | ({CATEGORIES: newcomers.vectors} if newcomers else {})).items():
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
     write_top(checkpoint, {name.removesuffix(".npy"): folder / name for name in tables}, folder / TOP)

@@ -32,7 +32,7 @@ def write_step(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def write_top(checkpoint: Checkpoint, tables: dict[str, Path], path: Path) -> None:
-    """Export (query, gate, recent) -> (scores, items), best first: `models.ranking.Ranking`.
+    """Export (query, gate, recent) -> (scores, items, own), best first: `models.ranking.Ranking`.
 
     The tables are npy files beside the graph, and stay there: `catalog` and, for each reach, `*_neighbours`
     and `*_weights`.
@@ -42,7 +42,7 @@ def write_top(checkpoint: Checkpoint, tables: dict[str, Path], path: Path) -> No
     given = {"query": torch.zeros(n, arrays["catalog"].shape[1]), "gate": torch.zeros(n, ANSWERS), "recent": ring}
     ranking = Ranking(checkpoint.network, checkpoint.run.meaning.k)
     catalog = arrays.pop("catalog")
-    _export(ranking, given | {"catalog": catalog, "tables": arrays}, list(given), ["scores", "items"], path)
+    _export(ranking, given | {"catalog": catalog, "tables": arrays}, list(given), ["scores", "items", "own"], path)
     _forget_origin(path)
     model = onnx.load(path)
     kept = [value for value in model.graph.input if value.name not in tables]

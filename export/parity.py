@@ -16,11 +16,11 @@ _HISTORIES, _LENGTH = 16, 24
 
 
 def random_histories(checkpoint: Checkpoint, seed: int = 0) -> Vectors:
-    """Make histories of random items, known and unknown, with pauses from none to a month."""
+    """Make histories of random items, known, none and newcomers, with pauses from none to a month."""
     random, run = np.random.default_rng(seed), checkpoint.run
     shape = (_HISTORIES, _LENGTH)
     return {
-        "item": random.integers(0, len(run.items) + 1, shape),
+        "item": random.integers(0, len(run.items) * 5 // 4 + 3, shape),
         "category": random.integers(0, len(run.categories) + 1, shape),
         "type": random.integers(0, len(run.meaning.types), shape),
         "numeric": random.uniform(-1, 1.5, (*shape, len(NUMERIC))).astype(np.float32),

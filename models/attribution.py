@@ -18,6 +18,7 @@ from torch.func import functional_call
 from models.batches import Sequences
 from models.calibrate import probabilities
 from models.checkpoint import Checkpoint
+from models.heads import catalogued
 from models.histories import Log
 from models.network import TYPE_DIMENSION, Network
 from stream.core.errors import DataError, FaultError, SettingError
@@ -58,6 +59,7 @@ def attribute(
     """
     network = network.eval()
     ids = [history[name][None] for name in ("item", "category", "type")]
+    ids[0] = catalogued(ids[0], len(network.popularity) - 1)  # a newcomer's vector is the unknown item's
     with torch.no_grad():
         tables = (network.item_vectors.weight, network.category_vectors.weight, _types(network))
         given: Parts = (*(table[index] for table, index in zip(tables, ids, strict=True)), history["numeric"][None])

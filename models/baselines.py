@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.batches import Sequences, Source
+from models.batches import Sequences, Source, catalogued
 from models.covisits import NEAR, RECENT, Table
 from models.heads import ANSWERS, Mixture
 
@@ -50,7 +50,7 @@ class Baseline(nn.Module):
         rows, following = len(self.log_count), _Following()
         count, right, known = np.zeros(rows, np.int64), np.zeros(len(self.logit)), np.zeros(len(self.logit))
         for part in source.parts():
-            count += np.bincount(part.item, minlength=rows)
+            count += np.bincount(catalogued(part.item, rows - 1), minlength=rows)
             right, known = right + (part.label & part.known).sum(0), known + part.known.sum(0)
             if followed:
                 following.add(part, rows)
@@ -69,7 +69,7 @@ class Baseline(nn.Module):
 
     def forward(self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, recent: Tensor) -> Outputs:
         """Score events (n,) or sequences of them (n, T)."""
-        total = self.mixture.get_buffer(f"{NEAR.name}_mass")[item]
+        total = self.mixture.mass(NEAR, item)
         popular = -torch.log1p(total)
         none = (torch.full_like(popular, _NONE),) * (ANSWERS - 2)
         shares = (popular, torch.log(total.clamp_min(1e-30)) + popular, *none)
@@ -106,8 +106,8 @@ class _Following:
         self.pair, self.count = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def add(self, sequences: Sequences, rows: int) -> None:
-        known = (sequences.item > 0) & (sequences.target > 0)
-        pair, count = np.unique((sequences.item * rows + sequences.target)[known], return_counts=True)
+        item, target = (catalogued(index, rows - 1) for index in (sequences.item, sequences.target))
+        pair, count = np.unique((item * rows + target)[(item > 0) & (target > 0)], return_counts=True)
         self.pair, place = np.unique(np.r_[self.pair, pair], return_inverse=True)
         self.count = np.bincount(place, np.r_[self.count, count], len(self.pair)).astype(np.int64)
 

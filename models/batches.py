@@ -27,7 +27,7 @@ class Batch:
     category: Tensor
     type: Tensor
     numeric: Tensor
-    target: Tensor  # the next event's item, 0: none or unknown
+    target: Tensor  # the next event's item, 0: none
     label: Tensor
     known: Tensor
     beside: Tensor  # what the tables of pairs say of the target: see models.covisits.beside
@@ -79,11 +79,11 @@ class Sequences:
         gap = np.where(log.starts, 0, np.diff(log.time, prepend=log.time[:1]))
         fresh = log.starts | (gap > meaning.ttl)
         gap[fresh] = 0
-        names = np.fromiter((vocab.item_index.get(name, 0) for name in log.items), np.int64, len(log.items))
         kinds = np.fromiter((vocab.category_index.get(n, 0) for n in log.categories), np.int64, len(log.categories))
-        self.item = names[log.item]
+        self.item = vocab.place(log.items)[log.item]
         own = np.append(kinds, 0)[log.category]  # -1, no category, is the last place
-        self.category = np.where(own == 0, vocab.category_of[self.item], own)
+        known = catalogued(self.item, len(vocab.items))
+        self.category = np.where(own == 0, vocab.category_of[known], own)
         types = np.array([meaning.types.index(name) if name in meaning.types else 0 for name in log.types])
         self.type = types[log.type]
         repeats = _repeats(log, self.category, fresh)
@@ -185,6 +185,11 @@ def together(parts: Sequence[Sequences]) -> Sequences:
     in_time = np.argsort(whole.time[start + length - 1], kind="stable")
     whole.start, whole.length = start[in_time], length[in_time]
     return whole
+
+
+def catalogued(index: NDArray[np.int64], items: int) -> NDArray[np.int64]:
+    """Return indices of items with 0 in the place of newcomers', which lie above the catalog's `items`."""
+    return np.where(index > items, 0, index)
 
 
 def _repeats(log: Log, category: NDArray[np.int64], fresh: NDArray[np.bool_]) -> NDArray[np.float32]:

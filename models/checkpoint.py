@@ -18,7 +18,7 @@ from models.baselines import Baseline
 from models.config import LSTM, TrainConfig
 from models.network import Network
 from stream.core.errors import CheckpointError, SettingError
-from stream.core.manifest import Meaning, Vocabulary
+from stream.core.manifest import Meaning, Novelty, Vocabulary
 
 WEIGHTS, STATE, HISTORIES, RUN, CURVE = "weights.npz", "resume.npz", "histories.npz", "run.json", "loss.png"
 _FACTS = "facts"
@@ -34,6 +34,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     category_of: list[int]
     data: dict[str, Any] = {}
     calibration: dict[str, tuple[float, float]] = {}
+    novelty: Novelty | None = None
     epochs: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
 

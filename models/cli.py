@@ -146,8 +146,8 @@ def _meaning(horizons: list[str] | None, gap: str) -> Meaning:
         raise SettingError(str(error), "see forecart train --help") from error
 
 
-def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], tail: float) -> tuple[Any, Any, Any]:
-    """Return the training sequences, the run, and what measures its epochs, if a tail is held out."""
+def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], tail: float) -> tuple[Any, Any, Any, Any]:
+    """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
     from models.batches import Sequences
     from models.checkpoint import Run
     from models.histories import cutoff, vocabulary
@@ -167,23 +167,26 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
         data=facts | {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)},
     )
     sequences = Sequences(seen, vocab, run.meaning, min(since, end), config.longest)
-    return sequences, run, _validation(log, vocab, run, since, end) if tail else None
+    return sequences, seen, run, _validation(log, vocab, run, since, end) if tail else None
 
 
-def _partitioned(data: Path, config: Any, meaning: Meaning, tail: float) -> tuple[Any, Any, Any]:
-    """Return what `_prepared` does, from partitions; the epochs are measured on the shoppers of the first."""
+def _partitioned(data: Path, config: Any, meaning: Meaning, tail: float) -> tuple[Any, Any, Any, Any]:
+    """Return what `_prepared` does, from partitions; the first one's shoppers stand for the log in what is measured."""
     from models.partitions import Partitions
     from models.prepared import Prepared
 
     with console.status(f"reading {data}"):
         source, run, since, end = Partitions.over(Prepared.open(data), config, meaning, tail)
     console.print(f"{source.events:,} events to train on, {len(run.items):,} items, {len(source)} partitions in {data}")
-    return source, run, _validation(source.log(0), run.vocabulary, run, since, end) if tail else None
+    log = source.log(0)
+    seen = log.where(log.time < since)
+    return source, seen, run, _validation(log, run.vocabulary, run, since, end) if tail else None
 
 
-def _fit(out: Path, source: Any, run: Any, validate: Any) -> None:
+def _fit(out: Path, source: Any, seen: Any, run: Any, validate: Any) -> None:
     from models.config import LSTM
     from models.curve import draw
+    from models.novelty import fit as fit_novelty
     from models.train import Progress as Step
     from models.train import count_baseline
     from models.train import train as fit
@@ -205,7 +208,11 @@ def _fit(out: Path, source: Any, run: Any, validate: Any) -> None:
                 rate=step.events_per_second,
             )
 
-        fit(source, run, out, watch, validate, conclude=partial(draw, folder=out))
+        def conclude(point: Any) -> None:
+            draw(point.run, out)
+            run.novelty = fit_novelty(point, seen)
+
+        fit(source, run, out, watch, validate, conclude)
     for epoch in run.epochs:
         console.print(
             " ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float))

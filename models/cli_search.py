@@ -59,7 +59,7 @@ def search(
     def train(dials: dict[str, float], hear: Any) -> float:
         own = msgspec.structs.replace(config, **dials)
         folder = out / hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:12]
-        sequences, facts_of, validate = cli._prepared(log, own, meaning, facts, holdout_tail)
+        sequences, _, facts_of, validate = cli._prepared(log, own, meaning, facts, holdout_tail)
         best = _trained(sequences, facts_of, folder, validate, hear)
         shutil.rmtree(folder)
         return best

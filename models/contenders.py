@@ -2,30 +2,34 @@
 
 from typing import Any, NamedTuple
 
+from models import bestsellers
 from models.baselines import BASELINES, LAST_ITEM
 from models.batches import Sequences
 from models.checkpoint import Checkpoint, Run
 from models.evaluate import Examples
 from models.intervals import mean_interval, paired_interval
 from models.neighbours import WAYS, Neighbours, manifest
-from models.steps import describe, torch_step
+from models.steps import describe, torch_step, weigh
 from stream.core.manifest import Manifest
+from stream.core.newcomers import Weigh
 from stream.core.quality import RANKING
 from stream.core.scoring import Step
 
 
 class Contender(NamedTuple):
-    """What `evaluate` needs of one: its manifest, its step without recommendations, and the one with."""
+    """What `evaluate` needs of one: its manifest, its step without and with recommendations, how it ranks newcomers."""
 
     manifest: Manifest
     warm: Step
     step: Step
+    weigh: Weigh | None = None
 
 
 def model(checkpoint: Checkpoint) -> Contender:
     """Enter a trained network or a counted baseline."""
     facts = describe(checkpoint, "float32", model="1")
-    return Contender(facts, torch_step(checkpoint, recommend=False), torch_step(checkpoint, recommend=True))
+    warm, step = (torch_step(checkpoint, recommend) for recommend in (False, True))
+    return Contender(facts, warm, step, weigh(checkpoint))
 
 
 def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
@@ -36,11 +40,14 @@ def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
             network = run.baseline()
             network.learn(before, followed=name == LAST_ITEM)
             found[name] = model(Checkpoint(network.eval(), run, {}))
-    neighbours, k = Neighbours(before, len(run.items)), run.meaning.k
-    facts = manifest(run.meaning, len(run.items), len(run.categories))
+    items, categories, k = len(run.items), len(run.categories), run.meaning.k
+    step = bestsellers.step(before, items, k)
+    facts = bestsellers.manifest(run.meaning, items, categories)
+    found[bestsellers.NAME] = Contender(facts, step, step, bestsellers.weigh)
+    neighbours, facts = Neighbours(before, items), manifest(run.meaning, items, categories)
     for name, way in WAYS.items():
-        steps = (neighbours.step(way, k, recommend) for recommend in (False, True))
-        found[name] = Contender(facts, *steps)
+        warm, step = (neighbours.step(way, k, recommend) for recommend in (False, True))
+        found[name] = Contender(facts, warm, step)
     return found
 
 

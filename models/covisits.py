@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from models.batches import Sequences, Source
+from models.batches import Sequences, Source, catalogued
 
 RECENT = 8  # items of a shopper that are looked back at
 OWN = 0.7  # how much less the second last item counts than the last, where items are repeated
@@ -63,7 +63,7 @@ class Table:
         fade, mass = reach.fade(), self.mass
         for at in range(0, len(target), _ROWS):
             rows = slice(at, at + _ROWS)
-            seen = recent[rows, : reach.window]
+            seen = catalogued(recent[rows, : reach.window], len(mass) - 1)
             hit = self.neighbours[seen] == target[rows, None, None]
             weight[rows] = (self.weights[seen] * hit).sum(2) @ fade
             support[rows] = mass[seen] @ fade
@@ -72,7 +72,7 @@ class Table:
 
 
 def rings(sequences: Sequences) -> Ints:
-    """Return each event's recent items, newest first, itself included, (n, RECENT); 0: none or unknown."""
+    """Return each event's recent items, newest first, itself included, (n, RECENT); 0: none."""
     place = _places(sequences)
     found = np.zeros((len(place), RECENT), np.int64)
     for age in range(RECENT):
@@ -106,8 +106,8 @@ class Tally:
 
     def add(self, sequences: Sequences) -> None:
         """Count a part."""
-        late = sequences.item[sequences.time >= np.quantile(sequences.time, 0.9)]
-        for row, item in enumerate((sequences.item, late)):
+        known = catalogued(sequences.item, self.items)
+        for row, item in enumerate((known, known[sequences.time >= np.quantile(sequences.time, 0.9)])):
             self.seen[row] += np.bincount(item, minlength=self.items + 1)
         place, recency = _places(sequences), np.empty(len(sequences.item), np.float32)
         recency[np.argsort(sequences.time, kind="stable")] = 1 + np.arange(len(recency)) / max(len(recency), 1)
@@ -175,7 +175,7 @@ def _folds(place: Ints) -> Ints:
 
 
 def _pairs(item: Ints, place: Ints, recency: Floats, part: NDArray[np.bool_], items: int) -> sparse.csr_array:
-    ends, others, weights = [], [], []
+    item, ends, others, weights = catalogued(item, items), [], [], []
     for distance in range(1, _DISTANCE + 1):
         later = np.flatnonzero(part & (place >= distance))
         a, b = item[later - distance], item[later]

@@ -123,7 +123,7 @@ def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress],
         size = describe(done, "float32", model="1")
         step = torch_step(done, recommend=False)
         sequences = Sequences(whole, vocab, facts, part.end, config.longest)
-        found = evaluate(whole, sequences, size, step, step, part.since, part.end)
+        found = evaluate(whole, sequences, size, step, step, None, part.since, part.end)
         p = np.full((len(whole), len(meaning.horizons)), np.nan)
         p[found.rows] = found.intent
         return p[part.test[theirs]]

@@ -12,11 +12,12 @@ from models.histories import Log, labels
 from stream.core import score
 from stream.core.features import Events
 from stream.core.manifest import Manifest
+from stream.core.newcomers import Table, Weigh, join
 from stream.core.quality import INTENT, RANKING, ranks
 from stream.core.scoring import SCORED, Step
 from stream.core.session import record
 
-_CHUNK = 8192  # events scored at once
+CHUNK = 8192  # events scored at once
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Examples:
     rank: NDArray[np.int64]
     rank_user: NDArray[np.int64]
     known_item: NDArray[np.bool_]
+    joined: NDArray[np.bool_]  # the next item is one that training did not see, and has come before
     probability: NDArray[np.float64]
     label: NDArray[np.bool_]
     label_user: NDArray[np.int64]
@@ -49,6 +51,7 @@ def evaluate(
     manifest: Manifest,
     warm: Step,
     step: Step,
+    weigh: Weigh | None,
     since: int,
     end: int,
     targets: str = "all",
@@ -60,21 +63,28 @@ def evaluate(
     Earlier events only build the shoppers' states, by `warm`, which need not recommend. `sequences` holds the
     same events as arrays. With `targets="last"` only each shopper's last event is asked for, and none before
     a shopper's `shortest` first events are known. A tie at the end of a list is a miss, if lists are of one
-    item more than the model's k.
+    item more than the model's k. With `weigh` the items that training did not see join the lists at their first
+    event, as in one partition.
     """
     order = np.argsort(log.time, kind="stable")
-    order = order[np.isin(log.user, log.user[log.time >= since])[order]]  # nobody else's state is needed
+    needed = log.time >= since
+    if weigh:
+        needed |= sequences.item > manifest.items  # they join, whose events they are
+    order = order[np.isin(log.user, log.user[needed])[order]]  # nobody else's state is needed
     measured = log.time[order] >= since
     split = int(np.argmax(measured)) if measured.any() else len(order)
     sessions = np.zeros(len(log.users), record(manifest))
     rank, intent = np.zeros(len(log), np.int64), np.zeros((len(log), len(manifest.meaning.horizons)))
-    accepted = np.zeros(len(log), bool)
+    accepted, table = np.zeros(len(log), bool), Table()
     for begin, stop, used in [(0, split, warm), (split, len(order), step)]:
-        for at in range(begin, stop, _CHUNK):
-            rows = order[at : min(at + _CHUNK, stop)]
+        for at in range(begin, stop, CHUNK):
+            rows = order[at : min(at + CHUNK, stop)]
             touched, slot = np.unique(log.user[rows], return_inverse=True)
-            events = _events(log, sequences, rows, slot)
+            events = events_of(log, sequences, rows, slot)
             scores, sessions[touched] = score(events, sessions[touched], used, manifest)
+            if weigh and manifest.novelty:
+                names = [log.items[i] for i in log.item[rows].tolist()]
+                join(table, events, scores, names, manifest.novelty, manifest.items, weigh)
             accepted[rows] = scores.outcome == SCORED
             intent[rows] = scores.intent
             if scores.items is not None and scores.item_scores is not None:
@@ -83,19 +93,31 @@ def evaluate(
             progress(at + len(rows), len(order))
     label, known = labels(log, manifest.meaning, end)
     inside = accepted & (log.time >= since)
-    return _examples(log, sequences, inside, rank, intent, label, known, targets, shortest)
+    unseen = (sequences.target > manifest.items) & _came_before(log, sequences)
+    return _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
+
+
+def _came_before(log: Log, sequences: Sequences) -> NDArray[np.bool_]:
+    """Tell whether each event's next item is the item of this event or of one before it, of any shopper."""
+    order = np.argsort(log.time, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    items, first = np.unique(sequences.item[order], return_index=True)
+    return first[np.searchsorted(items, sequences.target).clip(max=len(items) - 1)] <= place
 
 
 def _examples(
     log: Log,
     sequences: Sequences,
     inside: NDArray[np.bool_],
+    unseen: NDArray[np.bool_],
     rank: NDArray[np.int64],
     intent: NDArray[np.float64],
     label: NDArray[np.bool_],
     known: NDArray[np.bool_],
     targets: str,
     shortest: int,
+    items: int,
 ) -> Examples:
     followed = np.r_[~log.starts[1:], False] if len(log) else inside
     place = np.arange(len(log)) - np.maximum.accumulate(np.where(log.starts, np.arange(len(log)), 0))
@@ -103,14 +125,15 @@ def _examples(
     if targets == "last":
         last_but_one = np.r_[~followed[1:], False]
         asked &= last_but_one
-    # Index 0 is the unknown item: a target that no list can hold is a miss, and is counted apart.
-    rank = np.where(sequences.target > 0, rank, 0)
     judged = inside & known[:, 0]
     rows = np.flatnonzero(inside)
+    target = sequences.target[asked]
     return Examples(
         rank=rank[asked],
         rank_user=log.user[asked],
-        known_item=sequences.target[asked] > 0,
+        # An item that training did not see is a miss before it joins, and is counted apart.
+        known_item=(target > 0) & (target <= items),
+        joined=unseen[asked],
         probability=intent[judged, 0],
         label=label[judged, 0],
         label_user=log.user[judged],
@@ -125,7 +148,8 @@ def _examples(
     )
 
 
-def _events(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDArray[np.int64]) -> Events:
+def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDArray[np.int64]) -> Events:
+    """Return rows of a log as `score` takes them; `slot` tells the rows of their sessions."""
     return Events(
         slot=slot,
         time=log.time[rows],
@@ -148,9 +172,12 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     # Papers draw their splits so that every target was seen in training.
     ranking |= {f"{name}_known": values[examples.known_item] for name, values in ranking.items()}
     values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
+    cold = RANKING["hr"](examples.rank[examples.joined])
     each = {name: _intent(examples, j) for j, name in enumerate(horizons)}
     return {
         **values,
+        f"hr@{k}_cold": float(cold.mean()) if len(cold) else None,
+        "targets_cold": int(examples.joined.sum()),
         **each[horizons[0]],
         "users": examples.users,
         "events": examples.events,

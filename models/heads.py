@@ -91,8 +91,13 @@ class Mixture(nn.Module):
 
     def support(self, recent: Tensor) -> Tensor:
         """Return the weight behind the neighbours of recent items, (..., RECENT) to (..., reaches)."""
-        mass = ((self.get_buffer(f"{reach.name}_mass")[recent[..., : reach.window]], reach) for reach in REACHES)
+        mass = ((self.mass(reach, recent[..., : reach.window]), reach) for reach in REACHES)
         return torch.stack([(m * _fading(reach, recent)).sum(-1) for m, reach in mass], -1)
+
+    def mass(self, reach: Reach, item: Tensor) -> Tensor:
+        """Return the weight behind items' neighbours, 0 for newcomers, whose indices lie above the table's."""
+        table = self.get_buffer(f"{reach.name}_mass")
+        return table[catalogued(item, len(table) - 1)]
 
     def forward(self, state: Tensor, last: Tensor, recent: Tensor, support: Tensor) -> Tensor:
         """Return the log weights of the answers, (..., ANSWERS)."""
@@ -112,19 +117,29 @@ class Mixture(nn.Module):
         """Return each answer's probabilities of all items, (n, ANSWERS, items), and the support (n, reaches).
 
         `logits` (n, items) are of items 1 and up; `tables` holds `*_neighbours` and `*_weights` of each reach.
+        What newcomers among the recent items have of their own is left out: see `own`.
         """
         found, support, nothing = [torch.softmax(logits, -1)], [], torch.zeros_like(logits)
+        known = catalogued(recent, logits.shape[1])
         for reach in REACHES:
-            seen = recent[:, : reach.window]
+            seen = known[:, : reach.window]
             weight = (tables[f"{reach.name}_weights"][seen] * _fading(reach, recent)[:, None]).flatten(1)
             support.append(weight.sum(1))
             # Index 0, no item, has no weight: where it lands does not matter.
             index = (tables[f"{reach.name}_neighbours"][seen].flatten(1).long() - 1).clamp_min(0)
             found.append(nothing.scatter_add(1, index, weight / support[-1].clamp_min(1e-6)[:, None]))
-        own = OWN ** torch.arange(RECENT, device=recent.device, dtype=torch.float32) * (recent > 0)
-        own = own / own.sum(1, keepdim=True).clamp_min(1e-6)
-        found.append(nothing.scatter_add(1, (recent - 1).clamp_min(0), own))
+        found.append(nothing.scatter_add(1, (known - 1).clamp_min(0), self.own(recent) * (known > 0)))
         return torch.stack(found, 1), torch.stack(support, 1)
+
+    def own(self, recent: Tensor) -> Tensor:
+        """Return the probability of each recent item by the last answer, (n, RECENT), newcomers included."""
+        own = OWN ** torch.arange(RECENT, device=recent.device, dtype=torch.float32) * (recent > 0)
+        return own / own.sum(1, keepdim=True).clamp_min(1e-6)
+
+
+def catalogued(item: Tensor, items: int) -> Tensor:
+    """Return indices of items with 0 in the place of newcomers', which lie above the catalog's `items`."""
+    return item.masked_fill(item > items, 0)
 
 
 def _fading(reach: Reach, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.baselines import base_rate
-from models.batches import Sequences
+from models.batches import Sequences, catalogued
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import Manifest, Meaning
 from stream.core.scoring import Step
@@ -70,7 +70,7 @@ class Neighbours:
         last = np.r_[np.flatnonzero(opens)[1:], len(row)] - 1
         order = np.empty(len(last), np.int64)
         order[np.argsort(sequences.time[last], kind="stable")] = np.arange(len(last))  # the latest session is the last
-        session, item = order[row], sequences.item
+        session, item = order[row], catalogued(sequences.item, items)
         known = np.flatnonzero(item > 0)
         known = known[np.lexsort((place[known], item[known], session[known]))]
         session, item, place = session[known], item[known], place[known]
@@ -86,7 +86,10 @@ class Neighbours:
         """Make a step that lists one item more than `k`, so that a tie at the end of the list shows."""
 
         def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-            opens, item = inputs["numeric"][:, _OPENS, None].astype(bool), inputs["item"].astype(np.int64)
+            opens, item = (
+                inputs["numeric"][:, _OPENS, None].astype(bool),
+                catalogued(inputs["item"].astype(np.int64), self.items),
+            )
             before = np.where(opens, 0, hidden["recent"].astype(np.int64))
             newest = np.where(item > 0, item, _UNKNOWN)
             recent = np.concatenate([newest[:, None], before[:, :-1]], 1)

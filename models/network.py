@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from models.counters import Counters
 from models.covisits import RECENT
-from models.heads import POPULARITY, Attention, Mixture, NextItem, Purchase
+from models.heads import POPULARITY, Attention, Mixture, NextItem, Purchase, catalogued
 from models.judge import Judge
 from stream.core.features import NUMERIC
 
@@ -81,12 +81,13 @@ class Network(nn.Module):
             nn.init.zeros_(embedding.weight[0])
 
     def vectors(self, item: Tensor, category: Tensor) -> Tensor:
-        """Return items' vectors, (..., D); item 0 has its category's alone."""
-        found: Tensor = self.item_vectors(item) + self.category_vectors(category)
+        """Return items' vectors, (..., D); item 0 and newcomers have their category's alone."""
+        found: Tensor = self.item_vectors(catalogued(item, len(self.popularity) - 1)) + self.category_vectors(category)
         return found
 
     def look_back(self, state: Tensor, recent: Tensor) -> Tensor:
         """Return what the state finds among the recent items, (..., D)."""
+        recent = catalogued(recent, len(self.popularity) - 1)
         found: Tensor = self.attention(state, self.item_vectors(recent), recent)
         return found
 
@@ -125,7 +126,8 @@ class Network(nn.Module):
         In training `support` (B, T, reaches) replaces the weight of the tables of pairs, and `hide` (B, T) marks the
         items that are taken for unknown.
         """
-        rings, met = windows(recent, item), self.item_vectors(torch.cat([recent.flip(1), item], 1))
+        rings, items = windows(recent, item), len(self.popularity) - 1
+        met = self.item_vectors(catalogued(torch.cat([recent.flip(1), item], 1), items))
         vector = self.vectors(item if hide is None else item.masked_fill(hide, 0), category)
         side = torch.cat([self.type_vectors(type), numeric], -1)
         out, (h, c) = self.lstm(self.dropout(torch.cat([vector, side], -1)), (h[None], c[None]))
@@ -134,7 +136,7 @@ class Network(nn.Module):
         counted = self.counters.over(counts, type, numeric[..., 0])
         rhythm, (rhythm_h, rhythm_c) = self.rhythm(side, (rhythm_h[None], rhythm_c[None]))
         return Outputs(
-            query=self.next_item(dropped, vector, self.attention.along(dropped, met, rings)),
+            query=self.next_item(dropped, vector, self.attention.along(dropped, met, catalogued(rings, items))),
             # The gates learn from the state, and not the state from the gates.
             gate=self.mixture(out.detach(), vector.detach(), rings, support),
             intent=self.purchase(
@@ -157,6 +159,10 @@ class Network(nn.Module):
         if not self.intent_reach:
             return state * 0
         return torch.lerp(state.detach(), state, self.intent_reach) if self.training else state
+
+    def categories(self) -> Tensor:
+        """Return the categories' normalised vectors, (categories + 1, D): those of items not yet seen."""
+        return F.normalize(self.category_vectors.weight, dim=-1)
 
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
         """Return what queries are compared with, (..., D + POPULARITY): directions, and popularities as counted."""

@@ -10,7 +10,7 @@ from models.baselines import Baseline
 from models.batches import Sequences
 from models.checkpoint import Run
 from models.covisits import REACHES
-from models.heads import POPULARITY
+from models.heads import POPULARITY, catalogued
 from models.judge import CANDIDATES, describe, surround
 from models.network import Network, windows
 
@@ -41,17 +41,22 @@ class Ranking(nn.Module):
 
     def forward(
         self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the probabilities of the best items and their places in the catalog, (n, k) each, best first."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the probabilities of the best items and their places in the catalog, (n, k) each, best first.
+
+        Newcomers, whose indices lie above the catalog's, are in no list. Last comes, (n, RECENT), what each recent
+        item has of its own, newcomers included.
+        """
+        own = self.mixture.own(recent) * gate[:, -1:].exp()
         if self.judge is None:
             mixed = self._mixed(query, gate, recent, catalog, tables)[0]
             listed = torch.topk(mixed, min(self.k, len(catalog)))
-            return listed.values, listed.indices
+            return listed.values, listed.indices, own
         found = self.candidates(query, gate, recent, catalog, tables)
         mass = found.log_p.exp().sum(1, keepdim=True)
         p = mass * torch.softmax(found.log_p + self.judge(found.features, found.context), 1)
         best = torch.topk(p, min(self.k, p.shape[1]))
-        return best.values, found.place.gather(1, best.indices)
+        return best.values, found.place.gather(1, best.indices), own
 
     def candidates(
         self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
@@ -60,8 +65,9 @@ class Ranking(nn.Module):
         mixed, answers, support = self._mixed(query, gate, recent, catalog, tables)
         p, place = torch.topk(mixed, min(CANDIDATES, len(catalog)))
         said = answers.gather(2, place[:, None].expand(-1, answers.shape[1], -1)).transpose(1, 2)
-        # A place of -1, no item, is a place like any other until it is blanked.
-        seen = catalog[(recent - 1).clamp_min(0)] * (recent > 0)[..., None]
+        # A place of -1, no item, is a place like any other until it is blanked; newcomers have none in the catalog.
+        known = catalogued(recent, len(catalog))
+        seen = catalog[(known - 1).clamp_min(0)] * (known > 0)[..., None]
         same = (place[..., None] + 1 == recent[:, None]).to(said.dtype)
         listed = catalog[place]
         alike = listed[..., :-POPULARITY] @ seen[..., :-POPULARITY].transpose(1, 2)

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batches import Sequences
+from models.batches import Sequences, catalogued
 from models.checkpoint import Run
 from stream.core.manifest import SESSION, milliseconds
 
@@ -27,7 +27,8 @@ def rehearse(sequences: Sequences, run: Run, share: float) -> tuple[Run, Sequenc
     later = sequences.part(inside < sequences.length)
     later.target = np.where(later.time < since, 0, later.target)
     later.known = later.known & (later.time[:, None] >= since)
-    kept = np.unique(first.item[first.item > 0])
+    kept = np.unique(catalogued(first.item, len(run.items)))
+    kept = kept[kept > 0]
     for part in (first, later):
         _narrow(part, kept, len(run.items))
     narrow = msgspec.structs.replace(
@@ -53,4 +54,5 @@ def _cut(sequences: Sequences, length: NDArray[np.int64]) -> Sequences:
 def _narrow(sequences: Sequences, kept: NDArray[np.int64], items: int) -> None:
     index = np.zeros(items + 1, np.int64)
     index[kept] = np.arange(1, len(kept) + 1)
-    sequences.item, sequences.target = index[sequences.item], index[sequences.target]
+    sequences.item = index[catalogued(sequences.item, items)]
+    sequences.target = index[catalogued(sequences.target, items)]

@@ -12,6 +12,7 @@ from models.network import Network
 from models.ranking import Ranking
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import Manifest
+from stream.core.newcomers import ByCategory
 from stream.core.scoring import Step
 
 _ROWS = 256  # shoppers whose catalogs are ranked at once
@@ -30,6 +31,7 @@ def describe(checkpoint: Checkpoint, dtype: str, **more: Any) -> Manifest:
         items=len(run.items),
         categories=len(run.categories),
         dimension=checkpoint.network.dimension,
+        novelty=run.novelty,
         **more,
     )
 
@@ -54,11 +56,26 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
             if recommend:
                 parts = zip(*(part.split(_ROWS) for part in (found.query, found.gate, found.recent)), strict=True)
                 ranked = [ranking(*part, catalog, ranking.tables()) for part in parts]
-                outputs["item_scores"], places = (torch.cat(part) for part in zip(*ranked, strict=True))
+                outputs["item_scores"], places, own = (torch.cat(part) for part in zip(*ranked, strict=True))
                 outputs["items"] = places + 1
+                # What the ranking of newcomers needs: see `stream.core.newcomers.ByCategory`.
+                answers = {"query": found.query, "others": 1 - found.gate[:, -1].exp(), "own": own}
+                outputs |= answers | {"recent": found.recent}
         return _numpy(outputs), _numpy({name: getattr(found, name) for name in hidden})
 
     return step
+
+
+def weigh(checkpoint: Checkpoint) -> ByCategory | None:
+    """Return how a model ranks newcomers, None where nothing was fitted to them."""
+    network, novelty = checkpoint.network, checkpoint.run.novelty
+    return by_category(network, novelty.bias) if novelty and isinstance(network, Network) else None
+
+
+def by_category(network: Network, bias: float) -> ByCategory:
+    """Rank newcomers by a network's vectors of categories."""
+    with torch.inference_mode():
+        return ByCategory(network.categories().cpu().numpy(), bias)
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:

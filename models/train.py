@@ -84,7 +84,7 @@ def losses(
     hide = torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate
     given = (batch.item, batch.category, batch.type, batch.numeric)
     out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., ANSWERS - 1 :], hide=hide)
-    asked = batch.target > 0
+    asked = (batch.target > 0) & (batch.target < len(category_of))
     target = batch.target[asked]
     drawn, place, log_q = candidates.draw(target)
     listed, n = torch.cat([target, drawn]), len(target)
@@ -227,13 +227,13 @@ def train(
     folder: Path,
     watch: Callable[[Progress], None] = lambda _: None,
     validate: Callable[[Network], Metrics] | None = None,
-    conclude: Callable[[Run], None] = lambda _: None,
+    conclude: Callable[[Checkpoint], None] = lambda _: None,
 ) -> Checkpoint:
     """Train, or go on where the run in `folder` was interrupted; the judge learns at the end.
 
     `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
     last one. A run that resumes ends with the weights that it would have had without the interruption.
-    `conclude` hears the run before it is marked finished. Of several ranks the first alone writes, validates,
+    `conclude` can complete the run before it is marked finished. Of several ranks the first alone writes, validates,
     trains the judge and is watched.
     """
     config = run.config
@@ -298,7 +298,7 @@ def _finished(
     source: Source,
     watch: Callable[[Progress], None],
     validate: Callable[[Network], Metrics] | None,
-    conclude: Callable[[Run], None],
+    conclude: Callable[[Checkpoint], None],
 ) -> Checkpoint:
     """Load the best epoch's weights, and let judge and calibration learn."""
     run, network, folder = trainer.run, trainer.network, trainer.folder
@@ -309,9 +309,9 @@ def _finished(
     if run.config.judged:
         _rehearse(trainer, source, watch)
         save_tensors(folder / WEIGHTS, network.state_dict())
-        if validate:
-            run.metrics = run.metrics | validate(network)
-    conclude(run)
+    conclude(Checkpoint(network, run, {}))
+    if validate:
+        run.metrics = run.metrics | validate(network)
     return _concluded(folder, network, run, source)
 
 

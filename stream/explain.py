@@ -127,7 +127,7 @@ def _shares(bundle: Bundle, head: Sessions, by_event: Outputs, row: int, ids: li
             type=types[int(head["recent_type"][place])],
             contribution={} if alone else _amounts(bundle, intent[0] - intent[1 + place]),
             event_id=ids[place] if place < len(ids) else "",
-            item_id=bundle.vocabulary.items[items[place] - 1] if items[place] else "",
+            item_id=bundle.vocabulary.name(int(items[place])),
             next_item=gain,
             at_least=bound,
         )

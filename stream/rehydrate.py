@@ -6,9 +6,10 @@ import numpy as np
 
 from stream.core import ring, session
 from stream.core.manifest import Manifest, Vocabulary
+from stream.core.newcomers import Table, load
 from stream.core.scoring import Step
 from stream.core.session import Sessions
-from stream.round import USER
+from stream.round import ITEM, USER
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
@@ -22,11 +23,15 @@ class Rehydrator:
         self.step: Step = bundle.intent_step
         self.layout = session.record(bundle.manifest)
 
-    def apply(self, store: SessionStore, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Write changelog records into a store, in order; raise ValueError for a record that is none."""
+    def apply(
+        self, store: SessionStore, changes: Iterable[tuple[bytes, bytes | None]], newcomers: Table | None = None
+    ) -> None:
+        """Write changelog records into a store and a table, in order; raise ValueError for a record that is none."""
         users: list[str] = []
         values: list[bytes] = []
         for key, value in changes:
+            if key[:1] == ITEM and newcomers is not None:
+                load(newcomers, self.vocabulary, key[1:].decode(), value)
             if key[:1] != USER:
                 continue
             user = key[1:].decode()

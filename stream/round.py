@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -11,7 +11,8 @@ import numpy as np
 
 from stream.core import score
 from stream.core.events import REASONS, BadEvent, Cause, Event, Recommendation, Score, SessionView, Source, decode
-from stream.core.features import encode
+from stream.core.features import Events, encode
+from stream.core.newcomers import Table, join, pack
 from stream.core.ring import causes
 from stream.core.scoring import SCORED, Scores
 from stream.core.session import Sessions, record
@@ -19,7 +20,7 @@ from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
 Headers = list[tuple[str, bytes]]
-USER = b"u"
+USER, ITEM = b"u", b"i"
 _SWEEPS = 24  # in a TTL
 # Bytes of the input's headers and key that a dead letter carries: with its own headers below 64 KiB.
 _HEADER_ROOM, _KEY_ROOM = 49_152, 8_192
@@ -60,13 +61,14 @@ class Message(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Partition:
-    """What a worker holds of one partition: sessions, the next offset, and the newest record time (ms)."""
+    """What a worker holds of one partition: sessions, next offset, newest record time (ms), unseen items."""
 
     number: int
     store: SessionStore
     position: int = 0
     clock: int = 0
     swept: int = 0
+    newcomers: Table = field(default_factory=Table)
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class Scorer:
     def __init__(self, bundle: Bundle, recommend: bool, limits: Limits, topic: str, explain: bool = False) -> None:
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
         self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
+        self.weigh = bundle.weigh if recommend else None
         self.explain = explain
         self.limits, self.topic = limits, topic
         self.layout = record(bundle.manifest)
@@ -151,7 +154,18 @@ class Scorer:
         changed = np.zeros(len(touched), bool)
         changed[slot[scores.outcome == SCORED]] = True
         part.store.remove(part.store.users(touched[after["model"] == 0].tolist()))
-        return scores, _packed(part.store.users(touched[changed].tolist()), after[changed])
+        sessions = _packed(part.store.users(touched[changed].tolist()), after[changed])
+        return scores, sessions + self._join(part, events, batch, scores)
+
+    def _join(self, part: Partition, events: list[Event], batch: Events, scores: Scores) -> list[Message]:
+        """Let newcomers into the lists; return their changelog records."""
+        novelty = self.manifest.novelty
+        if self.weigh is None or novelty is None:
+            return []
+        names = [event.item_id for event in events]
+        changed = join(part.newcomers, batch, scores, names, novelty, self.manifest.items, self.weigh)
+        packed = pack(part.newcomers, self.vocabulary, changed)
+        return [Message(ITEM + name.encode(), value) for name, value in packed]
 
     def _evict(self, part: Partition) -> list[Message]:
         ttl = self.manifest.meaning.ttl
@@ -199,10 +213,13 @@ class Scorer:
     def _recommended(self, scores: Scores) -> list[list[Recommendation]]:
         if scores.items is None or scores.item_scores is None:
             return []
-        names = self.vocabulary.items
+        names, known, new = self.vocabulary.items, len(self.vocabulary.items), scores.newcomers
         rows = zip(scores.items.tolist(), scores.item_scores.astype(np.float64).round(5).tolist(), strict=True)
         return [
-            [Recommendation(names[item - 1], value) for item, value in zip(items, values, strict=True)]
+            [
+                Recommendation(names[item - 1] if item <= known else new[item], value)
+                for item, value in zip(items, values, strict=True)
+            ]
             for items, values in rows
         ]
 

@@ -19,10 +19,11 @@ import onnxruntime
 from stream.core.errors import BundleError
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import FORMAT, Manifest, Vocabulary
+from stream.core.newcomers import ByCategory, Weigh
 from stream.core.scoring import Step
 
-STEP, TOP, CATALOG, VOCABULARY, PARITY, MANIFEST = (
-    *("step.onnx", "top.onnx", "catalog.npy", "vocabulary.json"),
+STEP, TOP, CATALOG, CATEGORIES, VOCABULARY, PARITY, MANIFEST = (
+    *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "vocabulary.json"),
     *("parity.npz", "manifest.json"),
 )
 TOLERANCE = 1e-5
@@ -46,6 +47,7 @@ class Bundle:
     vocabulary: Vocabulary
     intent_step: Step
     recommending_step: Step
+    weigh: Weigh | None = None  # how newcomers are ranked; None: only the catalog is
 
     def step(self, recommend: bool) -> Step:
         """Choose the step."""
@@ -72,12 +74,22 @@ def load(folder: Path) -> Bundle:
         ids = msgspec.json.decode((folder / VOCABULARY).read_bytes(), type=Ids)
         vocabulary = Vocabulary(ids.items, ids.categories, ids.category_of)
         step = Network(folder, manifest)
+        weigh = _weigh(folder, manifest)
     except (msgspec.DecodeError, ValueError, RuntimeError, KeyError) as error:
         raise BundleError(f"{folder} holds no model that runs here: {error}", _REMEDY) from error
     worst = replay(step, folder)
     if not worst <= TOLERANCE:
         raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
-    return Bundle(manifest, vocabulary, step.intent, step.recommend)
+    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh)
+
+
+def _weigh(folder: Path, manifest: Manifest) -> Weigh | None:
+    if manifest.novelty is None:
+        return None
+    vectors = np.load(folder / CATEGORIES, allow_pickle=False)
+    if vectors.shape != (manifest.categories + 1, manifest.dimension):
+        raise ValueError(f"{CATEGORIES} has the shape {vectors.shape}")
+    return ByCategory(vectors, manifest.novelty.bias)
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -117,11 +129,13 @@ class Network:
         outputs, state = self.whole(inputs, hidden)
         given = {"query": outputs["query"], "gate": outputs["gate"], "recent": state["recent"]}
         lists = [
-            self._top.run(("scores", "items"), {name: part[at : at + _ROWS] for name, part in given.items()})
+            self._top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()})
             for at in range(0, len(given["gate"]), _ROWS)
         ]
-        scores, items = (np.concatenate(part) for part in zip(*lists, strict=True))
-        return {"intent": outputs["intent"], "items": items + 1, "item_scores": scores}, state
+        scores, items, own = (np.concatenate(part) for part in zip(*lists, strict=True))
+        listed = {"intent": outputs["intent"], "items": items + 1, "item_scores": scores}
+        answers = {"query": outputs["query"], "others": 1 - np.exp(outputs["gate"][:, -1])}
+        return listed | answers | {"own": own, "recent": state["recent"]}, state
 
     def whole(self, inputs: Arrays, hidden: Arrays) -> tuple[Mapping[str, NDArray[Any]], Arrays]:
         """Step and return the query and its gate as they are."""

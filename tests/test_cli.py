@@ -90,8 +90,11 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     line = json.loads(measured.stdout.splitlines()[-1])
     names = {"hr@20", "mrr@20", "ndcg@20", "pr_auc", "roc_auc", "log_loss", "brier", "ece"}
     assert names | {"users", "events", "positives"} <= set(line)
-    assert set(line["baselines"]) == {"popularity", "last-item", "V-SkNN", "STAN"}
-    assert line["hr@20"] == pytest.approx(json.loads(trained.stdout.splitlines()[-1])["hr@20"], abs=0.01)
+    assert set(line["baselines"]) == {"popularity", "last-item", "category-popularity", "V-SkNN", "STAN"}
+    chosen = json.loads(trained.stdout.splitlines()[-1])
+    assert line["hr@20"] == pytest.approx(chosen["hr@20"], abs=0.01)
+    assert line["hr@20_cold"] == pytest.approx(chosen["hr@20_cold"], abs=0.01)
+    assert line["targets_cold"] == chosen["targets_cold"] > 0
     page = tmp_path / "report.html"
     reported = forecart("report", run, *log, "--tail", "0.1", "--rounds", "20", "--out", str(page))
     told = json.loads(reported.stdout.splitlines()[-1])

@@ -14,6 +14,7 @@ from msgspec import NODEFAULT, inspect
 
 from stream.core.events import REASONS, Cause, Event, Recommendation, Score, SessionView, Source
 from stream.core.manifest import Manifest, Meaning
+from stream.core.newcomers import Newcomer
 from stream.core.session import record
 from stream.kafka.recovery import Position
 from stream.kafka.topics import DEFAULT_PARTITIONS, wanted
@@ -215,6 +216,7 @@ def blocks() -> dict[str, str]:
         "room": f"The record's own headers come first, in their order, as far as {_HEADER_ROOM} bytes reach.",
         "letter example": shown(examples.letters[0]),
         "record": layout(examples.manifest),
+        "newcomer": fields(Newcomer, "Present", lambda _: "always"),
         "position": fields(Position, "Present", lambda _: "always"),
         "settings": settings(),
         "python": file("reader.py", "python"),

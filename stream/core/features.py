@@ -53,6 +53,7 @@ def encode(events: Sequence[Event], arrived: Ints, slot: Ints, types: Mapping[st
     item_print = vocab.item_print[item]
     if len(unknown := np.flatnonzero(item == 0)):
         item_print[unknown] = fingerprints([events[i].item_id for i in unknown.tolist()])
+        item[unknown] = vocab.newcomer(item_print[unknown])
     return Events(
         slot=slot,
         time=np.fromiter((e.timestamp for e in events), np.int64, n),

@@ -1,14 +1,18 @@
 """What a model means: everything that scoring must agree on with training, and that travels in the bundle."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 2
+from stream.core.hashing import fingerprints
+
+FORMAT = 3
 SESSION = "session"
+_INDICES = 2**31 - 1  # an index of an item fits into int32
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -56,6 +60,14 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError("gap, ttl and k are positive, lateness is not negative, ring is a multiple of 8")
 
 
+class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How items that training did not see are ranked, see `stream.core.newcomers`."""
+
+    bias: float  # of the share that they get, a logit
+    half_life: float = 86_400_000.0  # of their counts, ms
+    limit: int = 4096  # how many are kept a partition
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bundle's description; `files` maps each file to its SHA-256.
 
@@ -74,6 +86,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     categories: int
     dimension: int  # of the catalog's vectors
     calibration: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit
+    novelty: Novelty | None = None  # None: only the catalog is recommended
     files: dict[str, str] = {}
     parity: dict[str, float] = {}
     training: dict[str, Any] = {}
@@ -90,11 +103,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Vocabulary:
-    """Ids and their indices; index 0 is the unknown item and the unknown category."""
+    """Ids and their indices: 0 is the unknown category or no item, above the known items are newcomers."""
 
     def __init__(self, items: list[str], categories: list[str], category_of: list[int]) -> None:
-        from stream.core.hashing import fingerprints
-
         self.items = items
         self.categories = categories
         self.item_index = {item: i for i, item in enumerate(items, 1)}
@@ -106,8 +117,29 @@ class Vocabulary:
         self._category_order = np.argsort(self.category_print)
 
     def item_of(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Find the indices of fingerprints, 0 where a fingerprint is unknown."""
-        return _find(prints, self.item_print, self._item_order)
+        """Find the indices of fingerprints; an unknown one has a newcomer's, 0 stays 0."""
+        found = _find(prints, self.item_print, self._item_order)
+        return np.where((found == 0) & (prints != 0), self.newcomer(prints), found)
+
+    def newcomer(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the indices of unknown items: above the known ones, and the same in every process."""
+        known = len(self.items)
+        return (known + 1 + prints % np.uint64(_INDICES - known)).astype(np.int64)
+
+    def known(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return indices of items with 0 in the place of newcomers'."""
+        return np.where(index > len(self.items), 0, index)
+
+    def name(self, index: int) -> str:
+        """Name a known item; a newcomer, whose name is not kept here, and no item have the empty one."""
+        return self.items[index - 1] if 0 < index <= len(self.items) else ""
+
+    def place(self, items: Sequence[str]) -> NDArray[np.int64]:
+        """Return the indices of items, newcomers included."""
+        found = np.fromiter((self.item_index.get(item, 0) for item in items), np.int64, len(items))
+        if len(unknown := np.flatnonzero(found == 0)):
+            found[unknown] = self.newcomer(fingerprints([items[i] for i in unknown.tolist()]))
+        return found
 
     def category_at(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Find the indices of category fingerprints, 0 where one is unknown."""

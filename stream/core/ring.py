@@ -38,7 +38,7 @@ def recall(heads: Sessions, rows: Rows, place: int, vocabulary: Vocabulary, mani
         arrived=heads["arrived"][rows],
         type=recent("type").astype(np.int64).clip(max=len(manifest.meaning.types) - 1),
         item=item,
-        category=np.where(category == 0, vocabulary.category_of[item], category),
+        category=np.where(category == 0, vocabulary.category_of[vocabulary.known(item)], category),
         event_print=recent("event"),
         item_print=recent("item"),
         category_print=recent("category"),
@@ -95,7 +95,7 @@ def causes(heads: Sessions, step: Step, manifest: Manifest, vocabulary: Vocabula
         for each in zip(*(column.tolist() for column in columns), strict=True):
             found.append(
                 [
-                    Cause(at, types[type_], value, vocabulary.items[item - 1] if item else "")
+                    Cause(at, types[type_], value, vocabulary.name(item))
                     for at, type_, value, item in zip(*each, strict=True)
                     if np.isfinite(value)
                 ]

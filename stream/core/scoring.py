@@ -1,8 +1,8 @@
 """The one scoring path: the worker, the offline evaluation, the parity check and the tests all call `score`."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,12 @@ Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 
 Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, inputs). Outputs: `intent` float32
 (n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
-vocabulary, best first, and `item_scores` float32 (n, k).
+vocabulary, best first, and `item_scores` float32 (n, k); what else it gives is kept for the ranking of
+newcomers.
 """
 
 SCORED = 0
+_LISTED = {"intent", "items", "item_scores"}
 _CODE = {reason: code for code, reason in enumerate(REASONS, 1)}
 Rows = NDArray[np.intp]
 
@@ -38,6 +40,8 @@ class Scores:
     intent: NDArray[np.float32]
     items: NDArray[np.int64] | None = None
     item_scores: NDArray[np.float32] | None = None
+    answers: dict[str, NDArray[Any]] = field(default_factory=dict)
+    newcomers: dict[int, str] = field(default_factory=dict)  # the names of those in `items`, by index
     after: Sessions | None = None  # each event's session after it, where they are kept
 
     @classmethod
@@ -56,6 +60,11 @@ class Scores:
                 self.item_scores = np.zeros((len(self.outcome), k), np.float32)
             self.items[rows] = outputs["items"]
             self.item_scores[rows] = outputs["item_scores"]
+        for name in outputs.keys() - _LISTED:
+            value = outputs[name]
+            if name not in self.answers:
+                self.answers[name] = np.zeros((len(self.outcome), *value.shape[1:]), value.dtype)
+            self.answers[name][rows] = value
 
 
 def waves(slot: NDArray[np.int64]) -> Iterator[Rows]:

@@ -112,7 +112,7 @@ class Recovery:
                         position = msgspec.json.decode(value, type=Position)
                     else:
                         changes.append((key, value))
-                self._rehydrator.apply(part.store, changes)
+                self._rehydrator.apply(part.store, changes, part.newcomers)
                 reached = max(reached, self._reader.position([TopicPartition(tp.topic, tp.partition)])[0].offset)
                 if reached > at:
                     at, moved = reached, time.monotonic()

@@ -11,8 +11,9 @@ from export import bundle
 from export.parity import random_histories
 from models.checkpoint import load
 from models.heads import POPULARITY
-from models.steps import torch_step
+from models.steps import torch_step, weigh
 from stream.core.errors import BundleError, ParityError
+from stream.core.newcomers import ByCategory
 from stream.runtime import load as load_bundle
 from tests.models.conftest import checkpoint, log, run_folder
 
@@ -47,12 +48,30 @@ def test_the_graph_lists_what_torch_lists(written: Path, run_folder: Path):
         given = {name: value[:, t] for name, value in histories.items()}
         one, _ = graph(given, state)
         other, state = torchs(given, state)
-        other = {name: value[:, : point.run.meaning.k] for name, value in other.items()}
+        assert np.array_equal(one["recent"], other["recent"])
+        for name in ("query", "others", "own"):
+            assert np.abs(one[name] - other[name]).max() <= 1e-5, name
+        new = one["recent"] > len(point.run.items)
+        assert (one["own"][new] > 0).all()
+        # The tables of pairs know nothing of newcomers: what they cannot give is given to no item.
+        assert (one["own"].sum(1) <= 1 + 1e-5).all()
+        assert one["items"].max() <= len(point.run.items)
+        other = {name: other[name][:, : point.run.meaning.k] for name in ("items", "item_scores")}
         assert np.abs(one["item_scores"] - other["item_scores"]).max() <= 1e-5
         same = one["items"] == other["items"]
         ties = np.abs(np.diff(other["item_scores"], axis=1)).min(1) < 1e-6
         assert same[~ties].all()
         assert ties.mean() < 0.5
+
+
+def test_the_worker_ranks_newcomers_as_the_evaluation_does(written: Path, run_folder: Path):
+    point, found = load(run_folder), load_bundle(written)
+    assert found.manifest.novelty == point.run.novelty
+    assert isinstance(found.weigh, ByCategory)
+    by = weigh(point)
+    assert found.weigh.bias == by.bias == point.run.novelty.bias
+    assert np.array_equal(found.weigh.vectors, by.vectors)
+    assert len(by.vectors) == len(point.run.categories) + 1
 
 
 def test_a_bundle_tells_nothing_of_the_machine_that_made_it(written: Path):

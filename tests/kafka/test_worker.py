@@ -247,3 +247,26 @@ def test_an_idle_worker_writes_nothing(shop):
     before = len(place.read(place.settings.changelog))
     time.sleep(5)
     assert len(place.read(place.settings.changelog)) == before
+
+
+def test_an_unseen_item_is_recommended_before_and_after_a_restart(shop):
+    """Sixty shoppers see items that no bundle knows; the restarted worker still names them, for old sessions too."""
+    place = shop()
+    users = [f"user-{n}" for n in range(60)]
+    place.send([(u.encode(), _value(n, u, item_id=f"new-{n % 7}")) for n, u in enumerate(users)])
+    worker = place.start("w0")
+    place.await_outcomes(40)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    kept = {m.key() for m in place.read(place.settings.changelog) if m.key()[:1] == b"i"}
+    assert kept == {b"inew-%d" % n for n in range(7)}
+    place.send([(u.encode(), _value(100 + n, u, NOW + 1000, item_id="late")) for n, u in enumerate(users)])
+    place.start("w0")
+    place.await_outcomes(40)
+    scores = [json.loads(m.value()) for m in place.read(place.settings.scores_topic)]
+    assert len(scores) == 120
+    for score in scores:
+        n = int(score["user_id"].removeprefix("user-"))
+        assert f"new-{n % 7}" in [r["item_id"] for r in score["recommendations"]], score["event_id"]
+    verdict = place.judge()
+    assert (verdict.lost, verdict.twice, verdict.far) == (0, 0, 0)

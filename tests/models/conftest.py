@@ -14,7 +14,7 @@ from models.report import Report
 from models.report import gather as gather_report
 from models.shoppers import simulate
 from models.train import train
-from stream.core.manifest import Meaning
+from stream.core.manifest import Meaning, Novelty
 from tests.fakes import NOON
 
 MEANING = Meaning(horizons=("1h", "session"))
@@ -50,7 +50,11 @@ def checkpoint(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint
 def run_folder(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run."""
     folder = tmp_path_factory.mktemp("finished")
-    train(*small_run(log, epochs=8), folder)
+
+    def conclude(point: Checkpoint) -> None:
+        point.run.novelty = Novelty(bias=-2.0)
+
+    train(*small_run(log, epochs=8), folder, conclude=conclude)
     return folder
 
 

@@ -16,6 +16,7 @@ def _examples(rank: list[int], user: list[int]) -> Examples:
     rows = np.arange(len(rank))
     return Examples(
         rank=np.array(rank), rank_user=np.array(user), known_item=np.ones(len(rank), bool),
+        joined=np.zeros(len(rank), bool),
         probability=none, label=none, label_user=none, rows=none, intent=none, labels=none, known=none,
         events=len(rank), users=len(user), rank_row=rows, label_row=none,
     )  # fmt: skip
@@ -48,9 +49,9 @@ def test_a_model_is_compared_with_all_others(log, checkpoint):
     before = Sequences(log.where(log.time < since), run.vocabulary, MEANING, since, 64)
     own = Checkpoint(run.baseline(), run, {})
     own.network.learn(before, followed=True)
-    assert list(rivals(checkpoint.run, before)) == ["popularity", "last-item", "V-SkNN", "STAN"]
+    assert list(rivals(checkpoint.run, before)) == ["popularity", "last-item", "category-popularity", "V-SkNN", "STAN"]
     entered = {"last-item": model(own)} | rivals(run, before)
-    assert list(entered) == ["last-item", "popularity", "V-SkNN", "STAN"]
+    assert list(entered) == ["last-item", "popularity", "category-popularity", "V-SkNN", "STAN"]
     whole = Sequences(log, run.vocabulary, MEANING, end, 64)
     found = {name: evaluate(log, whole, *contender, since, end) for name, contender in entered.items()}
     hits = {name: (examples.rank > 0).mean() for name, examples in found.items()}

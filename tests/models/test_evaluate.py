@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models import bestsellers
 from models.batches import Sequences
 from models.checkpoint import Checkpoint
 from models.contenders import model
@@ -43,11 +44,48 @@ def _echo(inputs, hidden):
 def test_ranks_by_hand(small, minute, targets, ranks):
     log, sequences = small
     found = evaluate(
-        log, sequences, fakes.manifest(), fakes.step, _echo, NOON + minute * MINUTE, int(log.time.max()), targets
+        log, sequences, fakes.manifest(), fakes.step, _echo, None, NOON + minute * MINUTE, int(log.time.max()), targets
     )
     assert len(found.rank) == len(ranks)
     assert sorted(found.rank.tolist()) == sorted(ranks.values())
     assert found.known_item.sum() == len(ranks) - 1  # "new" is in no vocabulary
+
+
+def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
+    """Shopper a sees "new" after shopper b did; b's own target "new" comes before anyone has seen it."""
+    rows = [("a", 0, "1"), ("b", 1, "2"), ("b", 5, "new"), ("a", 6, "1"), ("a", 7, "new"), ("a", 8, "new")]
+    log = gather(
+        (Event(f"e{m}", u, "view", i, NOON + m * MINUTE, "y" if i == "2" else "x") for u, m, i in rows), timed=True
+    )
+    vocab = vocabulary(log.where(log.time < NOON + 5 * MINUTE))
+    sequences = Sequences(log, vocab, fakes.manifest().meaning, int(log.time.max()), 10)
+    facts, end = bestsellers.manifest(fakes.manifest().meaning, len(vocab.items), 2), int(log.time.max())
+    step = bestsellers.step(sequences, len(vocab.items), 2)
+    found = evaluate(log, sequences, facts, step, step, bestsellers.weigh, NOON, end)
+    # a: 1, 1, new, new; b: 2, new. The targets of a: 1 and, twice, new; of b: new.
+    assert found.known_item.tolist() == [True, False, False, False]
+    assert found.joined.tolist() == [False, True, True, False]
+    assert found.rank[3] == 0
+    assert (found.rank[1:3] > 0).all()
+    told = summary(found, 2, ("1h", "24h"))
+    assert (told["hr@2_cold"], told["targets_cold"]) == (1, 2)
+    without = evaluate(log, sequences, facts, step, step, None, NOON, end)
+    assert without.rank.tolist()[1:] == [0, 0, 0]
+
+
+def test_an_unseen_item_joins_before_the_measured_part_too_whoever_saw_it():
+    """Shopper c, who does not come back, saw "new" after training and before what is measured."""
+    rows = [("a", 0, "1"), ("b", 1, "2"), ("c", 4, "new"), ("a", 6, "1"), ("a", 7, "new")]
+    log = gather(
+        (Event(f"e{m}", u, "view", i, NOON + m * MINUTE, "y" if i == "2" else "x") for u, m, i in rows), timed=True
+    )
+    vocab, end = vocabulary(log.where(log.time < NOON + 3 * MINUTE)), int(log.time.max())
+    sequences = Sequences(log, vocab, fakes.manifest().meaning, end, 10)
+    facts, step = bestsellers.manifest(fakes.manifest().meaning, 2, 2), bestsellers.step(sequences, 2, 2)
+    for weigh, found in ((bestsellers.weigh, True), (None, False)):
+        examples = evaluate(log, sequences, facts, step, step, weigh, NOON + 5 * MINUTE, end)
+        assert examples.joined.tolist() == [True]
+        assert (examples.rank > 0).tolist() == [found]
 
 
 def test_the_past_builds_the_state_and_is_not_measured(small):
@@ -58,7 +96,7 @@ def test_the_past_builds_the_state_and_is_not_measured(small):
         states.extend(hidden["h"][:, 0].tolist())
         return _echo(inputs, hidden)
 
-    found = evaluate(log, sequences, fakes.manifest(), fakes.step, spy, NOON + 5 * MINUTE, int(log.time.max()))
+    found = evaluate(log, sequences, fakes.manifest(), fakes.step, spy, None, NOON + 5 * MINUTE, int(log.time.max()))
     assert found.events == 2
     assert all(state != 0 for state in states)
 
@@ -80,7 +118,7 @@ def test_no_instance_sees_another(log, checkpoint):
         return join[0], join[1]
 
     end, since = int(part.time.max()), int(part.time.min())
-    together, alone = (evaluate(part, sequences, facts, s, s, since, end) for s in (step, one_by_one))
+    together, alone = (evaluate(part, sequences, facts, s, s, None, since, end) for s in (step, one_by_one))
     assert (together.rank != alone.rank).mean() < 0.002
     assert together.probability == pytest.approx(alone.probability, abs=1e-5)
     assert run.meaning == MEANING
@@ -116,9 +154,9 @@ def test_a_tie_at_the_end_of_the_list_is_a_miss(small):
         }, state
 
     facts = fakes.manifest(k=2)
-    found = evaluate(log, sequences, facts, fakes.step, tied, NOON, int(log.time.max()))
-    asked = sequences.target[sequences.target > 0].tolist()
-    ranks = dict(zip(asked, found.rank[found.known_item].tolist(), strict=True))
+    found = evaluate(log, sequences, facts, fakes.step, tied, None, NOON, int(log.time.max()))
+    asked = sequences.target[found.rank_row].tolist()
+    ranks = {item: rank for item, rank in zip(asked, found.rank.tolist(), strict=True) if item <= 3}
     assert ranks == {1: 0, 2: 0, 3: 1}
 
 
@@ -127,14 +165,14 @@ def test_prefixes_can_be_asked_from_a_length_on(small):
     lengths = {1: [0, 0, 0, 0, 2], 2: [0, 0, 2], 3: [2], 4: []}
     for shortest, ranks in lengths.items():
         found = evaluate(
-            log, sequences, fakes.manifest(), fakes.step, _echo, NOON, int(log.time.max()), "all", shortest
+            log, sequences, fakes.manifest(), fakes.step, _echo, None, NOON, int(log.time.max()), "all", shortest
         )
         assert sorted(found.rank.tolist()) == ranks
 
 
 def test_known_targets_are_reported_beside_all(small):
     log, sequences = small
-    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON + HOUR), 2, ("1h", "24h"))
+    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, None, NOON, NOON + HOUR), 2, ("1h", "24h"))
     assert found["hr@2"] == pytest.approx(1 / 5)
     assert found["hr@2_known"] == pytest.approx(1 / 4)
 
@@ -147,13 +185,13 @@ def test_the_states_of_shoppers_who_are_not_measured_are_not_built(small):
         seen.extend(inputs["item"].tolist())
         return fakes.step(inputs, hidden)
 
-    found = evaluate(log, sequences, fakes.manifest(), spy, _echo, NOON + 6 * MINUTE, int(log.time.max()))
+    found = evaluate(log, sequences, fakes.manifest(), spy, _echo, None, NOON + 6 * MINUTE, int(log.time.max()))
     assert found.events == 1
     assert len(seen) == 3  # the earlier events of "a"
 
 
 def test_without_labels_there_is_no_figure(small):
     log, sequences = small
-    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, NOON, NOON), 2, ("1h", "24h"))
+    found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, None, NOON, NOON), 2, ("1h", "24h"))
     assert found["pr_auc"] is None
     assert found["hr@2"] is not None

@@ -122,6 +122,6 @@ def test_a_log_is_evaluated_and_its_later_events_teach_nothing():
     neighbours = Neighbours(Sequences(before, vocab, MEANING, since, 64), ITEMS)
     whole = Sequences(log, vocab, MEANING, int(log.time.max()), 64)
     warm, step = (neighbours.step(WAYS["STAN"], K, recommend) for recommend in (False, True))
-    found = evaluate(log, whole, manifest(MEANING, ITEMS, 0), warm, step, since, int(log.time.max()))
+    found = evaluate(log, whole, manifest(MEANING, ITEMS, 0), warm, step, None, since, int(log.time.max()))
     assert len(found.rank) == 2
     assert found.rank[0] == found.rank[1] > 2

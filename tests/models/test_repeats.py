@@ -24,7 +24,7 @@ def test_training_and_serving_agree(log):
         seen.append(inputs["numeric"])
         return {"intent": np.zeros((len(inputs["item"]), 2), np.float32)}, hidden
 
-    evaluate(log, sequences, facts, spy, spy, int(log.time.min()), end)
+    evaluate(log, sequences, facts, spy, spy, None, int(log.time.min()), end)
     rows = np.concatenate(seen)
     assert len(rows) == len(log)
     assert np.array_equal(rows[np.lexsort(rows.T)], sequences.numeric[np.lexsort(sequences.numeric.T)])

@@ -174,14 +174,14 @@ def test_a_kill_at_the_end_of_an_epoch_loses_no_epoch(log, tmp_path: Path):
 def test_a_run_is_concluded_before_it_is_marked_finished(log, tmp_path: Path):
     """Kill while the loss curve is drawn: the run is still one to take up again."""
 
-    def interrupt(_run):
+    def interrupt(_point):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
         train(*small_run(log), tmp_path, conclude=interrupt)
     assert not (tmp_path / files.RUN).exists()
     drawn: list[int] = []
-    train(*small_run(log), tmp_path, conclude=lambda run: drawn.append(len(run.epochs)))
+    train(*small_run(log), tmp_path, conclude=lambda point: drawn.append(len(point.run.epochs)))
     assert drawn == [2]
     assert (tmp_path / files.RUN).exists()
 

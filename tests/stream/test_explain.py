@@ -8,6 +8,7 @@ import pytest
 
 from stream.core.errors import DataError
 from stream.core.events import Event
+from stream.core.features import AGAIN
 from stream.explain import explain_log
 from stream.offline import Line
 from stream.round import Limits, Partition, Scorer
@@ -42,7 +43,7 @@ def test_the_ring_that_holds_all_events_explains_the_live_score(tmp_path: Path):
     assert [share.event_id for share in one.events] == ["a-3", "a-2", "a-1", "a-0"]
     assert [share.type for share in one.events] == ["transaction", "addtocart", "view", "view"]
     assert one.events[0].item_id == "item-301"
-    assert set(one.fields) == {"item", "category", "type", "log_gap", "opens", "fresh", "hour", "weekday"}
+    assert set(one.fields) == {"item", "category", "type", "log_gap", "opens", "fresh", "hour", "weekday", *AGAIN}
     assert one.recommendation is None
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from stream.core import score, session
 from stream.core.manifest import Vocabulary
+from stream.core.newcomers import Newcomer, Table
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
@@ -37,12 +38,24 @@ def test_records_are_written_in_order_and_tombstones_remove():
     assert store.get("A").tobytes() == old
 
 
+def test_unseen_items_come_back_where_they_are_asked_for():
+    bundle = _bundle()
+    reader, store, table = Rehydrator(bundle), SessionStore(session.record(bundle.manifest)), Table()
+    value = b'{"category": 0, "count": 1.5, "last": 9}'
+    changes = [(b"inew", value), (b"uA", _packed(bundle, [(0, "a", NOON, 1)])), (b"igone", value), (b"igone", None)]
+    reader.apply(store, changes)
+    reader.apply(store, changes, table)
+    assert list(store) == ["A"]
+    assert table.names == ["new"]
+    assert table.get("new", int(VOCAB.place(["new"])[0])) == Newcomer(0, 1.5, 9)
+
+
 @pytest.mark.parametrize("width", [2, 3])
 def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
     """Within the ring's length nobody can tell that the model was another one."""
     other = _bundle(model="00000000000000aa", hidden={"h": (2,), "c": (2,)} if width == 2 else {"h": (3,), "c": (3,)})
     mine = _bundle()
-    rows = [(0, f"e{i}", NOON + i * 20 * MINUTE, 0) for i in range(6)]
+    rows = [(0, f"e{i}", NOON + i * 20 * MINUTE, 5) for i in range(6)]
     expected = np.frombuffer(_packed(mine, rows), session.record(mine.manifest))
     facts = other.manifest
     raw = np.zeros(1, session.record(facts))
@@ -50,6 +63,8 @@ def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
         if name not in ("h", "c", "model"):
             raw[name] = expected[name]
     raw["model"] = facts.fingerprint
+    assert VOCAB.newcomer(np.array([4], np.uint64)) == 5
+    raw["recent_item"][raw["recent_item"] != 0] = 4  # the fingerprint that item 5 has here
     store = SessionStore(session.record(mine.manifest))
     Rehydrator(mine).apply(store, [(b"uA", raw.tobytes()), (b"uB", expected.tobytes())])
     assert store.get("B").tobytes() == expected.tobytes()

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from stream.core.events import Event
-from stream.core.manifest import Vocabulary
+from stream.core.manifest import Novelty, Vocabulary
+from stream.core.newcomers import ByCategory
 from stream.offline import Line
-from stream.round import Limits, Partition, Scorer
+from stream.round import Limits, Partition, Scorer, Work
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 from tests.fakes import DAY, NOON, manifest, step
@@ -181,6 +182,54 @@ def test_eviction_changes_no_score():
     part = _part(one_by_one)
     kept = [json.loads(m.value) for line in lines for m in one_by_one.process(part, [line], 0).scores]
     assert [json.loads(m.value) for m in at_once.process(_part(at_once), lines, 0).scores] == kept
+
+
+def _with_newcomers() -> tuple[Scorer, Partition]:
+    facts = msgspec.structs.replace(manifest(), novelty=Novelty(bias=0.0))
+
+    def answering(inputs, hidden):
+        outputs, state = recommending(inputs, hidden)
+        n = len(inputs["item"])
+        own = np.tile(np.float32([3, 0]), (n, 1))
+        answers = {"query": np.ones((n, 2), "f4"), "others": np.full(n, 0.5, "f4")}
+        recent = np.stack([inputs["item"], np.zeros(n, np.int64)], 1)
+        return {**outputs, **answers, "own": own, "recent": recent}, state
+
+    bundle = Bundle(facts, VOCAB, step, answering, ByCategory(np.ones((4, 2), "f4"), 0.0))
+    scorer = Scorer(bundle, True, LIMITS, "events")
+    return scorer, _part(scorer)
+
+
+def _listed(work: Work) -> list[list[str]]:
+    return [[r["item_id"] for r in json.loads(m.value)["recommendations"]] for m in work.scores]
+
+
+def test_an_unseen_item_is_named_and_written_to_the_changelog():
+    scorer, part = _with_newcomers()
+    work = scorer.process(part, [_line(0, "a", "new"), _line(1, "a", "i1", NOON + 1)], NOON)
+    assert _listed(work)[0][0] == "new"
+    assert [(c.key, json.loads(c.value)) for c in work.changes if c.key[:1] == b"i"] == [
+        (b"inew", {"category": 0, "count": 1.0, "last": NOON})
+    ]
+
+
+def test_what_is_rejected_does_not_join():
+    scorer, part = _with_newcomers()
+    lines = [_line(0, "a", "i1"), _line(0, "a", "new")]
+    lines[1].offset = 1  # the event of offset 0 again
+    work = scorer.process(part, lines, NOON)
+    assert work.rejected == Counter(duplicate=1)
+    assert len(part.newcomers) == 0
+
+
+def test_without_recommendations_nothing_joins():
+    scorer, part = _with_newcomers()
+    quiet = Scorer(
+        Bundle(scorer.manifest, VOCAB, step, step, ByCategory(np.ones((4, 2), "f4"), 0.0)), False, LIMITS, "events"
+    )
+    work = quiet.process(part, [_line(0, "a", "new")], NOON)
+    assert [c.key for c in work.changes] == [b"ua"]
+    assert len(part.newcomers) == 0
 
 
 def test_no_records_no_work(scorer: Scorer):

@@ -25,7 +25,9 @@ def test_an_unknown_item_falls_back_to_its_category():
         Event("4", "u", "view", "a", NOON, "y"),
         Event("5", "u", "view", "a", NOON, "unheard"),
     )
-    assert found.item.tolist() == [1, 0, 0, 1, 1]
+    new = VOCAB.place(["new"])[0]
+    assert new > len(VOCAB.items)
+    assert found.item.tolist() == [1, new, new, 1, 1]
     assert found.category.tolist() == [1, 2, 0, 2, 1]
     assert found.type.tolist() == [0, 0, 1, 0, 0]
     assert len(set(found.item_print.tolist())) == 2

@@ -28,9 +28,20 @@ def test_a_vocabulary_finds_by_id_and_by_fingerprint():
     vocab = Vocabulary(["a", "b", "c"], ["x", "y"], [1, 2, 0])
     assert [vocab.item_index[i] for i in "abc"] == [1, 2, 3]
     assert vocab.category_of.tolist() == [0, 1, 2, 0]
-    assert vocab.item_of(fingerprints(["c", "?", "a"])).tolist() == [3, 0, 1]
+    new = vocab.place(["?"])[0]
+    assert 3 < new < 2**31
+    assert vocab.item_of(fingerprints(["c", "?", "a"])).tolist() == [3, new, 1]
+    assert vocab.place(["a", "?", "c"]).tolist() == [1, new, 3]
+    assert vocab.item_of(np.zeros(1, np.uint64)).tolist() == [0]
     assert vocab.category_at(np.append(fingerprints(["y"]), np.uint64(0))).tolist() == [2, 0]
 
 
 def test_an_empty_vocabulary_knows_nothing():
-    assert Vocabulary([], [], []).item_of(fingerprints(["a"])).tolist() == [0]
+    assert Vocabulary([], [], []).item_of(fingerprints(["a"])) > 0
+
+
+def test_a_newcomer_has_an_index_and_no_name():
+    vocab = Vocabulary(["a", "b"], ["x"], [1, 1])
+    index = vocab.place(["b", "new", "a"])
+    assert vocab.known(index).tolist() == [2, 0, 1]
+    assert [vocab.name(i) for i in (*index.tolist(), 0)] == ["b", "", "a", ""]

@@ -1,0 +1,32 @@
+"""What unseen items deserve, fitted: more where more of what comes next is new."""
+
+import numpy as np
+
+from models.checkpoint import Checkpoint
+from models.histories import Log, gather
+from models.novelty import fit
+from stream.core.events import Event
+from tests.fakes import HOUR
+
+
+def _log(log: Log, renewed: float) -> Log:
+    """Rename, in the last quarter of a log, the items of about that share: they are new there."""
+    late = log.time >= np.quantile(log.time, 0.75)
+    number = np.array([int(name.rpartition("-")[2]) for name in log.items])
+    new = late & (number[log.item] % 10 < 10 * renewed)
+    names = [f"{log.items[i]}-new" if n else log.items[i] for i, n in zip(log.item.tolist(), new.tolist(), strict=True)]
+    rows = zip(log.user.tolist(), log.type.tolist(), names, log.time.tolist(), log.category.tolist(), strict=True)
+    events = (
+        Event(f"e{n}", log.users[u], log.types[t], name, time, log.categories[c])
+        for n, (u, t, name, time, c) in enumerate(rows)
+    )
+    return gather(events, timed=True)
+
+
+def test_the_more_is_new_the_more_it_gets(log: Log, checkpoint: Checkpoint):
+    biases = [fit(checkpoint, _log(log, renewed)).bias for renewed in (0.0, 0.2, 0.8)]
+    assert biases[0] < biases[1] < biases[2]
+
+
+def test_the_half_life_is_one_of_those_tried(log: Log, checkpoint: Checkpoint):
+    assert fit(checkpoint, _log(log, 0.5)).half_life in {HOUR, 6 * HOUR, 24 * HOUR, 96 * HOUR}
