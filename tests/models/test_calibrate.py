@@ -137,7 +137,7 @@ def test_scores_of_the_exported_bundle_are_the_runs_calibrated_ones(skewed, tmp_
     written = write(done, tmp_path / "bundle", "float32")
     assert written.calibration == done.run.calibration
     bundle = load_bundle(tmp_path / "bundle")
-    served = evaluate(log, sequences, bundle.manifest, bundle.intent_step, bundle.intent_step, since, end)
+    served = evaluate(log, sequences, bundle.manifest, bundle.intent_step, bundle.intent_step, None, since, end)
     assert np.abs(served.intent - own.intent).max() < 1e-5
     done.run.calibration = {}
     plain = evaluate(log, sequences, *model(done), since, end)
