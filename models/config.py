@@ -9,6 +9,7 @@ import msgspec
 import torch
 
 from models.baselines import BASELINES
+from models.losses import LOSSES, SOFTMAX
 from stream.core.errors import SettingError
 
 _Range = tuple[Callable[[float], bool], str]
@@ -21,7 +22,7 @@ _RANGES: dict[str, _Range] = {
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
     **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
     "intent_reach": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
-    **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout", "averaging"), _SHARE),
+    **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout", "averaging", "smoothing"), _SHARE),
 }
 
 
@@ -50,6 +51,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     clip: float = 1.0
     dropout: float = 0.25
     scale: float = 14.0  # of the cosine
+    loss: str = SOFTMAX  # of the next item, or bpr-max
+    smoothing: float = 0.0  # of the next item's label
     negatives: int = 4096
     popularity_power: float = 0.75  # of the negatives' distribution
     averaging: float = 0.0  # weights of the steps before count by this power in the network that is kept; 0: none
@@ -64,6 +67,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise SettingError(f"there is no model {self.model!r}", f"the models are {', '.join(MODELS)}")
+        if self.loss not in LOSSES:
+            raise SettingError(f"there is no loss {self.loss!r}", f"the losses are {', '.join(LOSSES)}")
         for name, (good, allowed) in _RANGES.items():
             value = getattr(self, name)
             if not (good(value) and math.isfinite(value)):

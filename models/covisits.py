@@ -65,8 +65,9 @@ class Table:
             rows = slice(at, at + _ROWS)
             seen = catalogued(recent[rows, : reach.window], len(mass) - 1)
             hit = self.neighbours[seen] == target[rows, None, None]
-            weight[rows] = (self.weights[seen] * hit).sum(2) @ fade
-            support[rows] = mass[seen] @ fade
+            # Not @: it can warn of invalid values in lanes that BLAS does not use.
+            weight[rows] = (self.weights[seen] * hit).sum(2).dot(fade)
+            support[rows] = mass[seen].dot(fade)
         weight /= np.maximum(support, 1e-6)
         return weight, support
 

@@ -22,6 +22,7 @@ from models.config import TrainConfig
 from models.covisits import beside, count
 from models.heads import ANSWERS
 from models.judge import fit
+from models.losses import BPR_MAX, bpr_max, smoothed
 from models.network import Network
 from models.parallel import Ranks, join
 from models.ranking import examples
@@ -77,11 +78,11 @@ class Candidates:
 
 
 def losses(
-    network: Network, batch: Batch, candidates: Candidates, category_of: Tensor, unknown_rate: float
+    network: Network, batch: Batch, candidates: Candidates, category_of: Tensor, config: TrainConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the heads' mean losses over a batch: next item, the mixture around it, purchase."""
     # Hiding an item at times trains the fallback that serving takes for an item it has never seen.
-    hide = torch.rand(batch.item.shape, device=batch.item.device) < unknown_rate
+    hide = torch.rand(batch.item.shape, device=batch.item.device) < config.unknown_rate
     given = (batch.item, batch.category, batch.type, batch.numeric)
     out = network(*given, **network.state(len(batch.item)), support=batch.beside[..., ANSWERS - 1 :], hide=hide)
     asked = (batch.target > 0) & (batch.target < len(category_of))
@@ -89,7 +90,12 @@ def losses(
     drawn, place, log_q = candidates.draw(target)
     listed, n = torch.cat([target, drawn]), len(target)
     vectors = network.catalog(listed, category_of[listed])
-    next_item, log_p = sampled_softmax(out.query[asked], vectors[:n], vectors[n:], place, log_q)
+    query, own, others = out.query[asked], vectors[:n], vectors[n:]
+    next_item, log_p = sampled_softmax(query, own, others, place, log_q)
+    if config.loss == BPR_MAX:
+        next_item = bpr_max(query, own, others, target, drawn)
+    if config.smoothing:
+        next_item = next_item + config.smoothing * smoothed(query, own, others)
     mixture = network.mixture.loss(out.gate[asked], log_p, batch.beside[asked])
     purchase = network.purchase.loss(out.intent, batch.label, batch.known)
     n = max(n, 1)
@@ -191,7 +197,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         batch = batch.to(config.device)
-        item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config.unknown_rate)
+        item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config)
         parts = asked * item_loss, asked * mixture_loss, known * intent_loss
         loss = parts[0] + parts[1] + config.intent_weight * parts[2]
         self.optimizer.zero_grad(set_to_none=True)

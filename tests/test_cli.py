@@ -35,7 +35,7 @@ def refuses(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 
 WITH_EXAMPLE = (
     *("worker", "broker", "replay", "capture", "score", "explain"),
-    *("shoppers", "train", "evaluate", "report", "attribute", "export"),
+    *("shoppers", "train", "evaluate", "report", "attribute", "search", "export"),
 )
 
 
@@ -141,6 +141,20 @@ def test_intent_is_compared_with_the_truth(tmp_path: Path):
     refused = forecart(*words, "--truth", str(shop))
     assert (refused.returncode, refused.stdout) == (65, "")
     assert "no probability of each event" in refused.stderr
+
+
+def test_dials_are_searched_and_the_search_goes_on(tmp_path: Path):
+    shop = tmp_path / "shop.jsonl"
+    shop.write_text(forecart("shoppers", "--shoppers", "100", "--days", "2").stdout)
+    dials = ["--holdout-tail", "0.1", "--set", "dimension=8", "--set", "epochs=1"]
+    words = ["search", "--format", "events", "--data", str(shop), "--out", str(tmp_path / "search"), *dials]
+    first = forecart(*words, "--trials", "1")
+    assert first.returncode == 0, first.stderr
+    found = json.loads(forecart(*words, "--trials", "2").stdout)
+    assert found["trials"] == 2
+    assert found["best"] >= json.loads(first.stdout)["best"]
+    assert found["command"].startswith("forecart train --preset small --set lr=")
+    assert [path.name for path in (tmp_path / "search").iterdir()] == ["trials.jsonl"]
 
 
 def test_a_prepared_log_is_trained_from(tmp_path: Path):

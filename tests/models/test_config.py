@@ -24,6 +24,8 @@ from stream.core.errors import SettingError
         ("unknown_rate", 1.5),
         ("intent_weight", -1),
         ("intent_dropout", 1),
+        ("averaging", 1),
+        ("smoothing", 1),
         ("state_every", -1),
         ("seed", -1),
         ("seed", 2**63),
@@ -71,3 +73,9 @@ def test_a_preset_sets_dials_that_there_are(preset: str):
 
 def test_the_presets_grow():
     assert [TrainConfig(**PRESETS[name]).dimension for name in ("small", "base", "large")] == [64, 128, 192]
+
+
+@pytest.mark.parametrize("name", ["loss", "model"])
+def test_a_name_that_is_none_is_refused(name: str):
+    with pytest.raises(SettingError, match=f"no {name} 'hinge'"):
+        TrainConfig(**{name: "hinge"})

@@ -37,7 +37,7 @@ def _gradients(log, size: int, budget: int = 512) -> list[torch.Tensor]:
     batch = next(sequences.batches(budget, np.random.default_rng(0)))
     for rank in range(size):
         mine, (asked, known) = Ranks(rank, size).share(batch)
-        item, mixture, intent = losses(network, mine, candidates, category_of, 0.0)
+        item, mixture, intent = losses(network, mine, candidates, category_of, run.config)
         (asked * item + asked * mixture + known * intent).backward()
     return [weight.grad for weight in network.parameters() if weight.grad is not None]
 
