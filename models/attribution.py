@@ -61,7 +61,8 @@ def attribute(
     ids = [history[name][None] for name in ("item", "category", "type")]
     ids[0] = catalogued(ids[0], len(network.popularity) - 1)  # a newcomer's vector is the unknown item's
     with torch.no_grad():
-        tables = (network.item_vectors.weight, network.category_vectors.weight, _types(network))
+        own = network.own_vectors(torch.arange(len(network.popularity)))
+        tables = (own, network.category_vectors.weight, _types(network))
         given: Parts = (*(table[index] for table, index in zip(tables, ids, strict=True)), history["numeric"][None])
         score_of = _from_vectors(network, ids[0], ids[1], intent)
         types = _types(network)[torch.zeros_like(ids[2])]
@@ -95,6 +96,8 @@ def _from_vectors(
         own = torch.cat([item.new_zeros(1), item[0].repeat(n)])
         rows = {name: table[own] for name, table in buffers.items()}
         of_type = torch.split(types.flatten(0, 1), [TYPE_DIMENSION, len(network.counters.marks)], 1)
+        if network.price_vectors is not None:
+            rows["price_level"] = torch.zeros_like(own)  # the item's vector has its price's already
         rows |= dict(zip(_TABLES, (_table(items), _table(categories), *of_type), strict=True))
         known = [torch.where(index > 0, place + 1, 0) for index in (item, category)]
         found = functional_call(network, rows, (*known, place, numeric), network.state(n))

@@ -32,6 +32,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     items: list[str]
     categories: list[str]
     category_of: list[int]
+    price_level: list[int] = []  # of the items, 0: no price; empty where none has one
     data: dict[str, Any] = {}
     calibration: dict[str, tuple[float, float]] = {}
     novelty: Novelty | None = None
@@ -40,7 +41,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     def identity(self) -> dict[str, Any]:
         """Return, as JSON keeps it, what an interrupted run must share with the one that takes it up."""
-        vocabulary = msgspec.json.encode((self.items, self.categories, self.category_of))
+        vocabulary = msgspec.json.encode((self.items, self.categories, self.category_of, self.price_level))
         facts = {"config": self.config, "data": self.data, "meaning": self.meaning}
         kept: dict[str, Any] = msgspec.json.decode(
             msgspec.json.encode(facts | {"vocabulary": hashlib.sha256(vocabulary).hexdigest()})
@@ -64,6 +65,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             scale=self.config.scale,
             intent_dropout=self.config.intent_dropout,
             intent_reach=self.config.intent_reach,
+            price_level=self.price_level,
         )
 
     def baseline(self) -> Baseline:

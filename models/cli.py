@@ -150,7 +150,7 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
     """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
     from models.batches import Sequences
     from models.checkpoint import Run
-    from models.histories import cutoff, vocabulary
+    from models.histories import cutoff, price_levels, vocabulary
 
     end = int(log.time.max())
     since = cutoff(log, tail) if tail else end + 1
@@ -164,6 +164,7 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
         items=vocab.items,
         categories=vocab.categories,
         category_of=vocab.category_of[1:].tolist(),
+        price_level=price_levels(seen),
         data=facts | {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)},
     )
     sequences = Sequences(seen, vocab, run.meaning, min(since, end), config.longest)

@@ -17,7 +17,7 @@ from models.batches import Sequences
 from models.checkpoint import Run
 from models.config import TrainConfig
 from models.evaluate import evaluate
-from models.histories import Bools, Ints, Log, labels, vocabulary
+from models.histories import Bools, Ints, Log, labels, price_levels, vocabulary
 from models.steps import describe, torch_step
 from models.tabular import table
 from models.train import Progress, train
@@ -115,6 +115,7 @@ def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress],
             items=vocab.items,
             categories=vocab.categories,
             category_of=vocab.category_of[1:].tolist(),
+            price_level=price_levels(seen),
         )
         with TemporaryDirectory() as folder:
             done = train(Sequences(seen, vocab, facts, part.since, config.longest), run, Path(folder), watch)

@@ -17,6 +17,7 @@ from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 KNOWN_TYPES = ("view", "addtocart", "transaction")
+LEVELS = 16  # of price
 
 
 class _Table:
@@ -49,6 +50,7 @@ class Log:
     items: list[str]
     categories: list[str]
     types: list[str]
+    prices: NDArray[np.float64]  # the first one known of each item, NaN: none
     timed: bool  # False: a log of sessions, whose times only tell their order
     bad: BadRows
 
@@ -80,7 +82,7 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
     users, items, categories, types = _Table(), _Table(), _Table(), _Table()
     for name in KNOWN_TYPES:
         types(name)
-    columns = [array("q") for _ in range(5)]
+    columns, prices = [array("q") for _ in range(5)], dict[int, float]()
     user, item, category, type_, time = (column.append for column in columns)
     bad = BadRows()
     for n, row in enumerate(rows):
@@ -91,6 +93,8 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
             continue
         user(users(row.user_id))
         item(items(row.item_id))
+        if row.price is not None:
+            prices.setdefault(items(row.item_id), row.price)
         category(categories(row.category_id) if row.category_id else -1)
         type_(types(row.type))
         time(row.timestamp)
@@ -108,6 +112,7 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
         items=items.names,
         categories=categories.names,
         types=types.names,
+        prices=np.array([prices.get(n, np.nan) for n in range(len(items.index))]),
         timed=timed,
         bad=bad,
     )
@@ -131,6 +136,20 @@ def vocabulary(log: Log) -> Vocabulary:
     in_time = in_time[log.category[in_time] >= 0]
     of[log.item[in_time]] = category_index[log.category[in_time]]
     return Vocabulary([log.items[i] for i in items], [log.categories[i] for i in categories], of[items].tolist())
+
+
+def price_levels(log: Log) -> list[int]:
+    """Return the price level of each item of `vocabulary`, 1 to `LEVELS` with as many items each, 0: no price.
+
+    Empty where no item has a price.
+    """
+    price = log.prices[np.unique(log.item)]
+    known = price[np.isfinite(price)]
+    if not len(known):
+        return []
+    edges = np.quantile(known, np.linspace(0, 1, LEVELS + 1)[1:-1])
+    found: list[int] = np.where(np.isfinite(price), 1 + np.searchsorted(edges, price, side="right"), 0).tolist()
+    return found
 
 
 def sessions_of(log: Log, gap: int) -> Ints:

@@ -1,12 +1,14 @@
 """The LSTM: a textbook cell over (item, category, type, time), read out by the heads.
 
-Notable choices: an item's vector is its own row plus its category's, so that an item never seen falls back
-to its category; the same vectors are the input and the catalog (tied embeddings, Hidasi and Karatzoglou,
-2018); query and catalog are normalised and their cosine scaled (Gupta et al., NISER, 2019); the pause
-between events feeds all gates, so the decay over a session's gap is what the forget gate learns. A second,
-narrow LSTM knows no ids, only what is done and when: purchases are rare, and from ids they are learned by heart.
+Notable choices: an item's vector is its own row, that of its price level, where prices are known, and its
+category's, so that an item never seen falls back to its category; the same vectors are the input and the catalog
+(tied embeddings, Hidasi and Karatzoglou, 2018); query and catalog are normalised and their cosine scaled (Gupta et
+al., NISER, 2019); the pause between events feeds all gates, so the decay over a session's gap is what the forget gate
+learns. A second, narrow LSTM knows no ids, only what is done and when: purchases are rare, and from ids they are
+learned by heart.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 from models.counters import Counters
 from models.covisits import RECENT
 from models.heads import POPULARITY, Attention, Mixture, NextItem, Purchase, catalogued
+from models.histories import LEVELS
 from models.judge import Judge
 from stream.core.features import NUMERIC
 
@@ -46,6 +49,7 @@ class Network(nn.Module):
     """Score events from items, categories, types and numbers; sizes exclude index 0, the unknown."""
 
     popularity: Tensor
+    price_level: Tensor
 
     def __init__(
         self,
@@ -58,12 +62,18 @@ class Network(nn.Module):
         scale: float,
         intent_dropout: float = 0.0,
         intent_reach: float = 1.0,
+        price_level: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.intent_reach = intent_reach
         self.dimension = dimension
         self.item_vectors = nn.Embedding(items + 1, dimension, padding_idx=0)
         self.category_vectors = nn.Embedding(categories + 1, dimension, padding_idx=0)
+        self.price_vectors = None
+        if price_level:
+            self.price_vectors = nn.Embedding(LEVELS + 1, dimension, padding_idx=0)
+            nn.init.zeros_(self.price_vectors.weight)
+            self.register_buffer("price_level", torch.tensor([0, *price_level]))
         self.type_vectors = nn.Embedding(types, TYPE_DIMENSION)
         width = dimension + TYPE_DIMENSION + len(NUMERIC)
         self.lstm = nn.LSTM(width, dimension, batch_first=True)
@@ -82,13 +92,17 @@ class Network(nn.Module):
 
     def vectors(self, item: Tensor, category: Tensor) -> Tensor:
         """Return items' vectors, (..., D); item 0 and newcomers have their category's alone."""
-        found: Tensor = self.item_vectors(catalogued(item, len(self.popularity) - 1)) + self.category_vectors(category)
-        return found
+        return self.own_vectors(catalogued(item, len(self.popularity) - 1)) + self.category_vectors(category)
+
+    def own_vectors(self, item: Tensor) -> Tensor:
+        """Return the vectors of items of the catalog, or of none, without their category's, (..., D)."""
+        found: Tensor = self.item_vectors(item)
+        return found if self.price_vectors is None else found + self.price_vectors(self.price_level[item])
 
     def look_back(self, state: Tensor, recent: Tensor) -> Tensor:
         """Return what the state finds among the recent items, (..., D)."""
         recent = catalogued(recent, len(self.popularity) - 1)
-        found: Tensor = self.attention(state, self.item_vectors(recent), recent)
+        found: Tensor = self.attention(state, self.own_vectors(recent), recent)
         return found
 
     def state(self, n: int) -> dict[str, Tensor]:
@@ -127,7 +141,7 @@ class Network(nn.Module):
         items that are taken for unknown.
         """
         rings, items = windows(recent, item), len(self.popularity) - 1
-        met = self.item_vectors(catalogued(torch.cat([recent.flip(1), item], 1), items))
+        met = self.own_vectors(catalogued(torch.cat([recent.flip(1), item], 1), items))
         vector = self.vectors(item if hide is None else item.masked_fill(hide, 0), category)
         side = torch.cat([self.type_vectors(type), numeric], -1)
         out, (h, c) = self.lstm(self.dropout(torch.cat([vector, side], -1)), (h[None], c[None]))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from models.checkpoint import replace_file
@@ -79,6 +80,7 @@ class Prepared:
             items=self.items,
             categories=self.categories,
             types=self.types,
+            prices=np.full(len(self.items), np.nan),  # partitions do not keep them
             timed=self.facts.timed,
             bad=BadRows(),
         )

@@ -35,6 +35,7 @@ def rehearse(sequences: Sequences, run: Run, share: float) -> tuple[Run, Sequenc
         run,
         items=[run.items[i - 1] for i in kept],
         category_of=[run.category_of[i - 1] for i in kept],
+        price_level=[run.price_level[i - 1] for i in kept] if run.price_level else [],
         data=dict(run.data),
         epochs=[],
         metrics={},

@@ -15,9 +15,9 @@ from models.steps import torch_step, weigh
 from stream.core.errors import BundleError, ParityError
 from stream.core.newcomers import ByCategory
 from stream.runtime import load as load_bundle
-from tests.models.conftest import checkpoint, log, run_folder
+from tests.models.conftest import checkpoint, log, priced, run_folder
 
-__all__ = ["checkpoint", "log", "run_folder"]
+__all__ = ["checkpoint", "log", "priced", "run_folder"]
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +121,11 @@ def test_the_catalog_is_plain_numpy(written: Path, run_folder: Path):
     catalog = np.load(written / "catalog.npy", allow_pickle=False)
     assert catalog.shape == (len(load(run_folder).run.items), 16 + POPULARITY)
     assert np.linalg.norm(catalog[:, :-POPULARITY], axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_model_that_knows_prices_scores_alike_when_exported(priced, tmp_path: Path):
+    with torch.no_grad():
+        priced.network.price_vectors.weight[1:].normal_()
+    manifest = bundle.write(priced, tmp_path / "bundle", "float32")
+    assert max(manifest.parity.values()) < 1e-5
+    assert load_bundle(tmp_path / "bundle").manifest.model == manifest.model

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from models.batches import Sequences
@@ -9,7 +10,7 @@ from models.checkpoint import Checkpoint, Run
 from models.config import TrainConfig
 from models.contenders import model, rivals
 from models.evaluate import evaluate
-from models.histories import Log, cutoff, gather, vocabulary
+from models.histories import Log, cutoff, gather, price_levels, vocabulary
 from models.report import Report
 from models.report import gather as gather_report
 from models.shoppers import simulate
@@ -26,6 +27,17 @@ def log() -> Log:
     return gather(simulate(300, 3, 0, NOON, items=60, categories=6).events(), timed=True)
 
 
+@pytest.fixture(scope="session")
+def priced(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Train a tiny model of a shop with prices, but for the first item."""
+    events = simulate(150, 2, 0, NOON, items=40, categories=4).events()
+    prices = {"item-0": None}
+    rows = [
+        msgspec.structs.replace(event, price=prices.setdefault(event.item_id, 1.0 + len(prices))) for event in events
+    ]
+    return train(*small_run(gather(rows, timed=True), epochs=2), tmp_path_factory.mktemp("priced"))
+
+
 def small_run(log: Log, **config: object) -> tuple[Sequences, Run]:
     """Prepare a run of a tiny model."""
     vocab = vocabulary(log)
@@ -36,6 +48,7 @@ def small_run(log: Log, **config: object) -> tuple[Sequences, Run]:
         items=vocab.items,
         categories=vocab.categories,
         category_of=vocab.category_of[1:].tolist(),
+        price_level=price_levels(log),
     )
     return Sequences(log, vocab, MEANING, int(log.time.max()), settings.longest), run
 

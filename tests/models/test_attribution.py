@@ -183,3 +183,17 @@ def test_whose_score_is_explained(checkpoint, log: Log):
     assert [one.user_id for one in both] == [log.users[5], log.users[2]]
     with pytest.raises(DataError, match="no event of the shopper 'nobody'"):
         explain(checkpoint, log, (log.users[5], "nobody"), everyone=False, newest=2)
+
+
+def test_what_an_item_adds_has_its_price_in_it(priced: Checkpoint):
+    """Integrate over a network whose prices matter, up to scores that the network itself gives."""
+    network = priced.network
+    with torch.no_grad():
+        network.price_vectors.weight[1:].normal_()
+    history = {name: value[0] for name, value in priced.histories.items()}
+    found = attribute(network, history, 0)
+    given = {name: value[None] for name, value in history.items()}
+    with torch.inference_mode():
+        expected = torch.sigmoid(network(**given, **network.state(1)).intent[0, -1, 0])
+    assert found.score == pytest.approx(float(expected), abs=1e-5)
+    assert found.error <= 1

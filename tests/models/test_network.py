@@ -91,3 +91,18 @@ def test_without_any_reach_purchases_know_no_ids(reach: float):
     for a, b in ((one, two), steps):
         assert torch.equal(a.intent, b.intent) == (reach == 0)
         assert not torch.equal(a.query, b.query)
+
+
+def test_a_price_level_is_part_of_an_items_vector_wherever_it_is_looked_up():
+    torch.manual_seed(0)
+    network = Network(3, 1, 3, ("1h",), 8, 0.0, 10.0, price_level=[1, 2, 0]).eval()
+    item, category = torch.tensor([1, 2, 3]), torch.tensor([1, 1, 1])
+    plain, recent = network.vectors(item, category), torch.tensor([[1, 2, 3, 0, 0, 0, 0, 0]])
+    back = network.look_back(torch.ones(1, 8), recent)
+    with torch.no_grad():
+        network.price_vectors.weight[2] = 1.0
+    assert torch.allclose(network.vectors(item, category) - plain, torch.tensor([[0.0], [1.0], [0.0]]).expand(3, 8))
+    assert not torch.allclose(network.look_back(torch.ones(1, 8), recent), back)
+    assert torch.equal(network.catalog(item, category)[0], network.catalog(item, category)[0])
+    newcomer = torch.tensor([2**31 - 2])
+    assert torch.equal(network.vectors(newcomer, category[:1]), network.category_vectors(category[:1]))
