@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import msgspec
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.baselines import Baseline
 from models.config import LSTM, TrainConfig
+from models.histories import Log, price_levels, vocabulary
 from models.network import Network
 from stream.core.errors import CheckpointError, SettingError
 from stream.core.manifest import Meaning, Novelty, Vocabulary
@@ -38,6 +39,20 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     novelty: Novelty | None = None
     epochs: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
+
+    @classmethod
+    def over(cls, log: Log, config: TrainConfig, meaning: Meaning, data: dict[str, Any] | None = None) -> Self:
+        """Set out to train on a log: its items, categories, price levels and types."""
+        vocab = vocabulary(log)
+        return cls(
+            config=config,
+            meaning=msgspec.structs.replace(meaning, types=tuple(log.types)),
+            items=vocab.items,
+            categories=vocab.categories,
+            category_of=vocab.category_of[1:].tolist(),
+            price_level=price_levels(log),
+            data=data or {},
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return, as JSON keeps it, what an interrupted run must share with the one that takes it up."""

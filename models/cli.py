@@ -150,23 +150,16 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
     """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
     from models.batches import Sequences
     from models.checkpoint import Run
-    from models.histories import cutoff, price_levels, vocabulary
+    from models.histories import cutoff
 
     end = int(log.time.max())
     since = cutoff(log, tail) if tail else end + 1
     seen = log.where(log.time < since)
     if not len(seen):
         raise DataError("nothing is left to train on", "hold out a smaller tail")
-    vocab = vocabulary(seen)
-    run = Run(
-        config=config,
-        meaning=msgspec.structs.replace(meaning, types=tuple(log.types)),
-        items=vocab.items,
-        categories=vocab.categories,
-        category_of=vocab.category_of[1:].tolist(),
-        price_level=price_levels(seen),
-        data=facts | {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)},
-    )
+    counts = {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)}
+    run = Run.over(seen, config, meaning, facts | counts)
+    vocab = run.vocabulary
     sequences = Sequences(seen, vocab, run.meaning, min(since, end), config.longest)
     return sequences, seen, run, _validation(log, vocab, run, since, end) if tail else None
 

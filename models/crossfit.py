@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from models.batches import Sequences
 from models.checkpoint import Run
 from models.config import TrainConfig
 from models.evaluate import evaluate
-from models.histories import Bools, Ints, Log, labels, price_levels, vocabulary
+from models.histories import Bools, Ints, Log, labels
 from models.steps import describe, torch_step
 from models.tabular import table
 from models.train import Progress, train
@@ -107,16 +106,8 @@ def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress],
 
     def predict(part: Split) -> Floats:
         seen = part.log.where(part.train)
-        vocab = vocabulary(seen)
-        facts = msgspec.structs.replace(meaning, types=tuple(part.log.types))
-        run = Run(
-            config=config,
-            meaning=facts,
-            items=vocab.items,
-            categories=vocab.categories,
-            category_of=vocab.category_of[1:].tolist(),
-            price_level=price_levels(seen),
-        )
+        run = Run.over(seen, config, meaning)
+        facts, vocab = run.meaning, run.vocabulary
         with TemporaryDirectory() as folder:
             done = train(Sequences(seen, vocab, facts, part.since, config.longest), run, Path(folder), watch)
         theirs = np.isin(part.log.user, part.log.user[part.test])

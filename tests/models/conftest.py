@@ -10,7 +10,7 @@ from models.checkpoint import Checkpoint, Run
 from models.config import TrainConfig
 from models.contenders import model, rivals
 from models.evaluate import evaluate
-from models.histories import Log, cutoff, gather, price_levels, vocabulary
+from models.histories import Log, cutoff, gather
 from models.report import Report
 from models.report import gather as gather_report
 from models.shoppers import simulate
@@ -40,17 +40,9 @@ def priced(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 def small_run(log: Log, **config: object) -> tuple[Sequences, Run]:
     """Prepare a run of a tiny model."""
-    vocab = vocabulary(log)
     settings = TrainConfig(**{"dimension": 16, "epochs": 2, "batch_events": 512, "longest": 64, **config})
-    run = Run(
-        config=settings,
-        meaning=MEANING,
-        items=vocab.items,
-        categories=vocab.categories,
-        category_of=vocab.category_of[1:].tolist(),
-        price_level=price_levels(log),
-    )
-    return Sequences(log, vocab, MEANING, int(log.time.max()), settings.longest), run
+    run = Run.over(log, settings, MEANING)
+    return Sequences(log, run.vocabulary, run.meaning, int(log.time.max()), settings.longest), run
 
 
 @pytest.fixture(scope="session")
