@@ -106,6 +106,10 @@ def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, 
                 rows.append(
                     [p[there].cpu() for p in (found.features, found.context, found.log_p, hit.float().argmax(1))]
                 )
-    features, context, log_p, target = (torch.cat(part) for part in zip(*rows, strict=True))
-    keep = torch.linspace(0, len(target) - 1, min(_MOST, len(target))).long()
-    return features[keep], context[keep], log_p[keep], target[keep]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    rows.clear()
+    n = sum(len(target) for target in columns[3])
+    keep = torch.linspace(0, n - 1, min(_MOST, n)).long()
+    # One column after the other: the features of a large log would else stand in memory three times.
+    features, context, log_p, target = (torch.cat(columns.pop(0))[keep] for _ in range(4))
+    return features, context, log_p, target

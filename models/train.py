@@ -1,7 +1,9 @@
 """The training loop: whole sequences, both heads at once, resumable after a kill."""
 
+import ctypes
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -211,6 +213,13 @@ class Trainer:
         self.sums = [a + b for a, b in zip(self.sums, (*found, 1), strict=True)]
         return found[0] + found[1] + config.intent_weight * found[2]
 
+    def release(self) -> None:
+        """Give back what only steps need: a second network is trained beside this one."""
+        self.optimizer.state.clear()
+        self.network.zero_grad(set_to_none=True)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+
     def end_epoch(self, validate: Callable[[Network], Metrics] | None) -> None:
         """Measure the epoch, keep its weights if it is the best so far, and save."""
         *sums, steps = self.sums
@@ -312,6 +321,7 @@ def _finished(
     run.metrics = max(trainer.epochs, key=lambda e: e.get("selection", e["epoch"]))
     network.load_state_dict(load_tensors(folder / WEIGHTS)[0])
     network.eval()
+    trainer.release()
     if run.config.judged:
         _rehearse(trainer, source, watch)
         save_tensors(folder / WEIGHTS, network.state_dict())
@@ -330,6 +340,7 @@ def _rehearse(trainer: Trainer, source: Source, watch: Callable[[Progress], None
         return
     before, candidates = _start(narrow, folder, first, Ranks())
     _learn(before, candidates, first, watch, run.metrics["epoch"], stage="rehearsing")
+    before.release()
     seen = before.best.eval()
     run.calibration = calibrate(seen, later, run.meaning.horizons, seed)
     if asked >= _FEWEST:
