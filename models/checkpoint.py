@@ -80,7 +80,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             scale=self.config.scale,
             intent_dropout=self.config.intent_dropout,
             intent_reach=self.config.intent_reach,
-            price_level=self.price_level,
+            price_level=self.price_level if self.config.prices else (),
         )
 
     def baseline(self) -> Baseline:

@@ -56,6 +56,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     negatives: int = 4096
     popularity_power: float = 0.75  # of the negatives' distribution
     averaging: float = 0.0  # weights of the steps before count by this power in the network that is kept; 0: none
+    prices: bool = False  # whether an item's price level has a vector
     unknown_rate: float = 0.05  # share of items hidden in training
     judged: float = 0.05  # latest share of the events, which the judge learns from in a rehearsal; 0: no judge
     intent_weight: float = 1.0

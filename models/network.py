@@ -1,6 +1,6 @@
 """The LSTM: a textbook cell over (item, category, type, time), read out by the heads.
 
-Notable choices: an item's vector is its own row, that of its price level, where prices are known, and its
+Notable choices: an item's vector is its own row, that of its price level, if asked for, and its
 category's, so that an item never seen falls back to its category; the same vectors are the input and the catalog
 (tied embeddings, Hidasi and Karatzoglou, 2018); query and catalog are normalised and their cosine scaled (Gupta et
 al., NISER, 2019); the pause between events feeds all gates, so the decay over a session's gap is what the forget gate

@@ -35,7 +35,7 @@ def priced(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     rows = [
         msgspec.structs.replace(event, price=prices.setdefault(event.item_id, 1.0 + len(prices))) for event in events
     ]
-    return train(*small_run(gather(rows, timed=True), epochs=2), tmp_path_factory.mktemp("priced"))
+    return train(*small_run(gather(rows, timed=True), epochs=2, prices=True), tmp_path_factory.mktemp("priced"))
 
 
 def small_run(log: Log, **config: object) -> tuple[Sequences, Run]:
