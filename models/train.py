@@ -37,6 +37,7 @@ Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
 _FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
 _ENOUGH = 2_000_000  # events for the rehearsal, which stand in memory as a whole
+_ARENA_MAX = -8  # of malloc.h
 _WARM_UP = 0.2  # share of the steps in which the rate rises
 
 
@@ -217,8 +218,6 @@ class Trainer:
         """Give back what only steps need: a second network is trained beside this one."""
         self.optimizer.state.clear()
         self.network.zero_grad(set_to_none=True)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
 
     def end_epoch(self, validate: Callable[[Network], Metrics] | None) -> None:
         """Measure the epoch, keep its weights if it is the best so far, and save."""
@@ -252,12 +251,22 @@ def train(
     trains the judge and is watched.
     """
     config = run.config
+    _share_blocks()
     trainer, candidates = _start(run, folder, source, join(config.device))
     _learn(trainer, candidates, source, watch, config.epochs, validate)
     if trainer.ranks.first:
         done = _finished(trainer, source, watch, validate, conclude)
     trainer.ranks.leave()
     return done if trainer.ranks.first else load(folder, config.device)
+
+
+def _share_blocks() -> None:
+    """Let all threads allocate from one arena, where the C library is glibc.
+
+    Gradients are made on a thread of its own: what it frees would else serve nobody, a fourth of all memory.
+    """
+    if sys.platform == "linux" and (option := getattr(ctypes.CDLL(None), "mallopt", None)):
+        option(_ARENA_MAX, 1)
 
 
 def _learn(
