@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import shutil
 import sys
 import time
@@ -218,6 +219,8 @@ class Trainer:
         """Give back what only steps need: a second network is trained beside this one."""
         self.optimizer.state.clear()
         self.network.zero_grad(set_to_none=True)
+        if trim := _glibc("malloc_trim"):
+            trim(0)
 
     def end_epoch(self, validate: Callable[[Network], Metrics] | None) -> None:
         """Measure the epoch, keep its weights if it is the best so far, and save."""
@@ -251,7 +254,7 @@ def train(
     trains the judge and is watched.
     """
     config = run.config
-    _share_blocks()
+    _spare_memory()
     trainer, candidates = _start(run, folder, source, join(config.device))
     _learn(trainer, candidates, source, watch, config.epochs, validate)
     if trainer.ranks.first:
@@ -260,13 +263,20 @@ def train(
     return done if trainer.ranks.first else load(folder, config.device)
 
 
-def _share_blocks() -> None:
-    """Let all threads allocate from one arena, where the C library is glibc.
+def _spare_memory() -> None:
+    """Keep what the libraries below hold back small; it is half of all memory else.
 
-    Gradients are made on a thread of its own: what it frees would else serve nobody, a fourth of all memory.
+    oneDNN keeps compiled products by shape, and batches have a thousand shapes. Gradients are made on a thread of
+    its own, whose freed blocks would serve nobody else: all threads share one arena, where the C library is glibc.
     """
-    if sys.platform == "linux" and (option := getattr(ctypes.CDLL(None), "mallopt", None)):
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+    if option := _glibc("mallopt"):
         option(_ARENA_MAX, 1)
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library, where it has it."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def _learn(
