@@ -39,7 +39,7 @@ from models.checkpoint import Checkpoint, Run
 from models.config import PRESETS, TrainConfig
 from models.contenders import model as contender
 from models.evaluate import evaluate
-from models.histories import Log, cutoff, load, vocabulary
+from models.histories import Log, cutoff, load
 from models.network import windows
 from models.parallel import Ranks
 from models.shoppers import simulate
@@ -203,11 +203,8 @@ def prepared(data: Path, form: str, preset: str, tail: float) -> tuple[Log, Sequ
     """Return the log, what is trained on, and the run, as `forecart train --holdout-tail` makes them."""
     log = load(data, form)
     seen = log.where(log.time < cutoff(log, tail))
-    vocab, meaning = vocabulary(seen), Meaning(types=tuple(log.types))
-    config = msgspec.convert(PRESETS[preset], TrainConfig)
-    of = vocab.category_of[1:].tolist()
-    run = Run(config=config, meaning=meaning, items=vocab.items, categories=vocab.categories, category_of=of)
-    return log, Sequences(seen, vocab, meaning, int(log.time.max()), config.longest), run
+    run = Run.over(seen, msgspec.convert(PRESETS[preset], TrainConfig), Meaning())
+    return log, Sequences(seen, run.vocabulary, run.meaning, int(log.time.max()), run.config.longest), run
 
 
 def main() -> None:
