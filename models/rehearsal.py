@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.batches import Sequences, catalogued
 from models.checkpoint import Run
+from stream.core.features import NUMERIC
 from stream.core.manifest import SESSION, milliseconds
 
 
@@ -24,6 +25,8 @@ def rehearse(sequences: Sequences, run: Run, share: float) -> tuple[Run, Sequenc
     first = _cut(sequences, inside)
     spans = [run.meaning.gap if name == SESSION else milliseconds(name) for name in run.meaning.horizons]
     first.known = first.known & (first.time[:, None] + np.array(spans) < since)
+    if SESSION in run.meaning.horizons:
+        first.known[_open(first, since, run.meaning.gap), run.meaning.horizons.index(SESSION)] = False
     later = sequences.part(inside < sequences.length)
     later.target = np.where(later.time < since, 0, later.target)
     later.known = later.known & (later.time[:, None] >= since)
@@ -50,6 +53,15 @@ def _cut(sequences: Sequences, length: NDArray[np.int64]) -> Sequences:
     shorter.target[(sequences.start + length - 1)[(length > 0) & (length < sequences.length)]] = 0
     shorter.length = length
     return shorter.part(length > 0)
+
+
+def _open(sequences: Sequences, until: float, gap: int) -> NDArray[np.bool_]:
+    """Mark the events of sessions that may go on after `until` (ms): their last event is less than a gap before."""
+    session = np.cumsum(sequences.numeric[:, NUMERIC.index("opens")] > 0)
+    newest = np.zeros(session.max(initial=0) + 1)
+    np.maximum.at(newest, session, sequences.time)
+    found: NDArray[np.bool_] = newest[session] + gap >= until
+    return found
 
 
 def _narrow(sequences: Sequences, kept: NDArray[np.int64], items: int) -> None:

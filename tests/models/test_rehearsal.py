@@ -47,3 +47,20 @@ def test_the_log_itself_is_left_as_it_was(log):
     before = {name: getattr(sequences, name).copy() for name in ("item", "target", "known", "start", "length")}
     rehearse(sequences, run, 0.2)
     assert all(np.array_equal(value, getattr(sequences, name)) for name, value in before.items())
+
+
+def test_a_session_that_reaches_into_the_later_part_has_no_label(log):
+    sequences, run = small_run(log)
+    since = np.quantile(sequences.time, 0.8)
+    _, first, _ = rehearse(sequences, run, 0.2)
+    session = run.meaning.horizons.index("session")
+    crossing = 0
+    for start, length in zip(first.start, first.length, strict=True):
+        rows = np.arange(start, start + length)
+        pauses = np.r_[np.diff(first.time[rows]), since - first.time[rows[-1]]]
+        ended = np.flatnonzero(pauses > run.meaning.gap)
+        still = rows[ended[-1] + 1 if len(ended) else 0 :]
+        crossing += len(still)
+        assert not first.known[still, session].any()
+    assert crossing
+    assert first.known[:, session].any()
