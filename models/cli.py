@@ -3,33 +3,22 @@
 import json
 import sys
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from rich.table import Table
 
-from models import cli_attribute
+from models import cli_attribute, options
 from models.cli_intent import intent
+from models.options import DataOption, advance, bar, console
 from stream.core.errors import DataError, SettingError
 from stream.core.manifest import Meaning, milliseconds
-from stream.options import FormatOption, OptionalFormat, pairs
+from stream.options import FormatOption, OptionalFormat
 
 app = typer.Typer(no_args_is_help=True)
-console = Console(stderr=True)
-
-DataOption = Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")]
-
-
-def _bar(*columns: Any) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns, TimeRemainingColumn(),
-        console=console, transient=not console.is_terminal,
-    )  # fmt: skip
 
 
 @app.command()
@@ -67,28 +56,6 @@ def shoppers(
     out.flush()
 
 
-def _load(data: Path, form: str) -> Any:
-    from models.histories import load
-
-    with console.status(f"reading {data}") as status:
-        log = load(data, form, lambda n: status.update(f"reading {data}: {n:,} events"))
-    for line in log.bad.lines():
-        console.print(f"[yellow]{line}")
-    console.print(f"{len(log):,} events, {len(log.users):,} shoppers, {len(log.items):,} items in {data}")
-    return log
-
-
-def _config(config: dict[str, Any]) -> Any:
-    from models.config import TrainConfig
-
-    try:
-        return msgspec.convert(config, TrainConfig, strict=False)
-    except msgspec.ValidationError as error:
-        names = TrainConfig.__struct_fields__
-        unknown = [f"there is no setting {name!r}" for name in config if name not in names]
-        raise SettingError(", ".join(unknown) or str(error), f"the settings are {', '.join(names)}") from error
-
-
 @app.command()
 def train(
     data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not, or what prepare has written.")],
@@ -117,17 +84,15 @@ def train(
               torchrun --standalone --nproc-per-node 2 forecart.py train --format taobao --data events.csv.gz
     """
     from models.checkpoint import RUN
-    from models.config import LSTM, PRESETS, check_device
+    from models.config import LSTM, check_device
     from models.parallel import join
     from models.prepared import is_prepared
 
     if (out / RUN).exists():
         raise SettingError(f"{out} holds a finished run", "give another --out, or delete the folder")
     check_device(device)
-    if preset not in PRESETS:
-        raise SettingError(f"there is no preset {preset!r}", f"the presets are {', '.join(PRESETS)}")
-    config = _config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"model": model, "device": device, "seed": seed})
-    meaning, ranks = _meaning(horizon, gap), join(device)
+    config = options.config(preset, setting, "dropout=0.3", model=model, device=device, seed=seed)
+    meaning, ranks = options.meaning(horizon, gap), join(device)
     console.quiet = not ranks.first
     if ranks.size > 1 and config.model != LSTM:
         raise SettingError(f"{config.model} is counted by one process", "leave torchrun out")
@@ -136,17 +101,10 @@ def train(
         return
     if not form:
         raise SettingError("no format is given", "give --format, or a --data that forecart prepare has written")
-    _fit(out, *_prepared(_load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
+    _fit(out, *prepared(options.load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
 
 
-def _meaning(horizons: list[str] | None, gap: str) -> Meaning:
-    try:
-        return Meaning(horizons=tuple(horizons or ("1h", "24h")), gap=milliseconds(gap))
-    except ValueError as error:
-        raise SettingError(str(error), "see forecart train --help") from error
-
-
-def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], tail: float) -> tuple[Any, Any, Any, Any]:
+def prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], tail: float) -> tuple[Any, Any, Any, Any]:
     """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
     from models.batches import Sequences
     from models.checkpoint import Run
@@ -165,7 +123,7 @@ def _prepared(log: Any, config: Any, meaning: Meaning, facts: dict[str, Any], ta
 
 
 def _partitioned(data: Path, config: Any, meaning: Meaning, tail: float) -> tuple[Any, Any, Any, Any]:
-    """Return what `_prepared` does, from partitions; the first one's shoppers stand for the log in what is measured."""
+    """Return what `prepared` does, from partitions; the first one's shoppers stand for the log in what is measured."""
     from models.partitions import Partitions
     from models.prepared import Prepared
 
@@ -189,11 +147,11 @@ def _fit(out: Path, source: Any, seen: Any, run: Any, validate: Any) -> None:
         count_baseline(source, run, out, validate)
         print(json.dumps({"checkpoint": str(out), **run.metrics}))
         return
-    with _bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bar:
-        task = bar.add_task("training", total=None, loss=0.0, rate=0.0)
+    with bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bars:
+        task = bars.add_task("training", total=None, loss=0.0, rate=0.0)
 
         def watch(step: Step) -> None:
-            bar.update(
+            bars.update(
                 task,
                 description=step.stage,
                 total=step.steps,
@@ -263,7 +221,7 @@ def evaluate(
         raise SettingError("baselines are fitted to what comes before the tail", "give --tail as well")
     check_device(device)
     point = load(checkpoint, device)
-    results = _measured(point, _load(data, form), targets, tail, baselines, min_prefix)
+    results = _measured(point, options.load(data, form), targets, tail, baselines, min_prefix)
     if baselines:
         console.print(_table(results))
     facts = {"horizon": point.run.meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix}
@@ -289,17 +247,13 @@ def _measured(
         before = Sequences(log.where(log.time < since), vocab, meaning, since, run.config.longest)
         contenders |= rivals(run, before)
     found = {}
-    with _bar() as bar:
+    with bar() as bars:
         for name, contender in contenders.items():
-            advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
-            found[name] = evaluate(log, whole, *contender, since, end, targets, min_prefix, advance)
+            moved = advance(bars, name, len(log))
+            found[name] = evaluate(log, whole, *contender, since, end, targets, min_prefix, moved)
     results = {name: summary(examples, meaning.k, meaning.horizons) for name, examples in found.items()}
     compared = compare(found, run.config.model, meaning.k) if baselines else {}
     return {name: result | compared.get(name, {}) for name, result in results.items()}
-
-
-def _advance(bar: Progress, task: TaskID, done: int, of: int) -> None:
-    bar.update(task, completed=done, total=of)
 
 
 def _table(results: dict[str, dict[str, Any]]) -> Table:

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from models import options
+from models.options import DataOption
 from stream.options import FormatOption
 
 
 def attribute(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     form: FormatOption,
-    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")],
+    data: DataOption,
     user: Annotated[list[str] | None, typer.Option(help="A shopper; else the one of the last event.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every shopper of the log.")] = False,
     newest: Annotated[int, typer.Option(min=1, help="Events that are explained, the newest.")] = 32,
@@ -28,8 +30,7 @@ def attribute(
     """
     from models.attribution import explain
     from models.checkpoint import load
-    from models.cli import _load
     from stream.display import show
 
     point = load(checkpoint)
-    show(explain(point, _load(data, form), user or [], everyone, newest), as_json)
+    show(explain(point, options.load(data, form), user or [], everyone, newest), as_json)

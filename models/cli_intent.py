@@ -7,18 +7,17 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from models import options
+from models.options import DataOption, console
 from stream.core.errors import DataError, SettingError
-from stream.options import FormatOption, pairs
-
-console = Console(stderr=True)
+from stream.options import FormatOption
 
 
 def intent(
     form: FormatOption,
-    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")],
+    data: DataOption,
     folds: Annotated[int, typer.Option(min=2, max=50, help="Groups of shoppers, each tested on by the others.")] = 5,
     tail: Annotated[float, typer.Option(min=0.01, max=0.9, help="The last part of the log, tested on.")] = 0.25,
     horizon: Annotated[list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session.")] = None,
@@ -40,17 +39,15 @@ def intent(
 
     Example: forecart intent --format taobao --data events.csv.gz --folds 5 --tail 0.25 --horizon 24h
     """
-    from models import cli
     from models.boosted import boosted, logistic
-    from models.config import PRESETS
     from models.crossfit import base_rate, crossfit, recurrent, splits, tabular
     from models.histories import cutoff
 
-    config = cli._config(PRESETS[preset] | pairs(setting, "dropout=0.3") | {"seed": seed})
-    meaning = cli._meaning(horizon or ["24h"], gap)
+    config = options.config(preset, setting, "dropout=0.3", seed=seed)
+    meaning = options.meaning(horizon or ["24h"], gap)
     if truth and len(truth) > len(meaning.horizons):
         raise SettingError("there are more --truth than horizons", "give one for each --horizon at most")
-    log = cli._load(data, form)
+    log = options.load(data, form)
     true = [_truth(path, data, form, log) for path in truth or ()]
     parts = list(splits(log, folds, cutoff(log, tail)))
     with console.status("comparing") as status:

@@ -6,13 +6,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
+from models.options import console
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
 
 app = typer.Typer(no_args_is_help=True)
-console = Console(stderr=True)
 
 
 @app.callback()

@@ -2,13 +2,13 @@
 
 import json
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from models.cli import DataOption, _advance, _bar, _load
+from models import options
+from models.options import DataOption, advance, bar
 from stream.core.errors import SettingError
 from stream.options import FormatOption
 
@@ -41,13 +41,12 @@ def report(
     if not out.parent.is_dir():
         raise SettingError(f"there is no folder {out.parent}", "give --out in a folder that exists")
     points = _named(checkpoints, [load(folder, device) for folder in checkpoints])
-    log = _load(data, form)
+    log = options.load(data, form)
     since = cutoff(log, tail)
     examples = _examined(points, log, since)
     runs = {name: point.run for name, point in points.items()}
-    with _bar() as bar:
-        task = bar.add_task("intervals", total=None)
-        found = gather(examples, runs, log, since, rounds, lambda done, of: bar.update(task, completed=done, total=of))
+    with bar() as bars:
+        found = gather(examples, runs, log, since, rounds, advance(bars, "intervals", None))
     replace_file(out, render(found, data.name, datetime.now(UTC)).encode())
     figures = found.first.figures.items()
     bounds = {"intervals": {name: [one.low, one.high] for name, one in figures}}
@@ -76,9 +75,9 @@ def _examined(points: dict[str, Any], log: Any, since: int) -> dict[str, Any]:
     before = Sequences(log.where(log.time < since), first.vocabulary, first.meaning, since, first.config.longest)
     contenders = {name: (p.run, model(p)) for name, p in points.items()}
     contenders |= {name: (first, rival) for name, rival in rivals(first, before).items()}
-    with _bar() as bar:
+    with bar() as bars:
         for name, (run, contender) in contenders.items():
             whole = Sequences(log, run.vocabulary, run.meaning, end, run.config.longest)
-            advance = partial(_advance, bar, bar.add_task(name, total=len(log)))
-            found[name] = evaluate(log, whole, *contender, since, end, progress=advance)
+            moved = advance(bars, name, len(log))
+            found[name] = evaluate(log, whole, *contender, since, end, progress=moved)
     return found

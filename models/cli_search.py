@@ -8,20 +8,20 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from models import options
+from models.options import DataOption, console
 from stream.core.errors import SettingError
-from stream.options import FormatOption, pairs
+from stream.options import FormatOption
 
 app = typer.Typer(no_args_is_help=True)
-console = Console(stderr=True)
 
 
 @app.command()
 def search(
     form: FormatOption,
-    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")],
+    data: DataOption,
     out: Annotated[Path, typer.Option(help="The folder of the search; one interrupted there goes on.")] = Path(
         "runs/search"
     ),
@@ -43,24 +43,20 @@ def search(
 
     Example: forecart search --format sessions --data sessions.txt.gz --trials 20 --minutes 60
     """
-    from models import cli
-    from models.config import PRESETS, check_device
+    from models.cli import prepared
+    from models.config import check_device
     from models.search import SPACE, Result
-    from models.search import search as run
+    from models.search import search as look
 
     check_device(device)
-    if preset not in PRESETS:
-        raise SettingError(f"there is no preset {preset!r}", f"the presets are {', '.join(PRESETS)}")
-    fixed = PRESETS[preset] | {"judged": 0.0, "device": device, "seed": seed} | pairs(setting, "epochs=2")
-    config, meaning = cli._config(fixed), cli._meaning(horizon, gap)
-    log = cli._load(data, form)
-    facts = {"path": data.name, "format": form}
+    config = options.config(preset, ["judged=0", *(setting or [])], "epochs=2", device=device, seed=seed)
+    log, facts = options.load(data, form), {"path": data.name, "format": form}
+    sequences, _, run, validate = prepared(log, config, options.meaning(horizon, gap), facts, holdout_tail)
 
     def train(dials: dict[str, float], hear: Any) -> float:
         own = msgspec.structs.replace(config, **dials)
         folder = out / hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:12]
-        sequences, _, facts_of, validate = cli._prepared(log, own, meaning, facts, holdout_tail)
-        best = _trained(sequences, facts_of, folder, validate, hear)
+        best = _trained(sequences, msgspec.structs.replace(run, config=own), folder, validate, hear)
         shutil.rmtree(folder)
         return best
 
@@ -70,7 +66,9 @@ def search(
 
     out.mkdir(parents=True, exist_ok=True)
     first = {name: getattr(config, name) for name in SPACE}
-    results = run(out / "trials.jsonl", train, first, trials, minutes * 60 or float("inf"), seed, heard)
+    results = look(out / "trials.jsonl", train, first, trials, minutes * 60 or float("inf"), seed, heard)
+    if not results:
+        raise SettingError("no trial began in time", "give more --minutes")
     console.print(_table(results))
     best = results[0]
     line = {"best": best.value, "dials": best.dials, "trials": len(results), "preset": preset}

@@ -193,6 +193,7 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
         (["train", "--format", "events", "--data", "none", "--horizon", "soon"], 78, "24h"),
         (["train", "--format", "events", "--data", "none", "--device", "cuda"], 78, "CUDA"),
         (["train", "--format", "events", "--data", "none", "--set", "dropout=2"], 78, "dropout is 2"),
+        (["intent", "--format", "events", "--data", "none", "--preset", "huge"], 78, "no preset 'huge'"),
         (["train", "--format", "events", "--data", "none", "--set", "lr=-1"], 78, "lr is -1"),
         (["train", "--format", "events", "--data", "none", "--set", "lr"], 78, "--set name=value"),
         (["train", "--format", "xml", "--data", "none"], 78, "there is no format"),
