@@ -103,8 +103,9 @@ class Sequences:
 
     def sampled(self, most: int, seed: int) -> "Sequences":
         """Return about `most` events of random sequences, or all where they are fewer."""
-        share = min(most / max(self.events, 1), 1.0)
-        return self.part(np.random.default_rng(seed).random(len(self.start)) < share)
+        if self.events <= most:
+            return self
+        return self.part(np.random.default_rng(seed).random(len(self.start)) < most / self.events)
 
     def parts(self) -> Iterator["Sequences"]:
         """Yield itself: all is in memory."""

@@ -345,7 +345,7 @@ def _finished(
         _rehearse(trainer, source, watch)
         save_tensors(folder / WEIGHTS, network.state_dict())
     conclude(Checkpoint(network, run, {}))
-    if validate:
+    if validate and (run.config.judged or run.novelty):  # else the epoch's figures stand
         run.metrics = run.metrics | validate(network)
     return _concluded(folder, network, run, source)
 

@@ -52,6 +52,18 @@ def test_the_best_epoch_is_kept(log, tmp_path: Path):
     assert done.run.metrics["epoch"] == 1
 
 
+@pytest.mark.parametrize(("judged", "measured"), [(0.0, 2), (0.2, 3)])
+def test_it_is_measured_once_an_epoch_and_once_more_with_a_judge(log, tmp_path: Path, judged: float, measured: int):
+    seen: list[float] = []
+
+    def validate(_network):
+        seen.append(len(seen))
+        return {"selection": seen[-1]}
+
+    train(*small_run(log, judged=judged), tmp_path, validate=validate)
+    assert len(seen) == measured
+
+
 @pytest.mark.parametrize("judged", [0.0, 0.2])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(log, tmp_path: Path, judged: float):
     """Interrupt after each of several steps, in the middle of epochs too, in the rehearsal and after it."""
