@@ -9,7 +9,6 @@ of the medians. The last line is JSON.
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -21,15 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime
-
 from export.graph import write_step
 from models.checkpoint import Checkpoint, Run
 from models.config import TrainConfig
 from models.covisits import RECENT
 from stream.core.features import NUMERIC
 from stream.core.manifest import Meaning
+from stream.runtime import session
 
 _CALLS = 50  # a round
 
@@ -46,14 +43,6 @@ class Plain(nn.Module):
         """Take one event each, (n,); the new h is the query."""
         state: tuple[Tensor, Tensor] = self.cell(self.items(item), (h, c))
         return state
-
-
-def session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a graph as a worker does."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def plain(folder: Path, items: int, dimension: int, batch: int, item: np.ndarray[Any, Any]) -> Callable[[], object]:

@@ -117,7 +117,7 @@ class Network:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.hidden = tuple(manifest.hidden)
         self._next = tuple(f"{name}_next" for name in self.hidden)
-        self._step, self._top = _session(folder / STEP), _session(folder / TOP)
+        self._step, self._top = session(folder / STEP), session(folder / TOP)
 
     def intent(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step without recommendations."""
@@ -144,7 +144,8 @@ class Network:
         return dict(zip(names, found, strict=False)), dict(zip(self.hidden, found[len(names) :], strict=True))
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """Open a graph as a worker does, on one thread that does not spin; raise ValueError where it is none."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

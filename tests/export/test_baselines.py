@@ -18,9 +18,7 @@ from stream.core.events import Event
 from stream.runtime import load as load_bundle
 from stream.settings import Settings
 from tests.fakes import HOUR, MINUTE, NOON
-from tests.models.conftest import log, small_run
-
-__all__ = ["log"]
+from tests.models.conftest import small_run
 
 
 @pytest.fixture(scope="module", params=["popularity", "last-item"])
@@ -28,13 +26,6 @@ def run_folder(log, request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("counted")
     count_baseline(*small_run(log, model=request.param), folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def written(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("bundles") / "small"
-    bundle.write(load(run_folder), target, "float16")
-    return target
 
 
 def test_it_is_a_bundle_like_the_others(written: Path, run_folder: Path):

@@ -15,16 +15,6 @@ from models.steps import torch_step, weigh
 from stream.core.errors import BundleError, ParityError
 from stream.core.newcomers import ByCategory
 from stream.runtime import load as load_bundle
-from tests.models.conftest import checkpoint, log, priced, run_folder
-
-__all__ = ["checkpoint", "log", "priced", "run_folder"]
-
-
-@pytest.fixture(scope="module")
-def written(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("bundles") / "small"
-    bundle.write(load(run_folder), target, "float16")
-    return target
 
 
 def test_the_worker_loads_what_was_written(written: Path, run_folder: Path):
