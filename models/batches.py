@@ -59,6 +59,9 @@ class Source(Protocol):
     def parts(self) -> Iterator["Sequences"]:
         """Yield the parts; together they fit in no memory but one by one."""
 
+    def shuffle(self, seed: int) -> None:
+        """Put the sequences, in time order else, into a random one."""
+
     def learn(self, say: Say, apart: Iterable[Any]) -> None:
         """Let `models.covisits.beside`, `say`, fill in `beside` of the batches, by the tables without each fold."""
 
@@ -110,6 +113,11 @@ class Sequences:
     def parts(self) -> Iterator["Sequences"]:
         """Yield itself: all is in memory."""
         yield self
+
+    def shuffle(self, seed: int) -> None:
+        """Put the sequences into a random order."""
+        order = np.random.default_rng(seed).permutation(len(self.start))
+        self.start, self.length = self.start[order], self.length[order]
 
     def learn(self, say: Say, apart: Iterable[Any]) -> None:
         """Take in what the tables of pairs say of the next items."""

@@ -33,6 +33,7 @@ class Partitions:
         self.budget = run.config.budget(events)
         self._say: Callable[[Sequences], NDArray[np.float32]] | None = None
         self._steps: dict[int, int] = {}
+        self._seed: int | None = None  # of the sequences' order, None: time
 
     @classmethod
     def over(
@@ -79,6 +80,11 @@ class Partitions:
             if part.events:
                 yield part
 
+    def shuffle(self, seed: int) -> None:
+        """Put the sequences of each partition into a random order."""
+        self._seed = seed
+        self._steps.clear()
+
     def learn(self, say: Say, apart: Iterable[Any]) -> None:
         """Take in what tells of a part's next items; the tables of all folds stay in memory."""
         tables = list(apart)
@@ -113,7 +119,10 @@ class Partitions:
         log = self.prepared.log(partition)
         seen = log.where(log.time < self.since)
         known = min(self.since, self.prepared.facts.end)
-        return Sequences(seen, self.vocabulary, self.run.meaning, known, self.run.config.longest)
+        part = Sequences(seen, self.vocabulary, self.run.meaning, known, self.run.config.longest)
+        if self._seed is not None:
+            part.shuffle(self._seed)
+        return part
 
 
 def cutoff(prepared: Prepared, tail: float) -> int:

@@ -21,7 +21,7 @@ from models.baselines import LAST_ITEM, Baseline
 from models.batches import Batch, Source
 from models.calibrate import calibrate
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
-from models.config import TrainConfig
+from models.config import RANDOM, TrainConfig
 from models.covisits import beside, count
 from models.heads import ANSWERS
 from models.judge import fit
@@ -314,6 +314,8 @@ def _learn(
 def _start(run: Run, folder: Path, source: Source, ranks: Ranks) -> tuple[Trainer, Candidates]:
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer.begin(run, folder, ranks)
+    if run.config.order == RANDOM:
+        source.shuffle(run.config.seed)
     tally = count(source, len(run.items))
     trainer.network.mixture.know(tally.tables())
     trainer.network.popularity.copy_(torch.from_numpy(tally.popularity()))

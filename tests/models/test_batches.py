@@ -86,3 +86,14 @@ def test_a_part_is_the_log_of_its_sequences(log):
         for name in ("item", "target", "numeric", "label", "time"):
             assert (getattr(part, name)[begin : begin + n] == getattr(sequences, name)[at : at + n]).all()
     assert len(part.item) == part.length.sum()
+
+
+def test_a_random_order_keeps_every_event_and_no_time(sequences: Sequences):
+    def ends() -> list[int]:
+        return sequences.time[sequences.start + sequences.length - 1].tolist()
+
+    before = ends()
+    sequences.shuffle(1)
+    assert before == sorted(before) != ends()
+    assert sorted(ends()) == before
+    assert sequences.length.sum() == len(sequences.item)
