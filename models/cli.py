@@ -234,9 +234,17 @@ def evaluate(
     results = _measured(point, options.load(data, form), targets, tail, baselines, min_prefix)
     if baselines:
         console.print(_table(results))
+    _warn_of_unlabelled(results[point.run.config.model], point.run.meaning.horizons)
     facts = {"horizon": point.run.meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix}
     line = results.pop(point.run.config.model) | facts
     print(json.dumps(line | ({"baselines": results} if results else {})))
+
+
+def _warn_of_unlabelled(found: dict[str, Any], horizons: tuple[str, ...]) -> None:
+    """Say which horizons nothing is known of: the held-out part ends before they do."""
+    lost = [name for name in horizons if not found["horizons"][name]["labelled"]]
+    if lost:
+        console.print(f"[yellow]no event is followed by {' or '.join(lost)} of log: hold out a longer --tail")
 
 
 def _measured(

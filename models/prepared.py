@@ -115,7 +115,9 @@ def prepare(
             progress(f"{events:,} events: partition {partition + 1} of {partitions}")
             _sort(stage, partition, out)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{data} cannot be prepared: {error}", "check the path and the format") from error
+        raise DataError(
+            f"{data} cannot be prepared: {error}", f"give the path of a log, and its --format (here {form})"
+        ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     facts = Facts(

@@ -146,14 +146,18 @@ def test_intent_is_compared_with_the_truth(tmp_path: Path):
 def test_dials_are_searched_and_the_search_goes_on(tmp_path: Path):
     shop = tmp_path / "shop.jsonl"
     shop.write_text(forecart("shoppers", "--shoppers", "100", "--days", "2").stdout)
-    dials = ["--holdout-tail", "0.1", "--set", "dimension=8", "--set", "epochs=1"]
+    dials = ["--holdout-tail", "0.1", "--set", "dimension=8", "--set", "epochs=1", "--set", "lr=0.003"]
     words = ["search", "--format", "events", "--data", str(shop), "--out", str(tmp_path / "search"), *dials]
     first = forecart(*words, "--trials", "1")
     assert first.returncode == 0, first.stderr
     found = json.loads(forecart(*words, "--trials", "2").stdout)
     assert found["trials"] == 2
     assert found["best"] >= json.loads(first.stdout)["best"]
-    assert found["command"].startswith("forecart train --preset small --set lr=")
+    fixed = "--preset small --seed 0 --set dimension=8 --set epochs=1 --set lr=0.003 --set dropout="
+    assert found["command"].startswith(f"forecart train --format events --data {shop} {fixed}")
+    assert "lr" not in found["dials"]
+    shop.write_text(forecart("shoppers", "--shoppers", "90", "--days", "2").stdout)
+    refuses(forecart(*words, "--trials", "3"), 78, "holds a search of another log")
     assert [path.name for path in (tmp_path / "search").iterdir()] == ["trials.jsonl"]
 
 
@@ -196,6 +200,9 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
         (["intent", "--format", "events", "--data", "none", "--preset", "huge"], 78, "no preset 'huge'"),
         (["train", "--format", "events", "--data", "none", "--set", "lr=-1"], 78, "lr is -1"),
         (["train", "--format", "events", "--data", "none", "--set", "lr"], 78, "--set name=value"),
+        (["train", "--format", "events", "--data", "none", "--set", "lr=fast"], 78, "lr: expected `float`"),
+        (["train", "--format", "events", "--data", "none", "--set", "order=best"], 78, "there is no order 'best'"),
+        (["train", "--data", "none", "--seed", "1", "--set", "seed=2"], 78, "seed is given twice"),
         (["train", "--format", "xml", "--data", "none"], 78, "there is no format"),
         (["train", "--format", "taobao", "--data", "none", "--set", "epoch=1"], 78, "there is no setting 'epoch'"),
         (["train", "--format", "taobao", "--data", "none", "--preset", "huge"], 78, "there is no preset 'huge'"),
