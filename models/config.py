@@ -18,7 +18,9 @@ _NOT_NEGATIVE: _Range = (lambda value: value >= 0, "a positive number, or 0")
 _SHARE: _Range = (lambda value: 0 <= value < 1, "a number from 0 to below 1")
 _RANGES: dict[str, _Range] = {
     "seed": (lambda value: 0 <= value < 2**63, "a whole number from 0 to below 2^63"),
-    **dict.fromkeys(("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale"), _POSITIVE),
+    **dict.fromkeys(
+        ("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale", "purchase_weight"), _POSITIVE
+    ),
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
     **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
     "intent_reach": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
@@ -62,6 +64,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     unknown_rate: float = 0.05  # share of items hidden in training
     judged: float = 0.05  # latest share of the events, which the judge learns from in a rehearsal; 0: no judge
     intent_weight: float = 1.0
+    purchase_weight: float = 1.0  # of a purchase among the labels; the calibration takes it back
     intent_dropout: float = 0.2  # inside the purchase head
     intent_reach: float = 0.1  # share of the purchases' gradient that the LSTM of items gets; 0: they do not read it
     device: str = "cpu"

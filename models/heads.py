@@ -161,6 +161,8 @@ class Purchase(nn.Module):
             logits[longer] = logits[shorter] + F.softplus(logits[longer])
         return torch.stack(logits, -1)
 
-    def loss(self, logits: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """Compute the binary cross-entropy over the known labels, summed."""
-        return F.binary_cross_entropy_with_logits(logits[known], label[known].float(), reduction="sum")
+    def loss(self, logits: Tensor, label: Tensor, known: Tensor, weight: float = 1.0) -> Tensor:
+        """Compute the binary cross-entropy over the known labels, summed; purchases count `weight` times."""
+        bought = label[known].float()
+        heavy = bought.new_tensor(weight)
+        return F.binary_cross_entropy_with_logits(logits[known], bought, pos_weight=heavy, reduction="sum")

@@ -101,7 +101,7 @@ def losses(
     if config.smoothing:
         next_item = next_item + config.smoothing * smoothed(query, own, others)
     mixture = network.mixture.loss(out.gate[asked], log_p, batch.beside[asked])
-    purchase = network.purchase.loss(out.intent, batch.label, batch.known)
+    purchase = network.purchase.loss(out.intent, batch.label, batch.known, config.purchase_weight)
     n = max(n, 1)
     return next_item / n, mixture / n, purchase / batch.known.sum().clamp(min=1)
 

@@ -1,6 +1,7 @@
 """The losses, against what they are by hand."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +96,14 @@ def test_a_longer_span_is_never_less_probable(horizons: list[str], seed: int):
     logits = head(10 * torch.randn(20, 4), 10 * torch.randn(20, 2))
     spans = torch.stack([logits[:, horizons.index(name)] for name in ("1h", "24h", "7d")], 1)
     assert (spans.diff(dim=1) >= 0).all()
+
+
+def test_a_purchase_counts_as_often_as_it_weighs():
+    torch.manual_seed(1)
+    logits, label = torch.randn(6, 2), torch.rand(6, 2) < 0.4
+    known = torch.tensor([[True, False]] * 3 + [[True, True]] * 3)
+    each = F.binary_cross_entropy_with_logits(logits, label.float(), reduction="none")
+    places = [tuple(at) for at in known.nonzero().tolist()]
+    by_hand = sum(float(each[at]) * (3 if label[at] else 1) for at in places)
+    head = Purchase(4, ("1h", "24h"), 0.0)
+    assert float(head.loss(logits, label, known, 3.0)) == pytest.approx(by_hand, rel=1e-6)
