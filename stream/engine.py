@@ -1,7 +1,9 @@
 """Rounds: the batches at hand are scored and committed together while the next ones arrive.
 
 What came in during a round is the next round: alone and at once when the topic is idle, many chunks when it is
-behind. One thread scores while another commits the round before; the event loop stays free for heartbeats.
+behind. One thread scores while another commits the round before; the event loop stays free for heartbeats. A round
+begins as late as it can without the commit before it having to wait: the more it takes along, the fewer commits lie
+before what comes next.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from typing import Any, TypeVar
 from stream.core.errors import AbortedError, FaultError, StuckError
 from stream.kafka.commit import Aborted, Committer, Stand
 from stream.kafka.recovery import Progress, Recovery
-from stream.kafka.transport import Batch, Membership, Owned, Ownership
+from stream.kafka.transport import Batch, Membership, Owned, Ownership, joined
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
 
@@ -50,6 +52,8 @@ class Engine:
         self._limit, self._chunk = round_chunks, ownership.chunk
         ownership.chunk = min(ownership.chunk, _CHUNK_AT_FIRST)
         self._cost = 0.0  # seconds an event, as last measured
+        self._commit_ends = 0.0  # when the running commit should be done (monotonic), as the last one took
+        self._commit_took = 0.0
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._scoring, self._committing = ThreadPoolExecutor(1, "scorer"), ThreadPoolExecutor(1, "committer")
@@ -66,7 +70,7 @@ class Engine:
 
     async def take(self, batch: Batch) -> None:
         """Accept a batch, once there is room for it."""
-        while len(self._pending) >= self._limit:
+        while self._events() >= self._limit * self.ownership.chunk:
             self._room.clear()
             await self._room.wait()
         if not self.at_work:
@@ -80,6 +84,11 @@ class Engine:
             while True:
                 await self._came.wait()
                 self._came.clear()
+                if not self._pending:
+                    continue
+                if (spare := self._spare()) > 0:
+                    asyncio.get_running_loop().call_later(spare, self._came.set)
+                    continue
                 batches = self._next()
                 self._room.set()
                 membership = self.ownership.current
@@ -87,6 +96,15 @@ class Engine:
                     await self._round(batches, membership)
         except Exception as error:
             self.fail(error)
+
+    def _events(self) -> int:
+        return sum(len(batch.records) for batch in self._pending)
+
+    def _spare(self) -> float:
+        """Return for how long (seconds) the running commit outlasts the scoring of what waits; 0 where none runs."""
+        if not self._last or self._last.done():
+            return 0.0
+        return self._commit_ends - time.monotonic() - self._events() * self._cost
 
     def _next(self) -> list[Batch]:
         """Take what a round has time for, at least one batch; the first round shows what a batch costs."""
@@ -138,8 +156,9 @@ class Engine:
                 log.info("a round was dropped: its membership ended")
             elif works:
                 began = time.perf_counter()
+                self._commit_ends = time.monotonic() + self._commit_took
                 await self._in(self._committing, self.committer.commit, works, stands, membership)
-                self.telemetry.observe_stage("commit", began)
+                self._commit_took = self.telemetry.observe_stage("commit", began) - began
                 for stand in stands.values():
                     stand.held.ahead -= 1
                 self._count(works)
@@ -149,6 +168,7 @@ class Engine:
             self.fail(error)
         finally:
             self.moved = time.monotonic()
+            self._came.set()
             self._flying -= 1
             if not self._flying:
                 self._idle.set()
@@ -161,7 +181,7 @@ class Engine:
         began = time.perf_counter()
         works: list[Work] = []
         stands: dict[int, Stand] = {}
-        for batch in batches:
+        for batch in joined(batches, self.ownership.chunk):
             held = membership.owned.get(batch.partition)
             if held is None or batch.membership is not membership or batch.end <= held.part.position:
                 continue

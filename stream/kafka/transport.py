@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import msgspec
@@ -64,6 +64,22 @@ class Batch:
     start: int
     end: int
     records: list[Record]
+
+
+def joined(batches: Iterable[Batch], size: int) -> list[Batch]:
+    """Join batches that follow on each other, of one partition and membership, to batches of up to `size` records."""
+    found: list[Batch] = []
+    newest: dict[int, Batch] = {}
+    for batch in batches:
+        last = newest.get(batch.partition)
+        fits = last and len(last.records) + len(batch.records) <= size
+        if last and fits and last.membership is batch.membership and last.end == batch.start:
+            last.records, last.end = last.records + batch.records, batch.end
+        else:
+            batch = replace(batch)
+            newest[batch.partition] = batch
+            found.append(batch)
+    return found
 
 
 @dataclass(slots=True)
