@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
 _ROUND_SECONDS = 0.5  # a round aims to stay below: far from the transaction's timeout, and from what a reader notices
+_REST_SECONDS = 0.1  # at most between two fetches, whatever a commit took once
 _CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 1024
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
@@ -53,7 +54,7 @@ class Engine:
         ownership.chunk = min(ownership.chunk, _CHUNK_AT_FIRST)
         self._cost = 0.0  # seconds an event, as last measured
         self._commit_ends = 0.0  # when the running commit should be done (monotonic), as the last one took
-        self._commit_took = 0.0
+        self._commit_took = self._score_took = 0.0
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._scoring, self._committing = ThreadPoolExecutor(1, "scorer"), ThreadPoolExecutor(1, "committer")
@@ -99,6 +100,12 @@ class Engine:
 
     def _events(self) -> int:
         return sum(len(batch.records) for batch in self._pending)
+
+    def _expect(self) -> None:
+        """Expect of the commit that begins what the last one took; let fetches rest for what scoring leaves of it."""
+        now = time.monotonic()
+        self._commit_ends = now + self._commit_took
+        self.ownership.rest_until = now + min(self._commit_took / 2 - self._score_took, _REST_SECONDS)
 
     def _spare(self) -> float:
         """Return for how long (seconds) the running commit outlasts the scoring of what waits; 0 where none runs."""
@@ -156,7 +163,7 @@ class Engine:
                 log.info("a round was dropped: its membership ended")
             elif works:
                 began = time.perf_counter()
-                self._commit_ends = time.monotonic() + self._commit_took
+                self._expect()
                 await self._in(self._committing, self.committer.commit, works, stands, membership)
                 self._commit_took = self.telemetry.observe_stage("commit", began) - began
                 for stand in stands.values():
@@ -190,7 +197,8 @@ class Engine:
             stands[batch.partition] = Stand.of(held)
         if works:
             scored = self.telemetry.observe_stage("score", began)
-            self._measure(sum(w.records for w in works), scored - began)
+            self._score_took = scored - began
+            self._measure(sum(w.records for w in works), self._score_took)
         return works, stands
 
     def _score(self, batch: Batch, held: Owned) -> Work:

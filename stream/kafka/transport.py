@@ -123,6 +123,7 @@ class Ownership:
         self.current: Membership | None = None
         self.marks: dict[int, Mark] = {}
         self.fetched_at = time.monotonic()
+        self.rest_until = 0.0  # monotonic seconds: what is fetched before would only wait
         self._last: Membership | None = None
 
     def drop(self) -> None:
@@ -224,6 +225,8 @@ class Thread(driver.AIOKafkaConsumerThread):
         if not ready:
             await asyncio.sleep(0.05)
             return found
+        if (rest := ownership.rest_until - time.monotonic()) > 0:
+            await asyncio.sleep(rest)
         self._rewind(consumer, ready)
         got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
         # Nothing is awaited from the fetch to here: the positions belong to these records.
