@@ -27,6 +27,7 @@ _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a ti
 _ROUND_SECONDS = 0.5  # a round aims to stay below: far from the transaction's timeout, and from what a reader notices
 _REST_SECONDS = 0.1  # at most between two fetches, whatever a commit took once
 _CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 1024
+_PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
 
@@ -276,15 +277,13 @@ class Engine:
         """Recover, then commit the positions: this proves membership and producer before anything is scored."""
         self.recovered, began = False, time.monotonic()
         self.telemetry.recovering.set(1)
-        found: dict[int, Owned] = {}
+        found: dict[int, Owned] | None = {}
         if partitions:
             await self._in(self._committing, self.committer.claim, min(partitions))
-        for number in sorted(partitions):
-            held = await self._in(self._committing, self._recover_one, number, membership)
-            if held is None:
-                log.info("recovery dropped: its membership ended, or the worker stops")
-                return
-            found[number] = held
+            found = await self._in(self._committing, self._recover_all, partitions, membership)
+        if found is None:
+            log.info("recovery dropped: its membership ended, or the worker stops")
+            return
         if found:
             stands = {number: Stand.of(held) for number, held in found.items()}
             await self._in(self._committing, self.committer.commit, [], stands, membership)
@@ -295,18 +294,24 @@ class Engine:
         self.telemetry.recovery.observe(time.monotonic() - began)
         self.recovered = self.ownership.current is membership
 
-    def _recover_one(self, number: int, membership: Membership) -> Owned | None:
-        kept = membership.kept.pop(number, None)
+    def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, Owned] | None:
+        kept = {number: membership.kept.pop(number, None) for number in sorted(partitions)}
+        remaining: dict[int, int] = {}
+        told = time.monotonic()
 
         def wanted() -> bool:
             return self.ownership.current is membership and not self.stopping
 
-        return self.recovery.recover(number, kept, wanted, self._progress)
+        def progress(at: Progress) -> None:
+            nonlocal told
+            self.moved = time.monotonic()
+            remaining[at.partition] = max(at.end - at.at, 0)
+            self.telemetry.recovered_offsets.labels(at.partition).set(remaining[at.partition])
+            if self.moved - told > _PROGRESS_SECONDS:
+                told = self.moved
+                log.info("recovering: %d changelog records remain", sum(remaining.values()))
 
-    def _progress(self, at: Progress) -> None:
-        self.moved = time.monotonic()
-        self.telemetry.recovered_offsets.labels(at.partition).set(max(at.end - at.at, 0))
-        log.debug("partition %d: changelog %d of %d, %d shoppers", at.partition, at.at, at.end, at.users)
+        return self.recovery.recover(kept, wanted, progress)
 
     def refresh(self) -> None:
         """Bring the gauges up to date, when they are scraped."""

@@ -13,6 +13,7 @@ from stream.core.events import Event
 from stream.core.manifest import Vocabulary
 from stream.engine import Engine
 from stream.kafka.commit import Aborted
+from stream.kafka.recovery import Progress
 from stream.kafka.transport import Batch, Mark, Owned, Ownership
 from stream.offline import Line
 from stream.round import Limits, Partition, Scorer
@@ -56,15 +57,20 @@ class Recovery:
         self.scorer, self.position, self.calls = scorer, 0, Counter()
         self.broken = self.hangs = False
 
-    def recover(self, number, kept, wanted, _progress):
-        self.calls["kept" if kept else "anew"] += 1
+    def recover(self, kept, wanted, progress):
+        self.calls.update("kept" if held else "anew" for held in kept.values())
         if self.broken:
             raise StuckError("told to", "")
         while self.hangs and wanted():
             time.sleep(0.01)
         if not wanted():
             return None
-        return kept or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
+        for number in kept:
+            progress(Progress(number, 1, 4, 1))
+        return {
+            number: held or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
+            for number, held in kept.items()
+        }
 
 
 @pytest.fixture
@@ -275,6 +281,14 @@ def test_a_stop_that_cannot_drain_ends_the_process(rig, monkeypatch):
 
     asyncio.run(main())
     assert [type(e) for e in rig.failed] == [StuckError]
+
+
+def test_a_recovery_tells_how_far_it_is(rig, monkeypatch, caplog):
+    monkeypatch.setattr("stream.engine._PROGRESS_SECONDS", -1.0)
+    caplog.set_level("INFO")
+    asyncio.run(rig.join(0, 1))
+    assert [r.message for r in caplog.records] == [f"recovering: {n} changelog records remain" for n in (3, 6)]
+    assert rig.telemetry.registry.get_sample_value("forecart_recovery_remaining", {"partition": "1"}) == 3
 
 
 def test_readiness_and_liveness(rig):
