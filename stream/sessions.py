@@ -48,7 +48,9 @@ class SessionStore:
             slot = len(self._user)
             self._user.append(user)
             if slot >= len(self.records):
-                self.records = np.concatenate([self.records, np.zeros_like(self.records)])
+                grown = np.zeros(2 * len(self.records), self.records.dtype)  # memory that is not touched costs none
+                grown[: len(self.records)] = self.records
+                self.records = grown
         self._slot[user] = slot
         return slot
 
