@@ -48,9 +48,7 @@ def events(n: int, rate: float, items: list[str]) -> list[dict[str, bytes]]:
     random, encode = np.random.default_rng(0), msgspec.json.Encoder().encode
     user, item = random.integers(0, _USERS, n).tolist(), random.integers(0, len(items), n).tolist()
     now = int(time.time() * 1000)
-    made = (
-        Event(f"{i:016}", str(user[i]), "view", items[item[i]], now + int(i / rate * 1000)) for i in range(n)
-    )
+    made = (Event(f"{i:016}", str(user[i]), "view", items[item[i]], now + int(i / rate * 1000)) for i in range(n))
     return [{"value": encode(event), "key": event.user_id.encode()} for event in made]
 
 

@@ -83,6 +83,7 @@ class Recovery:
         # The high watermarks, not the last stable offsets: it must wait for a transaction that is still open.
         for number, end in self._offsets(self._settings.changelog, parts, _LATEST).items():
             parts[number].end = end
+            progress(Progress(number, parts[number].at, end, len(parts[number].owned.part.store)))
         if not self._read(parts, wanted, progress):
             return None
         self._place(parts)
@@ -138,9 +139,11 @@ class Recovery:
         reached: dict[int, int] = {}
         changes: dict[int, list[tuple[bytes, bytes | None]]] = {number: [] for number in parts}
         for message in self._reader.consume(_BATCH, _WAIT):
-            number = message.partition() or 0
-            if error := message.error():
-                reached[number] = max(reached.get(number, 0), self._at_end(message, error))
+            error, number = message.error(), message.partition() or 0
+            if error and not self._ended(error):
+                continue
+            if error:
+                reached[number] = max(reached.get(number, 0), message.offset() or 0)
                 continue
             reached[number] = (message.offset() or 0) + 1
             key, value = message.key() or b"", message.value()
@@ -154,11 +157,12 @@ class Recovery:
         return reached
 
     @staticmethod
-    def _at_end(message: object, error: KafkaError) -> int:
+    def _ended(error: KafkaError) -> bool:
+        """Tell the end of a partition from an error that passes, which may be of no partition at all."""
         if error.code() == KafkaError._PARTITION_EOF:
-            return int(message.offset())  # type: ignore[attr-defined]
+            return True
         if error.retriable() or not error.fatal():
-            return -1
+            return False
         raise BrokerError(f"the changelog cannot be read: {error.str()}", "check the broker and the rights")
 
     def _place(self, parts: Mapping[int, _Part]) -> None:

@@ -76,9 +76,8 @@ def joined(batches: Iterable[Batch], size: int) -> list[Batch]:
         if last and fits and last.membership is batch.membership and last.end == batch.start:
             last.records, last.end = last.records + batch.records, batch.end
         else:
-            batch = replace(batch)
-            newest[batch.partition] = batch
-            found.append(batch)
+            newest[batch.partition] = replace(batch)
+            found.append(newest[batch.partition])
     return found
 
 
@@ -217,6 +216,8 @@ class Thread(driver.AIOKafkaConsumerThread):
         self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None
     ) -> _Fetched:
         ownership = self.ownership
+        if (rest := ownership.rest_until - time.monotonic()) > 0:
+            await asyncio.sleep(rest)
         consumer._coordinator.check_errors()
         membership, found = ownership.current, _Fetched()
         found.membership = membership
@@ -225,8 +226,6 @@ class Thread(driver.AIOKafkaConsumerThread):
         if not ready:
             await asyncio.sleep(0.05)
             return found
-        if (rest := ownership.rest_until - time.monotonic()) > 0:
-            await asyncio.sleep(rest)
         self._rewind(consumer, ready)
         got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
         # Nothing is awaited from the fetch to here: the positions belong to these records.
