@@ -15,18 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from stream.core.errors import AbortedError, FaultError, StuckError
+from stream.core.pace import Pace
 from stream.kafka.commit import Aborted, Committer, Stand
+from stream.kafka.membership import Batch, Membership, Owned, Ownership, joined
 from stream.kafka.recovery import Progress, Recovery
-from stream.kafka.transport import Batch, Membership, Owned, Ownership, joined
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
-_ROUND_SECONDS = 0.5  # a round aims to stay below: far from the transaction's timeout, and from what a reader notices
-_REST_SECONDS = 0.1  # at most between two fetches, whatever a commit took once
-_CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 1024
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
@@ -51,11 +49,8 @@ class Engine:
         self.moved = time.monotonic()
         self.recovered = False
         self.stopping = False
-        self._limit, self._chunk = round_chunks, ownership.chunk
-        ownership.chunk = min(ownership.chunk, _CHUNK_AT_FIRST)
-        self._cost = 0.0  # seconds an event, as last measured
-        self._commit_ends = 0.0  # when the running commit should be done (monotonic), as the last one took
-        self._commit_took = self._score_took = 0.0
+        self._limit, self._pace = round_chunks, Pace(ownership.chunk)
+        ownership.chunk = self._pace.chunk
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._scoring, self._committing = ThreadPoolExecutor(1, "scorer"), ThreadPoolExecutor(1, "committer")
@@ -102,34 +97,16 @@ class Engine:
     def _events(self) -> int:
         return sum(len(batch.records) for batch in self._pending)
 
-    def _expect(self) -> None:
-        """Expect of the commit that begins what the last one took; let fetches rest for what scoring leaves of it."""
-        now = time.monotonic()
-        self._commit_ends = now + self._commit_took
-        self.ownership.rest_until = now + min(self._commit_took / 2 - self._score_took, _REST_SECONDS)
-
     def _spare(self) -> float:
         """Return for how long (seconds) the running commit outlasts the scoring of what waits; 0 where none runs."""
-        if not self._last or self._last.done():
-            return 0.0
-        return self._commit_ends - time.monotonic() - self._events() * self._cost
+        return self._pace.spare(time.monotonic(), self._events()) if self._last and not self._last.done() else 0.0
 
     def _next(self) -> list[Batch]:
-        """Take what a round has time for, at least one batch; the first round shows what a batch costs."""
-        seconds, taken = 0.0, 0
-        while taken < len(self._pending) and (not taken or (self._cost and seconds < _ROUND_SECONDS)):
-            seconds += len(self._pending[taken].records) * self._cost
-            taken += 1
+        taken = self._pace.fits(len(batch.records) for batch in self._pending)
         batches, self._pending = self._pending[:taken], self._pending[taken:]
         if self._pending:
             self._came.set()
         return batches
-
-    def _measure(self, events: int, seconds: float) -> None:
-        """Size the chunks to come: a costly model gets smaller ones."""
-        self._cost = seconds / max(events, 1)
-        fit = int(_ROUND_SECONDS / 2 / self._cost)
-        self.ownership.chunk = min(max(fit, _CHUNK_AT_LEAST), self._chunk)
 
     async def settle(self) -> None:
         """Wait for what is being scored or committed: on revocation, and before the end."""
@@ -164,9 +141,9 @@ class Engine:
                 log.info("a round was dropped: its membership ended")
             elif works:
                 began = time.perf_counter()
-                self._expect()
+                self.ownership.rest_until = self._pace.commits(time.monotonic())
                 await self._in(self._committing, self.committer.commit, works, stands, membership)
-                self._commit_took = self.telemetry.observe_stage("commit", began) - began
+                self._pace.committed(self.telemetry.observe_stage("commit", began) - began)
                 for stand in stands.values():
                     stand.held.ahead -= 1
                 self._count(works)
@@ -198,8 +175,8 @@ class Engine:
             stands[batch.partition] = Stand.of(held)
         if works:
             scored = self.telemetry.observe_stage("score", began)
-            self._score_took = scored - began
-            self._measure(sum(w.records for w in works), self._score_took)
+            self._pace.scored(sum(w.records for w in works), scored - began)
+            self.ownership.chunk = self._pace.chunk
         return works, stands
 
     def _score(self, batch: Batch, held: Owned) -> Work:

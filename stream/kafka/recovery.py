@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from stream.core.errors import BrokerError, PositionError, StuckError
 from stream.kafka.client import again, consumer
-from stream.kafka.transport import Owned
+from stream.kafka.membership import Owned
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.sessions import SessionStore

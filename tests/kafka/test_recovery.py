@@ -2,17 +2,18 @@
 
 import threading
 import time
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import PositionError, StuckError
 from stream.kafka.client import admin, consumer
+from stream.kafka.membership import Owned
 from stream.kafka.recovery import POSITION, Position, Recovery
-from stream.kafka.transport import Owned
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.runtime import load
@@ -207,7 +208,28 @@ def test_partitions_are_recovered_together_each_from_its_own(shop):
     assert {n: (held.part.position, list(held.part.store)) for n, held in found.items()} == {
         **{0: (4, ["0"]), 1: (5, ["1"]), 2: (0, [])}
     }
-    assert [(at.partition, at.at, at.end, at.users) for at in told] == [(1, 2, 2, 1)]
+    told = [(at.partition, at.at, at.end, at.users) for at in told]
+    assert told == [(0, 2, 2, 1), (1, 0, 2, 0), (2, 0, 0, 0), (1, 2, 2, 1)]  # first what lies before it, of each
+
+
+def test_an_error_of_no_partition_passes(place: Shop):
+    """Where the broker is away for a moment, the reader is told of it without a partition."""
+    _write(place, (b"ua", _session(1)), _position(place, 0))
+    recovery = _recovery(place)
+    reader, errors = recovery._reader, [Mock(**{"error.return_value": KafkaError(KafkaError._ALL_BROKERS_DOWN)})]
+    errors[0].partition.return_value = errors[0].offset.return_value = None
+
+    class Reader:
+        def consume(self, *given):
+            return [errors.pop()] if errors else reader.consume(*given)
+
+        def __getattr__(self, name):
+            return getattr(reader, name)
+
+    recovery._reader = Reader()
+    reached = recovery._take({})
+    assert (reached, errors) == ({}, [])
+    recovery.close()
 
 
 def _commit(place: Shop, offset: int) -> None:

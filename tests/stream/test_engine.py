@@ -13,8 +13,8 @@ from stream.core.events import Event
 from stream.core.manifest import Vocabulary
 from stream.engine import Engine
 from stream.kafka.commit import Aborted
+from stream.kafka.membership import Batch, Mark, Owned, Ownership
 from stream.kafka.recovery import Progress
-from stream.kafka.transport import Batch, Mark, Owned, Ownership
 from stream.offline import Line
 from stream.round import Limits, Partition, Scorer
 from stream.runtime import Bundle
@@ -138,6 +138,25 @@ def test_batches_are_scored_in_order_and_committed(rig):
     assert rig.committer.committed == list(range(6))
     assert not rig.failed
     assert rig.telemetry.registry.get_sample_value("forecart_events_consumed_total", {"partition": "0"}) == 6
+
+
+def test_what_comes_during_a_commit_waits_for_its_end_and_is_one_round(rig):
+    async def main():
+        await rig.join(0)
+        rig.committer.pause = 0.05
+        rounds, process = [], rig.scorer.process
+        rig.scorer.process = lambda part, records, now: rounds.append(len(records)) or process(part, records, now)
+        task = asyncio.create_task(rig.engine.run())
+        for at in range(60):
+            await rig.engine.take(rig.batch(at, at + 1))
+            await asyncio.sleep(0.005)
+        await rig.engine.settle()
+        task.cancel()
+        return rounds
+
+    rounds = asyncio.run(main())
+    assert rig.committer.committed == list(range(60))
+    assert len(rounds) < 20 and max(rounds) > 3
 
 
 def test_what_lies_below_the_position_is_dropped(rig):
@@ -324,11 +343,3 @@ def test_stopping_finishes_the_round_and_begins_no_other(rig):
     asyncio.run(main())
     assert rig.committer.committed == [0]
     assert rig.committer.left_open == 1
-
-
-def test_a_costly_model_gets_smaller_chunks(rig):
-    rig.engine._measure(100, 10.0)
-    assert rig.ownership.chunk == 32
-    rig.engine._measure(100, 0.001)
-    assert rig.ownership.chunk == 100
-    assert np.isfinite(rig.engine._cost)
