@@ -5,7 +5,6 @@ import time
 from collections import Counter
 
 import msgspec
-import numpy as np
 import pytest
 
 from stream.core.errors import AbortedError, FaultError, StuckError
