@@ -88,18 +88,19 @@ def assigned(log: Path) -> float:
     return datetime.strptime(found[-1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
 
 
-def first_score(settings: Settings, running: Worker, partitions: int) -> tuple[float, set[str], list[float]]:
-    """Wait for a score; return its time, what readiness said meanwhile, and what remained of the changelog."""
+def first_score(settings: Settings, running: Worker, partitions: int) -> tuple[float, list[float], list[float]]:
+    """Wait for a score; return its time, where it said ready too early, and what remained of the changelog."""
     more = {"group.id": "reader", "isolation.level": "read_committed", "enable.auto.commit": False}
     reader = Consumer({"bootstrap.servers": settings.bootstrap_servers, **more})
     reader.assign([TopicPartition(settings.scores_topic, p, 0) for p in range(partitions)])
-    ready: set[str] = set()
+    ready: list[float] = []
     remaining: list[float] = []
     while (message := reader.poll(0.2)) is None:
         left = running.metric("forecart_recovery_remaining")
         if not remaining or left != remaining[-1]:
             remaining.append(left)
-        ready.add("ready" if running.get("/readyz") else "not ready")
+        if running.get("/readyz") and running.metric("forecart_recovering"):
+            ready.append(left)
     assert not message.error(), message.error()
     reader.close()
     return time.time(), ready, remaining
@@ -131,7 +132,7 @@ def main() -> None:
     line: dict[str, Any] = {"benchmark": "recovery", "users": given.users, "partitions": given.partitions}
     line |= {"record_bytes": size, "recovered": int(users), "seconds": round(seconds, 2)}
     line |= {"read_seconds": [round(read, 2) for read in reads], "ratio": round(seconds / mean, 2)}
-    line |= {"progress_seen": len(remaining), "progress_lines": said, "ready_meanwhile": "ready" in ready}
+    line |= {"progress_seen": len(remaining), "progress_lines": said, "ready_meanwhile": bool(ready)}
     print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
 
 

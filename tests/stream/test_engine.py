@@ -1,6 +1,7 @@
 """Rounds without Kafka: which batches are scored, what an abort does, when it is enough."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 
@@ -139,23 +140,48 @@ def test_batches_are_scored_in_order_and_committed(rig):
     assert rig.telemetry.registry.get_sample_value("forecart_events_consumed_total", {"partition": "0"}) == 6
 
 
-def test_what_comes_during_a_commit_waits_for_its_end_and_is_one_round(rig):
+def test_a_round_waits_for_the_running_commit_as_long_as_the_pace_says(rig, monkeypatch):
+    open_, scored, process = threading.Event(), [], rig.scorer.process
+    spare = {"seconds": 99.0}
+
+    def note(part, records, now):
+        scored.append(len(records))
+        return process(part, records, now)
+
+    async def until(n):
+        async with asyncio.timeout(20):
+            while len(scored) < n:
+                await asyncio.sleep(0.005)
+
     async def main():
         await rig.join(0)
-        rig.committer.pause = 0.05
-        rounds, process = [], rig.scorer.process
-        rig.scorer.process = lambda part, records, now: rounds.append(len(records)) or process(part, records, now)
+        commit, rig.scorer.process = rig.committer.commit, note
+        rig.committer.commit = lambda *given: (open_.wait(20), commit(*given))
+        monkeypatch.setattr(rig.engine._pace, "spare", lambda _now, _events: spare["seconds"])
         task = asyncio.create_task(rig.engine.run())
-        for at in range(60):
-            await rig.engine.take(rig.batch(at, at + 1))
-            await asyncio.sleep(0.005)
+        await rig.engine.take(rig.batch(0, 1))
+        await until(1)
+        await asyncio.sleep(0.05)
+        await rig.engine.take(rig.batch(1, 2))
+        await rig.engine.take(rig.batch(2, 3))
+        await asyncio.sleep(0.1)
+        assert scored == [1]
+        open_.set()  # the end of the commit begins the round, whatever was expected of it
+        await until(2)
+        assert scored == [1, 2]
+        await rig.engine.settle()
+        open_.clear()
+        spare["seconds"] = 0.0
+        await rig.engine.take(rig.batch(3, 4))
+        await until(3)
+        await rig.engine.take(rig.batch(4, 5))
+        await until(4)  # beside the commit that still runs
+        open_.set()
         await rig.engine.settle()
         task.cancel()
-        return rounds
 
-    rounds = asyncio.run(main())
-    assert rig.committer.committed == list(range(60))
-    assert len(rounds) < 20 and max(rounds) > 3
+    asyncio.run(main())
+    assert rig.committer.committed == list(range(5))
 
 
 def test_what_lies_below_the_position_is_dropped(rig):
