@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lint check test clean
+.PHONY: help demo lint check test soak clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,6 +23,9 @@ check: lint ## lint, and the unit tests: under a minute.
 
 test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 20 minutes on 2 cores.
 	$(BIN)/pytest --durations=15
+
+soak: $(VENV)/developed ## An hour of a fixed rate, or SOAK_SECONDS: the worker's memory must stay flat.
+	$(BIN)/python benchmarks/growth.py --soak $(or $(SOAK_SECONDS),3600)
 
 clean: ## Remove the environment and what tools left.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

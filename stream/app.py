@@ -22,9 +22,10 @@ from stream.health import Health
 from stream.kafka.client import faust_options, reach
 from stream.kafka.commit import FAILPOINTS, Committer
 from stream.kafka.identity import name as worker_name
+from stream.kafka.membership import Ownership
 from stream.kafka.recovery import Recovery
 from stream.kafka.topics import check
-from stream.kafka.transport import BatchConsumer, BatchTransport, Ownership
+from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.rehydrate import Rehydrator
 from stream.round import Limits, Scorer
 from stream.runtime import Bundle

@@ -1,7 +1,9 @@
 """Rounds: the batches at hand are scored and committed together while the next ones arrive.
 
 What came in during a round is the next round: alone and at once when the topic is idle, many chunks when it is
-behind. One thread scores while another commits the round before; the event loop stays free for heartbeats.
+behind. One thread scores while another commits the round before; the event loop stays free for heartbeats. A round
+begins as late as it can without the commit before it having to wait: the more it takes along, the fewer commits lie
+before what comes next.
 """
 
 import asyncio
@@ -13,17 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from stream.core.errors import AbortedError, FaultError, StuckError
+from stream.core.pace import Pace
 from stream.kafka.commit import Aborted, Committer, Stand
+from stream.kafka.membership import Batch, Membership, Owned, Ownership, joined
 from stream.kafka.recovery import Progress, Recovery
-from stream.kafka.transport import Batch, Membership, Owned, Ownership
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
-_ROUND_SECONDS = 0.5  # a round aims to stay below: far from the transaction's timeout, and from what a reader notices
-_CHUNK_AT_LEAST, _CHUNK_AT_FIRST = 32, 1024
+_PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
 
@@ -47,9 +49,8 @@ class Engine:
         self.moved = time.monotonic()
         self.recovered = False
         self.stopping = False
-        self._limit, self._chunk = round_chunks, ownership.chunk
-        ownership.chunk = min(ownership.chunk, _CHUNK_AT_FIRST)
-        self._cost = 0.0  # seconds an event, as last measured
+        self._limit, self._pace = round_chunks, Pace(ownership.chunk)
+        ownership.chunk = self._pace.chunk
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._scoring, self._committing = ThreadPoolExecutor(1, "scorer"), ThreadPoolExecutor(1, "committer")
@@ -66,7 +67,7 @@ class Engine:
 
     async def take(self, batch: Batch) -> None:
         """Accept a batch, once there is room for it."""
-        while len(self._pending) >= self._limit:
+        while self._events() >= self._limit * self.ownership.chunk:
             self._room.clear()
             await self._room.wait()
         if not self.at_work:
@@ -80,6 +81,11 @@ class Engine:
             while True:
                 await self._came.wait()
                 self._came.clear()
+                if not self._pending:
+                    continue
+                if (spare := self._spare()) > 0:
+                    asyncio.get_running_loop().call_later(spare, self._came.set)
+                    continue
                 batches = self._next()
                 self._room.set()
                 membership = self.ownership.current
@@ -88,22 +94,19 @@ class Engine:
         except Exception as error:
             self.fail(error)
 
+    def _events(self) -> int:
+        return sum(len(batch.records) for batch in self._pending)
+
+    def _spare(self) -> float:
+        """Return for how long (seconds) the running commit outlasts the scoring of what waits; 0 where none runs."""
+        return self._pace.spare(time.monotonic(), self._events()) if self._last and not self._last.done() else 0.0
+
     def _next(self) -> list[Batch]:
-        """Take what a round has time for, at least one batch; the first round shows what a batch costs."""
-        seconds, taken = 0.0, 0
-        while taken < len(self._pending) and (not taken or (self._cost and seconds < _ROUND_SECONDS)):
-            seconds += len(self._pending[taken].records) * self._cost
-            taken += 1
+        taken = self._pace.fits(len(batch.records) for batch in self._pending)
         batches, self._pending = self._pending[:taken], self._pending[taken:]
         if self._pending:
             self._came.set()
         return batches
-
-    def _measure(self, events: int, seconds: float) -> None:
-        """Size the chunks to come: a costly model gets smaller ones."""
-        self._cost = seconds / max(events, 1)
-        fit = int(_ROUND_SECONDS / 2 / self._cost)
-        self.ownership.chunk = min(max(fit, _CHUNK_AT_LEAST), self._chunk)
 
     async def settle(self) -> None:
         """Wait for what is being scored or committed: on revocation, and before the end."""
@@ -138,8 +141,9 @@ class Engine:
                 log.info("a round was dropped: its membership ended")
             elif works:
                 began = time.perf_counter()
+                self.ownership.rest_until = self._pace.commits(time.monotonic())
                 await self._in(self._committing, self.committer.commit, works, stands, membership)
-                self.telemetry.observe_stage("commit", began)
+                self._pace.committed(self.telemetry.observe_stage("commit", began) - began)
                 for stand in stands.values():
                     stand.held.ahead -= 1
                 self._count(works)
@@ -149,6 +153,7 @@ class Engine:
             self.fail(error)
         finally:
             self.moved = time.monotonic()
+            self._came.set()
             self._flying -= 1
             if not self._flying:
                 self._idle.set()
@@ -161,7 +166,7 @@ class Engine:
         began = time.perf_counter()
         works: list[Work] = []
         stands: dict[int, Stand] = {}
-        for batch in batches:
+        for batch in joined(batches, self.ownership.chunk):
             held = membership.owned.get(batch.partition)
             if held is None or batch.membership is not membership or batch.end <= held.part.position:
                 continue
@@ -170,7 +175,8 @@ class Engine:
             stands[batch.partition] = Stand.of(held)
         if works:
             scored = self.telemetry.observe_stage("score", began)
-            self._measure(sum(w.records for w in works), scored - began)
+            self._pace.scored(sum(w.records for w in works), scored - began)
+            self.ownership.chunk = self._pace.chunk
         return works, stands
 
     def _score(self, batch: Batch, held: Owned) -> Work:
@@ -248,15 +254,13 @@ class Engine:
         """Recover, then commit the positions: this proves membership and producer before anything is scored."""
         self.recovered, began = False, time.monotonic()
         self.telemetry.recovering.set(1)
-        found: dict[int, Owned] = {}
+        found: dict[int, Owned] | None = {}
         if partitions:
             await self._in(self._committing, self.committer.claim, min(partitions))
-        for number in sorted(partitions):
-            held = await self._in(self._committing, self._recover_one, number, membership)
-            if held is None:
-                log.info("recovery dropped: its membership ended, or the worker stops")
-                return
-            found[number] = held
+            found = await self._in(self._committing, self._recover_all, partitions, membership)
+        if found is None:
+            log.info("recovery dropped: its membership ended, or the worker stops")
+            return
         if found:
             stands = {number: Stand.of(held) for number, held in found.items()}
             await self._in(self._committing, self.committer.commit, [], stands, membership)
@@ -267,18 +271,24 @@ class Engine:
         self.telemetry.recovery.observe(time.monotonic() - began)
         self.recovered = self.ownership.current is membership
 
-    def _recover_one(self, number: int, membership: Membership) -> Owned | None:
-        kept = membership.kept.pop(number, None)
+    def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, Owned] | None:
+        kept = {number: membership.kept.pop(number, None) for number in sorted(partitions)}
+        remaining: dict[int, int] = {}
+        told = time.monotonic()
 
         def wanted() -> bool:
             return self.ownership.current is membership and not self.stopping
 
-        return self.recovery.recover(number, kept, wanted, self._progress)
+        def progress(at: Progress) -> None:
+            nonlocal told
+            self.moved = time.monotonic()
+            remaining[at.partition] = max(at.end - at.at, 0)
+            self.telemetry.recovered_offsets.labels(at.partition).set(remaining[at.partition])
+            if self.moved - told > _PROGRESS_SECONDS:
+                told = self.moved
+                log.info("recovering: %d changelog records remain", sum(remaining.values()))
 
-    def _progress(self, at: Progress) -> None:
-        self.moved = time.monotonic()
-        self.telemetry.recovered_offsets.labels(at.partition).set(max(at.end - at.at, 0))
-        log.debug("partition %d: changelog %d of %d, %d shoppers", at.partition, at.at, at.end, at.users)
+        return self.recovery.recover(kept, wanted, progress)
 
     def refresh(self) -> None:
         """Bring the gauges up to date, when they are scraped."""

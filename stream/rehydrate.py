@@ -30,40 +30,37 @@ class Rehydrator:
         users: list[str] = []
         values: list[bytes] = []
         for key, value in changes:
-            if key[:1] == ITEM and newcomers is not None:
-                load(newcomers, self.vocabulary, key[1:].decode(), value)
-            if key[:1] != USER:
-                continue
-            user = key[1:].decode()
-            if value is None:
+            kind, name = key[:1], key[1:].decode()
+            if kind == USER and value is not None:
+                users.append(name)
+                values.append(value)
+            elif kind == USER:
                 self._put(store, users, values)
                 users, values = [], []
-                store.remove([user])
-            else:
-                users.append(user)
-                values.append(value)
+                store.remove([name])
+            elif kind == ITEM and newcomers is not None:
+                load(newcomers, self.vocabulary, name, value)
         self._put(store, users, values)
 
     def _put(self, store: SessionStore, users: list[str], values: list[bytes]) -> None:
         if not users:
             return
-        heads = [session.head(value)["model"][0] for value in values] if self._mixed(values) else None
-        slots = store.slots(users)
-        if heads is None:
-            store.records[slots] = np.frombuffer(b"".join(values), self.layout)
+        own = self._own(values)
+        if own is not None:
+            store.put(users, own)
             return
-        for slot, value, model in zip(slots, values, heads, strict=True):
-            own = model == self.manifest.fingerprint
-            store.records[slot] = np.frombuffer(value, self.layout)[0] if own else self.revive(session.head(value))[0]
+        for user, value in zip(users, values, strict=True):
+            one = session.head(value)
+            mine = one["model"][0] == self.manifest.fingerprint
+            store.put([user], np.frombuffer(value, self.layout) if mine else self.revive(one))
 
-    def _mixed(self, values: list[bytes]) -> bool:
-        size = self.layout.itemsize
-        if any(len(value) != size for value in values):
-            return True
+    def _own(self, values: list[bytes]) -> Sessions | None:
+        """Read records that are all of this model; None where one is not."""
+        if set(map(len, values)) != {self.layout.itemsize}:
+            return None
         records = np.frombuffer(b"".join(values), self.layout)
-        return bool(
-            (records["format"] != session.FORMAT).any() or (records["model"] != self.manifest.fingerprint).any()
-        )
+        of_this = (records["format"] == session.FORMAT) & (records["model"] == self.manifest.fingerprint)
+        return records if of_this.all() else None
 
     def revive(self, heads: Sessions) -> Sessions:
         """Score the rings of other models' records, (n,), with this model; session times and lengths stay."""

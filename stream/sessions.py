@@ -1,6 +1,7 @@
 """One partition's sessions: an array of records, and which shopper has which."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,24 +34,31 @@ class SessionStore:
     def slots(self, users: Sequence[str]) -> NDArray[np.int64]:
         """Find the shoppers' slots; an unknown shopper gets one with an empty record."""
         known = self._slot
-        found = np.fromiter((known.get(user, -1) for user in users), np.int64, len(users))
-        for at in np.flatnonzero(found < 0).tolist():
-            found[at] = self._add(users[at])
+        found = np.fromiter(map(known.get, users, repeat(-1)), np.int64, len(users))
+        if len(new := np.flatnonzero(found < 0)):
+            fresh = [users[at] for at in new.tolist()]
+            self._add(list(dict.fromkeys(fresh)))
+            found[new] = [known[user] for user in fresh]
         return found
 
-    def _add(self, user: str) -> int:
-        if (slot := self._slot.get(user)) is not None:
-            return slot
-        if self._free:
+    def put(self, users: Sequence[str], records: Sessions) -> None:
+        """Set the shoppers' records, (n,); of one who is there twice the last one holds."""
+        slots = self.slots(users)
+        _raw(self.records)[slots] = _raw(records)
+
+    def _add(self, users: list[str]) -> None:
+        again = min(len(self._free), len(users))
+        for user in users[:again]:
             slot = self._free.pop()
-            self._user[slot] = user
-        else:
-            slot = len(self._user)
-            self._user.append(user)
-            if slot >= len(self.records):
-                self.records = np.concatenate([self.records, np.zeros_like(self.records)])
-        self._slot[user] = slot
-        return slot
+            self._user[slot], self._slot[user] = user, slot
+        begin, rest = len(self._user), users[again:]
+        self._user += rest
+        self._slot.update(zip(rest, range(begin, len(self._user)), strict=True))
+        if len(self._user) > len(self.records):
+            room = max(2 * len(self.records), len(self._user))
+            grown = np.zeros(room, self.records.dtype)  # memory that is not touched costs none
+            _raw(grown)[: len(self.records)] = _raw(self.records)
+            self.records = grown
 
     def users(self, slots: Iterable[int]) -> list[str]:
         """Name the shoppers in slots that are taken."""
@@ -73,3 +81,8 @@ class SessionStore:
         """Return a copy of one shopper's record."""
         slot = self._slot.get(user)
         return None if slot is None else self.records[slot].copy()
+
+
+def _raw(records: Sessions) -> NDArray[np.void]:
+    """View records as bytes: numpy copies them whole instead of field by field, in a seventh of the time."""
+    return records.view(f"V{records.itemsize}")

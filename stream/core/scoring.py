@@ -26,6 +26,8 @@ newcomers.
 SCORED = 0
 _LISTED = {"intent", "items", "item_scores"}
 _CODE = {reason: code for code, reason in enumerate(REASONS, 1)}
+_THIN = 4  # waves of fewer shoppers are left to runs, a shopper each
+_RUN = 256  # events looked ahead at once
 Rows = NDArray[np.intp]
 
 
@@ -95,8 +97,15 @@ def score(
     scores = Scores.empty(len(events), len(manifest.meaning.horizons))
     if keep:
         scores.after = np.zeros(len(events), sessions.dtype)
+    runs: dict[int, list[int]] = {}
     for rows in waves(events.slot):
-        _wave(rows, events.take(rows), sessions, step, manifest, scores)
+        if len(rows) >= _THIN:
+            _wave(rows, events.take(rows), sessions, step, manifest, scores)
+            continue
+        for row in rows.tolist():
+            runs.setdefault(int(events.slot[row]), []).append(row)
+    for run in runs.values():
+        _run(np.array(run), events, sessions, step, manifest, scores)
     return scores, sessions
 
 
@@ -111,6 +120,65 @@ def _wave(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: 
         rows, events, now = rows[fit], events.take(fit), now[fit]
     if len(rows):
         _advance(rows, events, now, sessions, step, manifest, scores)
+
+
+def _run(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores) -> None:
+    """Score events of one shopper in order, many at once; one that is not simply accepted is a wave of its own."""
+    while len(rows):
+        some = events.take(rows[:_RUN])
+        now, met = session.ahead(sessions[some.slot[:1]], some, manifest)
+        odd = session.expired(now, some, manifest.meaning) | session.late(now, some, manifest.meaning)
+        odd |= session.duplicate(now, some)
+        n = int(odd.argmax()) if odd.any() else len(some)
+        done = _follow(rows[:n], some, now, met, sessions, step, manifest, scores) if n > 1 else 0
+        if not done:
+            _wave(rows[:1], events.take(rows[:1]), sessions, step, manifest, scores)
+        rows = rows[max(done, 1) :]
+
+
+def _follow(
+    rows: Rows,
+    events: Events,
+    now: Sessions,
+    met: session.Advance,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    scores: Scores,
+) -> int:
+    """Score a shopper's acceptable events, `now` being its session before each; return how many came out well.
+
+    Only the step goes from event to event: what else an event is met with follows from the events alone.
+    """
+    given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
+    state = session.hidden(now[:1], manifest)
+    session.remember(now, events, met, manifest)
+    found: list[Arrays] = []
+    with np.errstate(over="ignore"):
+        for place in range(len(rows)):
+            here = slice(place, place + 1)
+            try:
+                outputs, state = step({name: value[here] for name, value in given.items()}, state)
+            except Exception:
+                break
+            found.append(outputs)
+            for name, value in state.items():
+                now[name][here] = value
+            state = session.hidden(now[here], manifest)
+    if not found:
+        return 0
+    now = now[: len(found)]
+    outputs = calibrated({name: np.concatenate([each[name] for each in found]) for name in found[0]}, manifest)
+    finite = _finite(outputs, now, manifest)
+    n = len(found) if finite.all() else int(finite.argmin())
+    if n:
+        rows, now = rows[:n], now[:n]
+        scores.put(rows, {name: value[:n] for name, value in outputs.items()})
+        scores.late[rows], scores.length[rows], scores.started[rows] = met.behind[:n], now["length"], now["started"]
+        sessions[events.slot[:1]] = now[-1:]
+        if scores.after is not None:
+            scores.after[rows] = now
+    return n
 
 
 def _advance(

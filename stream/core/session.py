@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stream.core.features import Arrays, Events, Ring, again, numeric
@@ -57,9 +58,13 @@ def head(raw: bytes) -> Sessions:
 
 def expire(now: Sessions, events: Events, meaning: Meaning) -> None:
     """Clear the sessions whose shopper was away for longer than the TTL, in record time or in event time."""
-    known = now["model"] != 0
+    now[expired(now, events, meaning)] = np.zeros((), now.dtype)
+
+
+def expired(now: Sessions, events: Events, meaning: Meaning) -> NDArray[np.bool_]:
+    """Tell which sessions are over by the TTL when their events come."""
     away = np.maximum(events.arrived - now["arrived"], events.time - now["last"])
-    now[known & (away > meaning.ttl)] = np.zeros((), now.dtype)
+    return (now["model"] != 0) & (away > meaning.ttl)
 
 
 def duplicate(now: Sessions, events: Events) -> NDArray[np.bool_]:
@@ -94,6 +99,38 @@ def advance(now: Sessions, events: Events, meaning: Meaning) -> Advance:
     return Advance(gap, fresh | (gap > meaning.gap), fresh, behind, repeats)
 
 
+def ahead(now: Sessions, events: Events, manifest: Manifest) -> tuple[Sessions, Advance]:
+    """Lay out one shopper's session, (1,), before each of its events, (n,), as if all were accepted.
+
+    What `advance` says of them comes with it. The state tensors are those of `now` throughout.
+    """
+    n, found = len(events), np.repeat(now, len(events))
+    found["format"][1:], found["ring"][1:] = FORMAT, manifest.meaning.ring
+    found["model"][1:] = manifest.fingerprint
+    found["last"][1:] = np.maximum(np.maximum.accumulate(events.time), now["last"])[:-1]
+    found["arrived"][1:] = np.maximum(np.maximum.accumulate(events.arrived), now["arrived"])[:-1]
+    for name, values in _ringed(events):
+        ring = now[f"recent_{name}"][0]
+        line = np.concatenate([ring[::-1], values[:-1].astype(ring.dtype)])
+        found[f"recent_{name}"] = sliding_window_view(line, len(ring))[:, ::-1]
+    met = advance(found, events, manifest.meaning)
+    place = np.arange(n)
+    opened = np.maximum.accumulate(np.where(met.opens, place, -1))  # where the session of each event begins
+    found["started"][1:] = np.where(opened < 0, now["started"], events.time[opened])[:-1]
+    found["length"][1:] = np.where(opened < 0, now["length"] + place + 1, place - opened + 1)[:-1]
+    return found, met
+
+
+def _ringed(events: Events) -> tuple[tuple[str, NDArray[np.generic]], ...]:
+    return (
+        ("event", events.event_print),
+        ("item", events.item_print),
+        ("category", events.category_print),
+        ("time", events.time),
+        ("type", events.type),
+    )
+
+
 def numbers(events: Events, met: Advance, manifest: Manifest) -> NDArray[np.float32]:
     """Return the numeric inputs that a step wants, (n, inputs): a bundle may want fewer than are computed."""
     return numeric(events.time, met.gap, met.opens, met.fresh, met.repeats)[:, : len(manifest.inputs)]
@@ -106,13 +143,7 @@ def remember(now: Sessions, events: Events, step: Advance, manifest: Manifest) -
     now["length"] = np.where(step.opens, 1, now["length"] + 1)
     now["last"] = np.maximum(now["last"], events.time)
     now["arrived"] = np.maximum(now["arrived"], events.arrived)
-    for name, newest in (
-        ("event", events.event_print),
-        ("item", events.item_print),
-        ("category", events.category_print),
-        ("time", events.time),
-        ("type", events.type),
-    ):
+    for name, newest in _ringed(events):
         ring = now[f"recent_{name}"]
         ring[:, 1:] = ring[:, :-1].copy()
         ring[:, 0] = newest

@@ -15,8 +15,8 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, FaultError, FencedError
 from stream.kafka.client import again, passing, producer
+from stream.kafka.membership import Membership, Owned
 from stream.kafka.recovery import POSITION, Position
-from stream.kafka.transport import Membership, Owned
 from stream.round import Message, Work
 from stream.settings import Settings
 

@@ -1,8 +1,8 @@
-"""The changelog becomes sessions again, before a partition's first batch (rules 2, 4 and 8 of the protocol)."""
+"""The changelog becomes sessions again, before the first batch (rules 2, 4 and 8 of the protocol)."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from stream.core.errors import BrokerError, PositionError, StuckError
 from stream.kafka.client import again, consumer
-from stream.kafka.transport import Owned
+from stream.kafka.membership import Owned
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.sessions import SessionStore
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
+_FETCH = {"max.partition.fetch.bytes": 4_194_304, "queued.max.messages.kbytes": 65_536}
+_LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
 
@@ -43,13 +45,23 @@ class Progress:
     users: int
 
 
+@dataclass(slots=True)
+class _Part:
+    """A partition that is being read: the next changelog offset, the last position met, and where it ends."""
+
+    owned: Owned
+    at: int
+    position: Position
+    end: int = 0
+
+
 class Recovery:
     """Rebuild partitions from the changelog; its clients stay open, since a fresh one takes seconds to answer."""
 
     def __init__(self, settings: Settings, client: AdminClient, rehydrator: Rehydrator) -> None:
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
-        self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True})
+        self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True, **_FETCH})
 
     def close(self) -> None:
         """Close the reader."""
@@ -57,92 +69,115 @@ class Recovery:
 
     def recover(
         self,
-        number: int,
-        kept: Owned | None,
+        kept: Mapping[int, Owned | None],
         wanted: Callable[[], bool],
         progress: Callable[[Progress], None] = lambda _: None,
-    ) -> Owned | None:
-        """Rebuild a partition, or catch up the one that was kept; return None where it is no longer wanted.
+    ) -> dict[int, Owned] | None:
+        """Rebuild partitions, or catch up those that were kept; return None where they are no longer wanted.
 
-        Raises StuckError without progress, PositionError where changelog and input do not fit.
+        All are read at once: one alone leaves the reader waiting for the broker most of the time. Raises StuckError
+        without progress, PositionError where changelog and input do not fit.
         """
+        began = time.monotonic()
+        parts = {number: self._begin(number, held) for number, held in kept.items()}
+        # The high watermarks, not the last stable offsets: it must wait for a transaction that is still open.
+        for number, end in self._offsets(self._settings.changelog, parts, _LATEST).items():
+            parts[number].end = end
+            progress(Progress(number, parts[number].at, end, len(parts[number].owned.part.store)))
+        if not self._read(parts, wanted, progress):
+            return None
+        self._place(parts)
+        for number, part in parts.items():
+            owned = part.owned
+            owned.changelog, owned.read_at = max(owned.changelog, part.end), time.monotonic()
+            log.info(
+                "partition %d: %d shoppers, position %d, changelog %d",
+                *(number, len(owned.part.store), owned.part.position, part.end),
+            )
+        log.info("recovered %d partitions in %.2f s", len(parts), time.monotonic() - began)
+        return {number: part.owned for number, part in parts.items()}
+
+    def _begin(self, number: int, kept: Owned | None) -> _Part:
         if kept and time.monotonic() - kept.read_at > _DELETE_RETENTION / 2:
             kept = None
         owned = kept or Owned(Partition(number, SessionStore(self._rehydrator.layout), position=-1))
-        began = time.monotonic()
-        tp = TopicPartition(self._settings.changelog, number)
-        # The high watermark, not the last stable offset: it must wait for a transaction that is still open.
-        end = self._end(tp, Isolation.READ_UNCOMMITTED)
-        position = self._read(owned, tp, end, wanted, progress)
-        if position is None:
-            return None
-        owned.changelog, owned.read_at = max(owned.changelog, end), time.monotonic()
-        self._place(owned, position if position.offset >= 0 else None)
-        log.info(
-            "partition %d: %d shoppers, position %d, changelog %d, in %.2f s",
-            *(number, len(owned.part.store), owned.part.position, end, owned.read_at - began),
-        )
-        return owned
+        position = Position(owned.topic_id, owned.part.position, owned.part.clock)
+        return _Part(owned, owned.changelog, position)
 
     def _read(
-        self,
-        owned: Owned,
-        tp: TopicPartition,
-        end: int,
-        wanted: Callable[[], bool],
-        progress: Callable[[Progress], None],
-    ) -> Position | None:
-        part, at = owned.part, owned.changelog
-        position = Position(owned.topic_id, part.position, part.clock)
-        self._reader.assign([TopicPartition(tp.topic, tp.partition, at or OFFSET_BEGINNING)])
+        self, parts: Mapping[int, _Part], wanted: Callable[[], bool], progress: Callable[[Progress], None]
+    ) -> bool:
+        """Read the changelog to the ends of all parts; return whether they are still wanted."""
+        topic = self._settings.changelog
+        self._reader.assign([TopicPartition(topic, n, part.at or OFFSET_BEGINNING) for n, part in parts.items()])
         moved = time.monotonic()
         try:
-            while at < end:
+            while behind := [number for number, part in parts.items() if part.at < part.end]:
                 if not wanted():
-                    return None
-                changes = []
-                reached = at
-                for message in self._reader.consume(_BATCH, _WAIT):
-                    if error := message.error():
-                        reached = max(reached, self._at_end(message, error))
-                        continue
-                    reached = (message.offset() or 0) + 1
-                    key, value = message.key() or b"", message.value()
-                    if key == POSITION and value:
-                        position = msgspec.json.decode(value, type=Position)
-                    else:
-                        changes.append((key, value))
-                self._rehydrator.apply(part.store, changes, part.newcomers)
-                reached = max(reached, self._reader.position([TopicPartition(tp.topic, tp.partition)])[0].offset)
-                if reached > at:
-                    at, moved = reached, time.monotonic()
-                    progress(Progress(tp.partition, at, end, len(part.store)))
-                elif time.monotonic() - moved > self._patience:
+                    return False
+                reached = self._take(parts)
+                places = self._reader.position([TopicPartition(topic, number) for number in behind])
+                for place in places:  # beyond the last record there may be markers
+                    reached[place.partition] = max(reached.get(place.partition, 0), place.offset)
+                for number, at in reached.items():
+                    part = parts[number]
+                    if at > part.at:
+                        part.at, moved = at, time.monotonic()
+                        progress(Progress(number, at, part.end, len(part.owned.part.store)))
+                if time.monotonic() - moved > self._patience:
+                    part = parts[behind[0]]
                     raise StuckError(
-                        f"recovery of {tp.topic} partition {tp.partition} stands at {at} of {end}",
+                        f"recovery of {topic} partition {behind[0]} stands at {part.at} of {part.end}",
                         "a transaction may hang: kafka-transactions.sh find-hanging; a restart is safe",
                     )
         finally:
             self._reader.unassign()
-        return position
+        return True
+
+    def _take(self, parts: Mapping[int, _Part]) -> dict[int, int]:
+        """Apply one read; return how far it reached, by partition."""
+        reached: dict[int, int] = {}
+        changes: dict[int, list[tuple[bytes, bytes | None]]] = {number: [] for number in parts}
+        for message in self._reader.consume(_BATCH, _WAIT):
+            error, number = message.error(), message.partition() or 0
+            if error and not self._ended(error):
+                continue
+            if error:
+                reached[number] = max(reached.get(number, 0), message.offset() or 0)
+                continue
+            reached[number] = (message.offset() or 0) + 1
+            key, value = message.key() or b"", message.value()
+            if key == POSITION and value:
+                parts[number].position = msgspec.json.decode(value, type=Position)
+            else:
+                changes[number].append((key, value))
+        for number, made in changes.items():
+            part = parts[number].owned.part
+            self._rehydrator.apply(part.store, made, part.newcomers)
+        return reached
 
     @staticmethod
-    def _at_end(message: object, error: KafkaError) -> int:
+    def _ended(error: KafkaError) -> bool:
+        """Tell the end of a partition from an error that passes, which may be of no partition at all."""
         if error.code() == KafkaError._PARTITION_EOF:
-            return int(message.offset())  # type: ignore[attr-defined]
+            return True
         if error.retriable() or not error.fatal():
-            return -1
+            return False
         raise BrokerError(f"the changelog cannot be read: {error.str()}", "check the broker and the rights")
 
-    def _place(self, owned: Owned, position: Position | None) -> None:
-        """Check the position against the input topic as it is now (rule 4), and stand there."""
-        part, topic, number = owned.part, self._settings.events_topic, owned.part.number
-        owned.topic_id = self.topic_id()
-        tp = TopicPartition(topic, number)
-        low, high = self._start(tp), self._end(tp, Isolation.READ_UNCOMMITTED)
-        committed = self._committed(tp)
-        where = f"{topic} partition {number}"
-        if position is None:
+    def _place(self, parts: Mapping[int, _Part]) -> None:
+        """Check the positions against the input topic as it is now (rule 4), and stand there."""
+        topic, topic_id = self._settings.events_topic, self.topic_id()
+        lows, highs = (self._offsets(topic, parts, spec) for spec in (_EARLIEST, _LATEST))
+        committed = self._committed([TopicPartition(topic, number) for number in parts])
+        for number, part in parts.items():
+            part.owned.topic_id = topic_id
+            self._stand(part, lows[number], highs[number], committed[number])
+
+    def _stand(self, one: _Part, low: int, high: int, committed: int) -> None:
+        part, position, topic = one.owned.part, one.position, self._settings.events_topic
+        where = f"{topic} partition {part.number}"
+        if position.offset < 0:
             if committed > low:
                 raise PositionError(
                     f"{where}: the group {self._settings.group} is at {committed}, but its changelog holds no position",
@@ -150,7 +185,7 @@ class Recovery:
                 )
             part.position = low if self._settings.start == "earliest" else high
             return
-        if position.topic_id != owned.topic_id:
+        if position.topic_id != one.owned.topic_id:
             raise PositionError(
                 f"{where}: {topic} was deleted and made again since the changelog was written",
                 "begin anew with another --group",
@@ -175,21 +210,19 @@ class Recovery:
     def _deadline(self) -> float:
         return time.monotonic() + self._patience
 
-    def _end(self, tp: TopicPartition, isolation: Isolation) -> int:
-        return self._offset(tp, OffsetSpec.latest(), isolation)
+    def _offsets(self, topic: str, numbers: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
+        """Ask for offsets of partitions, open transactions' records included."""
+        asked = {TopicPartition(topic, number): spec for number in numbers}
 
-    def _start(self, tp: TopicPartition) -> int:
-        return self._offset(tp, OffsetSpec.earliest(), Isolation.READ_UNCOMMITTED)
+        def ask() -> dict[int, int]:
+            answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
+            return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
 
-    def _offset(self, tp: TopicPartition, spec: OffsetSpec, isolation: Isolation) -> int:
-        def ask() -> int:
-            answer = self._admin.list_offsets({tp: spec}, isolation_level=isolation, request_timeout=5)
-            return int(answer[tp].result(6).offset)
+        return again(self._deadline(), ask) if asked else {}
 
-        return again(self._deadline(), ask)
-
-    def _committed(self, tp: TopicPartition) -> int:
-        return int(again(self._deadline(), lambda: self._reader.committed([tp], 5)[0].offset))
+    def _committed(self, asked: list[TopicPartition]) -> dict[int, int]:
+        found = again(self._deadline(), lambda: self._reader.committed(asked, 5))
+        return {tp.partition: int(tp.offset) for tp in found}
 
     def topic_id(self) -> str:
         """Ask for the input topic's id, another one once it is deleted and made again."""

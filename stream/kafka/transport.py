@@ -1,16 +1,14 @@
 """Faust's Kafka transport, made to carry batches: one message holds a chunk of one partition's records.
 
-A membership is a value: taken once per assignment, dropped when a rebalance begins, stamped on every batch by
-the fetch that brought it. It owns the sessions of its partitions. Rules 1, 4, 8, 9 and 10 of the protocol
-(docs/exactly-once.md) live here; the private attributes of faust and aiokafka that are touched are held by
+Every batch is stamped with the membership that was current when it was fetched. Rules 1, 4, 8, 9 and 10 of the
+protocol (docs/exactly-once.md) live here; the private attributes of faust and aiokafka that are touched are held by
 tests/kafka/test_hooks.py.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -18,60 +16,10 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 
-from stream.kafka.client import group_metadata
-from stream.round import Partition, Record
+from stream.kafka.membership import Batch, Mark, Membership, Ownership
+from stream.round import Record
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Owned:
-    """A partition's sessions, and how far the changelog is in them."""
-
-    part: Partition
-    changelog: int = 0  # next changelog offset that is not yet in the sessions
-    read_at: float = 0.0  # monotonic seconds of the last look at the changelog
-    ahead: int = 0  # rounds in the sessions that are not yet in the changelog
-    topic_id: str = ""  # of the input topic that the position belongs to
-
-
-@dataclass(slots=True, eq=False)
-class Membership:
-    """One assignment: what fences its commits, and its recovered partitions. Compared by identity only."""
-
-    group: str
-    generation: int
-    member: str
-    instance: str | None
-    owned: dict[int, Owned] = field(default_factory=dict)
-    kept: dict[int, Owned] = field(default_factory=dict)  # from before the rebalance, to be caught up
-
-    def metadata(self) -> bytes:
-        """Return what a transaction is fenced with; raise ValueError where this is no membership."""
-        return group_metadata(self.group, self.generation, self.member, self.instance)
-
-    def renewed(self) -> "Membership":
-        """Return the same member without its sessions: every batch in hand is then foreign."""
-        return Membership(self.group, self.generation, self.member, self.instance)
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Records of one partition, and the consumer's position before and after them."""
-
-    membership: Membership
-    partition: int
-    start: int
-    end: int
-    records: list[Record]
-
-
-@dataclass(slots=True)
-class Mark:
-    """What the consumer knows of a partition: its own position, and the last stable offset."""
-
-    position: int
-    stable: int
 
 
 class FetchedRecord(msgspec.Struct, gc=False):
@@ -97,40 +45,6 @@ def _fetched_record(_self: PartitionRecords, tp: Any, record: Any) -> FetchedRec
         *(tp.topic, tp.partition, record.offset, record.timestamp, record.timestamp_type),
         *(record.key, record.value, headers),
     )
-
-
-class Ownership:
-    """The current membership, seen by the consumer's thread, the event loop and the scorer's thread."""
-
-    def __init__(self, group: str, chunk: int, drop_fetch: Callable[[], bool] = lambda: False) -> None:
-        self.group, self.chunk, self.drop_fetch = group, chunk, drop_fetch
-        self.current: Membership | None = None
-        self.marks: dict[int, Mark] = {}
-        self.fetched_at = time.monotonic()
-        self._last: Membership | None = None
-
-    def drop(self) -> None:
-        """End the membership: a rebalance begins."""
-        self._last, self.current = self.current or self._last, None
-
-    def take(self, generation: int, member: str, instance: str | None, partitions: set[int]) -> Membership:
-        """Begin a membership; clean sessions of partitions that stay are kept (rule 8)."""
-        new = Membership(self.group, generation, member, instance)
-        if self._last:
-            for number in partitions & set(self._last.owned):
-                held = self._last.owned.pop(number)
-                if not held.ahead:
-                    new.kept[number] = held
-        self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
-        self.current = self._last = new
-        return new
-
-    def renew(self, membership: Membership) -> Membership | None:
-        """Forget the sessions of a membership whose transaction was aborted (rule 5)."""
-        if self.current is not membership:
-            return None
-        self.current = self._last = membership.renewed()
-        return self.current
 
 
 class _Fetched(dict[Any, tuple[int, int, list[Record]]]):
@@ -200,6 +114,8 @@ class Thread(driver.AIOKafkaConsumerThread):
         self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None
     ) -> _Fetched:
         ownership = self.ownership
+        if (rest := ownership.rest_until - time.monotonic()) > 0:
+            await asyncio.sleep(rest)
         consumer._coordinator.check_errors()
         membership, found = ownership.current, _Fetched()
         found.membership = membership

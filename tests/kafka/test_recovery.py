@@ -2,17 +2,18 @@
 
 import threading
 import time
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import PositionError, StuckError
 from stream.kafka.client import admin, consumer
+from stream.kafka.membership import Owned
 from stream.kafka.recovery import POSITION, Position, Recovery
-from stream.kafka.transport import Owned
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.runtime import load
@@ -36,9 +37,9 @@ def _recovery(place: Shop, **changes: object) -> Recovery:
 def _recover(place: Shop, **changes: object) -> Owned:
     recovery = _recovery(place, **changes)
     try:
-        found = recovery.recover(0, None, lambda: True)
+        found = recovery.recover({0: None}, lambda: True)
         assert found
-        return found
+        return found[0]
     finally:
         recovery.close()
 
@@ -113,7 +114,7 @@ def test_a_transaction_that_hangs_ends_it_with_the_partition(place: Shop, monkey
 def test_it_is_dropped_when_the_membership_ends(place: Shop):
     _write(place, *[(b"u%d" % n, _session(1)) for n in range(100)])
     recovery = _recovery(place)
-    assert recovery.recover(0, None, lambda: False) is None
+    assert recovery.recover({0: None}, lambda: False) is None
     recovery.close()
 
 
@@ -124,12 +125,12 @@ def test_a_kept_partition_is_caught_up_from_where_it_was(place: Shop):
     _write(place, (b"ub", _session(7)), _position(place, 6))
     recovery = _recovery(place)
     kept.part.store.records["last"][kept.part.store.slots(["a"])] = 99  # what is not in the new part stays
-    found = recovery.recover(0, kept, lambda: True)
+    found = recovery.recover({0: kept}, lambda: True)[0]
     assert found is kept
     assert found.part.position == 6
     assert [found.part.store.get(u)["last"] for u in "ab"] == [99, 7]
     kept.read_at -= 90_000
-    again = recovery.recover(0, kept, lambda: True)
+    again = recovery.recover({0: kept}, lambda: True)[0]
     assert again is not kept
     assert again.part.store.get("a")["last"] == 1
     recovery.close()
@@ -185,6 +186,50 @@ def test_input_that_was_deleted_unread_stops_or_is_told(place: Shop, caplog: pyt
         _recover(place)
     assert _recover(place, on_lost="continue").part.position == 6
     assert "going on behind the gap" in caplog.text
+
+
+def test_partitions_are_recovered_together_each_from_its_own(shop):
+    """One is kept, one is anew, one is empty; each has its own sessions and position."""
+    place = shop(partitions=3)
+    topic = _recovery(place).topic_id()
+    out = place.producer()
+    for number in range(3):
+        for _ in range(9):
+            out.produce(place.settings.events_topic, b"{}", b"u", number)
+    for number, last in ((0, 1), (1, 2)):
+        out.produce(place.settings.changelog, _session(last), b"u%d" % number, number)
+        out.produce(place.settings.changelog, msgspec.json.encode(Position(topic, 4 + number, NOON)), POSITION, number)
+    assert out.flush(10) == 0
+    recovery, told = _recovery(place), []
+    first = recovery.recover({0: None}, lambda: True)
+    found = recovery.recover({0: first[0], 1: None, 2: None}, lambda: True, told.append)
+    recovery.close()
+    assert found[0] is first[0]
+    assert {n: (held.part.position, list(held.part.store)) for n, held in found.items()} == {
+        **{0: (4, ["0"]), 1: (5, ["1"]), 2: (0, [])}
+    }
+    told = [(at.partition, at.at, at.end, at.users) for at in told]
+    assert told == [(0, 2, 2, 1), (1, 0, 2, 0), (2, 0, 0, 0), (1, 2, 2, 1)]  # first what lies before it, of each
+
+
+def test_an_error_of_no_partition_passes(place: Shop):
+    """Where the broker is away for a moment, the reader is told of it without a partition."""
+    _write(place, (b"ua", _session(1)), _position(place, 0))
+    recovery = _recovery(place)
+    reader, errors = recovery._reader, [Mock(**{"error.return_value": KafkaError(KafkaError._ALL_BROKERS_DOWN)})]
+    errors[0].partition.return_value = errors[0].offset.return_value = None
+
+    class Reader:
+        def consume(self, *given):
+            return [errors.pop()] if errors else reader.consume(*given)
+
+        def __getattr__(self, name):
+            return getattr(reader, name)
+
+    recovery._reader = Reader()
+    reached = recovery._take({})
+    assert (reached, errors) == ({}, [])
+    recovery.close()
 
 
 def _commit(place: Shop, offset: int) -> None:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from stream.core.errors import BrokerError, FaultError, FencedError
 from stream.kafka import commit
 from stream.kafka.commit import Aborted, Committer, Stand
-from stream.kafka.transport import Membership, Owned
+from stream.kafka.membership import Membership, Owned
 from stream.round import Partition
 from stream.settings import Settings
 

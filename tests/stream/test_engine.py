@@ -1,11 +1,11 @@
 """Rounds without Kafka: which batches are scored, what an abort does, when it is enough."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 
 import msgspec
-import numpy as np
 import pytest
 
 from stream.core.errors import AbortedError, FaultError, StuckError
@@ -13,7 +13,8 @@ from stream.core.events import Event
 from stream.core.manifest import Vocabulary
 from stream.engine import Engine
 from stream.kafka.commit import Aborted
-from stream.kafka.transport import Batch, Mark, Owned, Ownership
+from stream.kafka.membership import Batch, Mark, Owned, Ownership
+from stream.kafka.recovery import Progress
 from stream.offline import Line
 from stream.round import Limits, Partition, Scorer
 from stream.runtime import Bundle
@@ -56,15 +57,20 @@ class Recovery:
         self.scorer, self.position, self.calls = scorer, 0, Counter()
         self.broken = self.hangs = False
 
-    def recover(self, number, kept, wanted, _progress):
-        self.calls["kept" if kept else "anew"] += 1
+    def recover(self, kept, wanted, progress):
+        self.calls.update("kept" if held else "anew" for held in kept.values())
         if self.broken:
             raise StuckError("told to", "")
         while self.hangs and wanted():
             time.sleep(0.01)
         if not wanted():
             return None
-        return kept or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
+        for number in kept:
+            progress(Progress(number, 1, 4, 1))
+        return {
+            number: held or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
+            for number, held in kept.items()
+        }
 
 
 @pytest.fixture
@@ -132,6 +138,50 @@ def test_batches_are_scored_in_order_and_committed(rig):
     assert rig.committer.committed == list(range(6))
     assert not rig.failed
     assert rig.telemetry.registry.get_sample_value("forecart_events_consumed_total", {"partition": "0"}) == 6
+
+
+def test_a_round_waits_for_the_running_commit_as_long_as_the_pace_says(rig, monkeypatch):
+    open_, scored, process = threading.Event(), [], rig.scorer.process
+    spare = {"seconds": 99.0}
+
+    def note(part, records, now):
+        scored.append(len(records))
+        return process(part, records, now)
+
+    async def until(n):
+        async with asyncio.timeout(20):
+            while len(scored) < n:
+                await asyncio.sleep(0.005)
+
+    async def main():
+        await rig.join(0)
+        commit, rig.scorer.process = rig.committer.commit, note
+        rig.committer.commit = lambda *given: (open_.wait(20), commit(*given))
+        monkeypatch.setattr(rig.engine._pace, "spare", lambda _now, _events: spare["seconds"])
+        task = asyncio.create_task(rig.engine.run())
+        await rig.engine.take(rig.batch(0, 1))
+        await until(1)
+        await asyncio.sleep(0.05)
+        await rig.engine.take(rig.batch(1, 2))
+        await rig.engine.take(rig.batch(2, 3))
+        await asyncio.sleep(0.1)
+        assert scored == [1]
+        open_.set()  # the end of the commit begins the round, whatever was expected of it
+        await until(2)
+        assert scored == [1, 2]
+        await rig.engine.settle()
+        open_.clear()
+        spare["seconds"] = 0.0
+        await rig.engine.take(rig.batch(3, 4))
+        await until(3)
+        await rig.engine.take(rig.batch(4, 5))
+        await until(4)  # beside the commit that still runs
+        open_.set()
+        await rig.engine.settle()
+        task.cancel()
+
+    asyncio.run(main())
+    assert rig.committer.committed == list(range(5))
 
 
 def test_what_lies_below_the_position_is_dropped(rig):
@@ -277,6 +327,14 @@ def test_a_stop_that_cannot_drain_ends_the_process(rig, monkeypatch):
     assert [type(e) for e in rig.failed] == [StuckError]
 
 
+def test_a_recovery_tells_how_far_it_is(rig, monkeypatch, caplog):
+    monkeypatch.setattr("stream.engine._PROGRESS_SECONDS", -1.0)
+    caplog.set_level("INFO")
+    asyncio.run(rig.join(0, 1))
+    assert [r.message for r in caplog.records] == [f"recovering: {n} changelog records remain" for n in (3, 6)]
+    assert rig.telemetry.registry.get_sample_value("forecart_recovery_remaining", {"partition": "1"}) == 3
+
+
 def test_readiness_and_liveness(rig):
     async def main():
         assert rig.engine.ready() == "not assigned"
@@ -310,11 +368,3 @@ def test_stopping_finishes_the_round_and_begins_no_other(rig):
     asyncio.run(main())
     assert rig.committer.committed == [0]
     assert rig.committer.left_open == 1
-
-
-def test_a_costly_model_gets_smaller_chunks(rig):
-    rig.engine._measure(100, 10.0)
-    assert rig.ownership.chunk == 32
-    rig.engine._measure(100, 0.001)
-    assert rig.ownership.chunk == 100
-    assert np.isfinite(rig.engine._cost)

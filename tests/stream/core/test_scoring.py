@@ -75,6 +75,37 @@ def test_a_state_too_large_for_its_type_is_no_number():
     assert REASONS[scores.outcome[0] - 1] == "not_finite"
 
 
+steps_of_time = st.sampled_from([0, 1, 50, -50, 400, 5000, -2000])
+rows_of_few = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), steps_of_time, st.integers(0, 9)), max_size=60)
+
+
+@given(rows_of_few, st.sampled_from([1, 3, 256]), st.sampled_from([4, 1000]))
+def test_a_run_of_a_shopper_is_what_waves_make_of_it(rows, run, ttl):
+    """Late, duplicate, expired, failing and endless events included, bit for bit, sessions between them too."""
+
+    def moody(inputs, hidden):
+        if 8 in inputs["item"]:
+            raise RuntimeError("no")
+        outputs, state = step(inputs, hidden)
+        outputs["intent"][inputs["item"] == 7] = np.nan
+        return outputs, state
+
+    facts = manifest("float16", gap=100, ttl=ttl, lateness=1000)
+    time = NOON + np.cumsum([row[2] for row in rows], dtype=np.int64)
+    batch = events([(slot, f"e{name}", int(at), item) for (slot, name, _, item), at in zip(rows, time, strict=True)])
+    found = {}
+    for thin in (0, 99):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("stream.core.scoring._THIN", thin)
+            patch.setattr("stream.core.scoring._RUN", run)
+            warm, sessions = score(batch.take(np.arange(len(rows) // 3)), np.zeros(3, record(facts)), moody, facts)
+            rest, after = score(batch.take(np.arange(len(rows) // 3, len(rows))), sessions, moody, facts, keep=True)
+        fine = rest.outcome == 0
+        found[thin] = [after.tobytes(), rest.after[fine].tobytes(), rest.intent[fine].tobytes()]
+        found[thin] += [x.tobytes() for s in (warm, rest) for x in (s.outcome, s.late, s.length, s.started)]
+    assert found[0] == found[99]
+
+
 def test_nothing_comes_of_nothing():
     facts = manifest()
     scores, after = score(events([]), np.zeros(0, record(facts)), step, facts)

@@ -1,0 +1,112 @@
+"""Who owns which partitions, as a value (rules 1, 5 and 8 of the protocol, docs/exactly-once.md).
+
+A membership is taken once per assignment, dropped when a rebalance begins, stamped on every batch by the fetch that
+brought it. It owns the sessions of its partitions.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from stream.kafka.client import group_metadata
+from stream.round import Partition, Record
+
+
+@dataclass(slots=True, eq=False)
+class Owned:
+    """A partition's sessions, and how far the changelog is in them."""
+
+    part: Partition
+    changelog: int = 0  # next changelog offset that is not yet in the sessions
+    read_at: float = 0.0  # monotonic seconds of the last look at the changelog
+    ahead: int = 0  # rounds in the sessions that are not yet in the changelog
+    topic_id: str = ""  # of the input topic that the position belongs to
+
+
+@dataclass(slots=True, eq=False)
+class Membership:
+    """One assignment: what fences its commits, and its recovered partitions. Compared by identity only."""
+
+    group: str
+    generation: int
+    member: str
+    instance: str | None
+    owned: dict[int, Owned] = field(default_factory=dict)
+    kept: dict[int, Owned] = field(default_factory=dict)  # from before the rebalance, to be caught up
+
+    def metadata(self) -> bytes:
+        """Return what a transaction is fenced with; raise ValueError where this is no membership."""
+        return group_metadata(self.group, self.generation, self.member, self.instance)
+
+    def renewed(self) -> "Membership":
+        """Return the same member without its sessions: every batch in hand is then foreign."""
+        return Membership(self.group, self.generation, self.member, self.instance)
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Records of one partition, and the consumer's position before and after them."""
+
+    membership: Membership
+    partition: int
+    start: int
+    end: int
+    records: list[Record]
+
+
+def joined(batches: Iterable[Batch], size: int) -> list[Batch]:
+    """Join batches that follow on each other, of one partition and membership, to batches of up to `size` records."""
+    found: list[Batch] = []
+    newest: dict[int, Batch] = {}
+    for batch in batches:
+        last = newest.get(batch.partition)
+        fits = last and len(last.records) + len(batch.records) <= size
+        if last and fits and last.membership is batch.membership and last.end == batch.start:
+            last.records, last.end = last.records + batch.records, batch.end
+        else:
+            newest[batch.partition] = replace(batch)
+            found.append(newest[batch.partition])
+    return found
+
+
+@dataclass(slots=True)
+class Mark:
+    """What the consumer knows of a partition: its own position, and the last stable offset."""
+
+    position: int
+    stable: int
+
+
+class Ownership:
+    """The current membership, seen by the consumer's thread, the event loop and the scorer's thread."""
+
+    def __init__(self, group: str, chunk: int, drop_fetch: Callable[[], bool] = lambda: False) -> None:
+        self.group, self.chunk, self.drop_fetch = group, chunk, drop_fetch
+        self.current: Membership | None = None
+        self.marks: dict[int, Mark] = {}
+        self.fetched_at = time.monotonic()
+        self.rest_until = 0.0  # monotonic seconds: what is fetched before would only wait
+        self._last: Membership | None = None
+
+    def drop(self) -> None:
+        """End the membership: a rebalance begins."""
+        self._last, self.current = self.current or self._last, None
+
+    def take(self, generation: int, member: str, instance: str | None, partitions: set[int]) -> Membership:
+        """Begin a membership; clean sessions of partitions that stay are kept (rule 8)."""
+        new = Membership(self.group, generation, member, instance)
+        if self._last:
+            for number in partitions & set(self._last.owned):
+                held = self._last.owned.pop(number)
+                if not held.ahead:
+                    new.kept[number] = held
+        self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
+        self.current = self._last = new
+        return new
+
+    def renew(self, membership: Membership) -> Membership | None:
+        """Forget the sessions of a membership whose transaction was aborted (rule 5)."""
+        if self.current is not membership:
+            return None
+        self.current = self._last = membership.renewed()
+        return self.current

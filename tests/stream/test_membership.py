@@ -1,0 +1,39 @@
+"""Batches that follow on each other become one; others stay apart."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.kafka.membership import Batch, Membership, joined
+
+FIRST, SECOND = Membership("g", 1, "m", None), Membership("g", 1, "m", None)
+steps = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4), st.booleans(), st.sampled_from([FIRST, SECOND])))
+
+
+@given(steps, st.integers(1, 9))
+def test_joining_keeps_each_record_its_order_and_the_chain_of_positions(made, size):
+    at, batches = [0, 0], []
+    for partition, n, gap, membership in made:
+        start = at[partition] + 3 * gap
+        at[partition] = start + n + 1  # a marker behind the records
+        batches.append(Batch(membership, partition, start, at[partition], list(range(start, start + n))))
+    before = [(b.start, b.end, list(b.records)) for b in batches]
+    found = joined(batches, size)
+    assert [(b.start, b.end, b.records) for b in batches] == before  # the given ones are not touched
+    assert all(len(b.records) <= max(size, 4) for b in found)
+    for partition in (0, 1):
+        for membership in (FIRST, SECOND):
+            old, new = (
+                [b for b in some if b.partition == partition and b.membership is membership]
+                for some in (batches, found)
+            )
+            assert [r for b in new for r in b.records] == [r for b in old for r in b.records]
+            assert {b.start for b in new} <= {b.start for b in old} and {b.end for b in new} <= {b.end for b in old}
+            covered = [o for b in new for o in range(b.start, b.end)]
+            assert covered == [o for b in old for o in range(b.start, b.end)]  # no gap is bridged
+
+
+def test_batches_that_follow_are_joined_up_to_the_size():
+    batches = [Batch(FIRST, 0, n, n + 1, [n]) for n in range(5)]
+    assert [(b.start, b.end) for b in joined(batches, 2)] == [(0, 2), (2, 4), (4, 5)]
+    assert len(joined([Batch(FIRST, 0, 0, 1, [0]), Batch(SECOND, 0, 1, 2, [1])], 9)) == 2
+    assert len(joined([Batch(FIRST, 0, 0, 1, [0]), Batch(FIRST, 0, 2, 3, [2])], 9)) == 2
