@@ -21,7 +21,10 @@ from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, STEP, TOP, VOC
 
 
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = AUTO) -> Manifest:
-    """Write the bundle to a folder that is not there yet, a large catalog with its index; raise ParityError or BundleError, and leave nothing."""
+    """Write the bundle to a folder that is not there yet, a large catalog with its index.
+
+    Raise ParityError or BundleError, and leave nothing.
+    """
     if target.exists():
         raise BundleError(f"{target} exists", "a bundle is never overwritten: give another folder, or delete it")
     target.parent.mkdir(parents=True, exist_ok=True)

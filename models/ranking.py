@@ -144,7 +144,7 @@ class Listing(Ranking):
 
 
 def _distinct(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Return the distinct places among those of the parts, (n, M) with -1 where there are fewer, and each part's slots."""
+    """Return the distinct places of the parts, (n, M) with -1 where there are fewer, and each part's slots."""
     place = torch.cat(parts, 1)
     ordered, order = place.sort(1)
     run = torch.cat([torch.zeros_like(order[:, :1]), (ordered[:, 1:] != ordered[:, :-1]).long()], 1).cumsum(1)
