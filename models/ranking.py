@@ -150,7 +150,7 @@ def _distinct(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     run = torch.cat([torch.zeros_like(order[:, :1]), (ordered[:, 1:] != ordered[:, :-1]).long()], 1).cumsum(1)
     slot = torch.zeros_like(order).scatter(1, order, run)
     distinct = torch.full_like(place, -1).scatter(1, slot, place)
-    return distinct, list(slot.split([part.shape[1] for part in parts], 1))
+    return distinct, list(torch.split(slot, [part.shape[1] for part in parts], 1))
 
 
 def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -109,8 +109,9 @@ class IndexedRank:
             _, found = _best(*near, self._found)
         else:
             _, found = self.retrieval.search(query, self._found, allowed)
-        given = {"query": query, "gate": gate, "recent": recent, "found": found, "log_mass": log_mass}
-        once = {"allowed": self._all if allowed is None else allowed}
+        given: dict[str, NDArray[Any]] = {"query": query, "gate": gate, "recent": recent}
+        given |= {"found": found, "log_mass": log_mass}
+        once: dict[str, NDArray[Any]] = {"allowed": self._all if allowed is None else allowed}
         lists = [
             self._run(("scores", "items", "own"), {name: value[part] for name, value in given.items()} | once)
             for part in parts
