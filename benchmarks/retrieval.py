@@ -126,11 +126,13 @@ def times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def compare(catalog: Floats, query: Floats, batches: list[int], rounds: int, probes: list[int]) -> list[dict[str, Any]]:
+def compare(
+    catalog: Floats, query: Floats, batches: list[int], rounds: int, probes: list[int], refine: int
+) -> list[dict[str, Any]]:
     """Measure a catalog: a row for each batch and each number of lists."""
     began = time.monotonic()
     faiss.omp_set_num_threads(1)
-    search = retrieval.Retrieval(catalog, retrieval.build(catalog))
+    search = retrieval.Retrieval(catalog, retrieval.build(catalog), refine)
     built, rows = time.monotonic() - began, []
     with tempfile.TemporaryDirectory() as name:
         brute = exact(catalog, Path(name))
@@ -142,7 +144,13 @@ def compare(catalog: Floats, query: Floats, batches: list[int], rounds: int, pro
                 part = query[:batch]
                 calls = {"exact": lambda part=part: brute(part), "index": lambda part=part: search.search(part, _K)}
                 took = {who: seconds / batch * 1e6 for who, seconds in times(calls, rounds).items()}
-                row = {"items": len(catalog), "batch": batch, "lists": search.index.nlist, "nprobe": nprobe}
+                row = {
+                    "items": len(catalog),
+                    "batch": batch,
+                    "lists": search.index.nlist,
+                    "nprobe": nprobe,
+                    "refine": refine,
+                }
                 row |= {
                     "recall": round(hit, 5),
                     "exact_us": round(took["exact"], 1),
@@ -187,6 +195,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 200_000, 1_000_000])
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--probes", type=int, nargs="+", default=[32, 128, 512, 1024, 2048, 4096])
+    parser.add_argument("--refine", type=int, default=80, help="candidates of the index an item that is wanted")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -196,7 +205,7 @@ def main() -> None:
         catalog, query = trained(given.data, folder)
     rows = []
     for size in given.sizes:
-        rows += compare(extended(catalog, size), query, given.batches, given.rounds, given.probes)
+        rows += compare(extended(catalog, size), query, given.batches, given.rounds, given.probes, given.refine)
     show(best := verdict(rows))
     facts = {"k": _K, "width": catalog.shape[1], "trained_items": len(catalog), "queries": len(query)}
     facts |= {"rounds": given.rounds, "faiss": faiss.__version__, "python": platform.python_version()}

@@ -26,11 +26,11 @@ _ROWS = 32  # queries at once: the vectors of their candidates stay near the cor
 class Retrieval:
     """Find the items of the largest products with queries."""
 
-    def __init__(self, catalog: Floats, index: Any) -> None:
-        """Take a catalog (items, D) and its index; raise ValueError where they do not fit."""
+    def __init__(self, catalog: Floats, index: Any, refine: int = _REFINE) -> None:
+        """Take a catalog (items, D), its index and the candidates an item; raise ValueError where they do not fit."""
         if (index.ntotal, index.d) != catalog.shape:
             raise ValueError(f"the index holds {index.ntotal} vectors of {index.d}, the catalog {catalog.shape}")
-        self.catalog, self.index = catalog, index
+        self.catalog, self.index, self.refine = catalog, index, refine
         chosen = np.random.default_rng(0).choice(len(catalog), min(_SAMPLE, len(catalog)), replace=False)
         self._sample = np.ascontiguousarray(catalog[chosen].T)
         self._slot = np.full(len(catalog) + 1, len(chosen), np.int32)  # of an item in the sample, else past its end
@@ -59,7 +59,7 @@ class Retrieval:
             given.nprobe = min(int(np.ceil(self.index.nprobe / share)), self.index.nlist)
             given.sel = selector = faiss.IDSelectorBitmap(np.packbits(allowed[1:], bitorder="little"))
             assert selector
-        _, places = self.index.search(query, min(_REFINE * n, len(self.catalog)), params=given)
+        _, places = self.index.search(query, min(self.refine * n, len(self.catalog)), params=given)
         return self._products(query, places), places
 
     def log_mass(self, query: Floats, products: Floats, places: Ints) -> Floats:

@@ -46,8 +46,8 @@ def test_the_best_under_a_mask_are_those_of_all_products(seed: int, items: int, 
     catalog, query = _drawn(seed, items, 5)
     allowed = np.random.default_rng(seed + 1).random(items + 1) < share
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "_REFINE", items)
         search = _whole(catalog, 0 if by_index else None, patch)
+        search.refine = items
         products, places = search.search(query, n, allowed)
     expected, where = _brute(query, catalog, n, allowed)
     assert np.array_equal(places, where)
