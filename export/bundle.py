@@ -10,7 +10,7 @@ import torch
 
 from export import index as indices
 from export.graph import write_step, write_top
-from export.index import AUTO
+from export.index import NEVER
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
 from models.ranking import Ranking
@@ -20,8 +20,8 @@ from stream.core.manifest import Manifest
 from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
 
 
-def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = AUTO) -> Manifest:
-    """Write the bundle to a folder that is not there yet, a large catalog with its index.
+def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = NEVER) -> Manifest:
+    """Write the bundle to a folder that is not there yet, with an index of the catalog where one is asked for.
 
     Raise ParityError or BundleError, and leave nothing.
     """

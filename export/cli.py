@@ -23,8 +23,8 @@ def export(
     bundle: Annotated[Path, typer.Argument(help="The folder to write, which is not there yet.")],
     index: Annotated[
         str,
-        typer.Option(help="An index of the catalog: auto, where it is large enough to gain by it, always or never."),
-    ] = "auto",
+        typer.Option(help="An index of the catalog: never, always, or auto, where the catalog is large."),
+    ] = "never",
     state: Annotated[str, typer.Option(help="Stored type of the shoppers' states: float16 or float32.")] = "float16",
 ) -> None:
     """Export a checkpoint to a bundle: ONNX step, catalog, vocabulary, manifest, parity vectors.
