@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 import torch
 
+from export import index as indices
 from export.graph import write_step, write_top
+from export.index import NEVER
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
 from models.ranking import Ranking
@@ -18,20 +20,23 @@ from stream.core.manifest import Manifest
 from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
 
 
-def write(checkpoint: Checkpoint, target: Path, state_dtype: str) -> Manifest:
-    """Write the bundle to a folder that is not there yet; raise ParityError or BundleError, and leave nothing."""
+def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = NEVER) -> Manifest:
+    """Write the bundle to a folder that is not there yet, with an index of the catalog where one is asked for.
+
+    Raise ParityError or BundleError, and leave nothing.
+    """
     if target.exists():
         raise BundleError(f"{target} exists", "a bundle is never overwritten: give another folder, or delete it")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
         folder = Path(name) / "bundle"
         folder.mkdir()
-        manifest = _fill(folder, checkpoint, state_dtype)
+        manifest = _fill(folder, checkpoint, state_dtype, index)
         folder.rename(target)
     return manifest
 
 
-def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
+def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str) -> Manifest:
     run, network = checkpoint.run, checkpoint.network.cpu().eval()
     category = torch.tensor(run.category_of)
     with torch.inference_mode():
@@ -42,15 +47,18 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str) -> Manifest:
     for name, table in (tables | ({CATEGORIES: newcomers.vectors} if newcomers else {})).items():
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
-    write_top(checkpoint, {name.removesuffix(".npy"): folder / name for name in tables}, folder / TOP)
+    files = {name.removesuffix(".npy"): folder / name for name in tables}
+    write_top(checkpoint, files, folder / TOP)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
     manifest = describe(checkpoint, state_dtype, training=_training(checkpoint))
     runtime = Network(folder, manifest)
     real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
     parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})
+    if indices.wanted(index, len(catalog)):
+        parity |= indices.write(checkpoint, files, folder)
     np.savez(folder / PARITY, **vectors)  # type: ignore[arg-type]  # its own keywords are never names of vectors
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-    manifest = msgspec.structs.replace(manifest, files=files, parity=parity)
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    manifest = msgspec.structs.replace(manifest, files=hashes, parity=parity)
     manifest = msgspec.structs.replace(manifest, model=digest(manifest))
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return manifest

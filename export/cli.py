@@ -21,20 +21,28 @@ def _group() -> None:
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     bundle: Annotated[Path, typer.Argument(help="The folder to write, which is not there yet.")],
+    index: Annotated[
+        str,
+        typer.Option(help="An index of the catalog: never, always, or auto, where the catalog is large."),
+    ] = "never",
     state: Annotated[str, typer.Option(help="Stored type of the shoppers' states: float16 or float32.")] = "float16",
 ) -> None:
     """Export a checkpoint to a bundle: ONNX step, catalog, vocabulary, manifest, parity vectors.
 
-    Nothing is written unless whole sequence, torch step and ONNX step agree to 1e-5 on random and real histories.
+    Nothing is written unless whole sequence, torch step and ONNX step agree to 1e-5 on random and real histories, and
+    unless an index finds what the exact answer holds.
 
     Example: forecart export runs/taobao bundles/taobao
     """
     from export.bundle import write
+    from export.index import CHOICES
     from models.checkpoint import load
 
     if state not in ("float16", "float32"):
         raise SettingError(f"--state is {state!r}", "give float16 or float32")
+    if index not in CHOICES:
+        raise SettingError(f"--index is {index!r}", "give auto, always or never")
     point = load(checkpoint)
     with Console(stderr=True).status("exporting and comparing"):
-        manifest = write(point, bundle, state)
+        manifest = write(point, bundle, state, index)
     print(json.dumps({"bundle": str(bundle), "model": manifest.model, "parity": manifest.parity}))

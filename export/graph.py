@@ -13,10 +13,12 @@ from onnx import TensorProto, helper
 from models.checkpoint import Checkpoint
 from models.covisits import RECENT
 from models.heads import ANSWERS
-from models.ranking import Ranking
+from models.judge import CANDIDATES
+from models.ranking import Listing, Ranking
 from stream.core.features import NUMERIC
 
 _OPSET = 20
+_ROWS = 3  # of the examples that the exporter traces
 
 
 def write_step(checkpoint: Checkpoint, path: Path) -> None:
@@ -37,12 +39,35 @@ def write_top(checkpoint: Checkpoint, tables: dict[str, Path], path: Path) -> No
     The tables are npy files beside the graph, and stay there: `catalog` and, for each reach, `*_neighbours`
     and `*_weights`.
     """
-    n, arrays = 3, {name: torch.from_numpy(np.load(file)) for name, file in tables.items()}
-    ring = torch.ones(n, RECENT, dtype=torch.long)
-    given = {"query": torch.zeros(n, arrays["catalog"].shape[1]), "gate": torch.zeros(n, ANSWERS), "recent": ring}
     ranking = Ranking(checkpoint.network, checkpoint.run.meaning.k)
+    _write_ranking(ranking, _asked(tables), {}, tables, path)
+
+
+def write_list(checkpoint: Checkpoint, tables: dict[str, Path], found: int, path: Path) -> None:
+    """Export what lists the `found` best of an index: `models.ranking.Listing`, over the same files.
+
+    It takes `found` (n, found), `log_mass` (n, 1) and `allowed` (items + 1,) too, and lists as many as it can judge.
+    """
+    listing = Listing(checkpoint.network, max(checkpoint.run.meaning.k, CANDIDATES))
+    more = {"found": torch.zeros(_ROWS, found, dtype=torch.long), "log_mass": torch.ones(_ROWS, 1)}
+    items = len(np.load(tables["catalog"], mmap_mode="r"))
+    _write_ranking(listing, _asked(tables) | more, {"allowed": torch.ones(items + 1, dtype=torch.bool)}, tables, path)
+
+
+def _asked(tables: dict[str, Path]) -> dict[str, torch.Tensor]:
+    width = np.load(tables["catalog"], mmap_mode="r").shape[1]
+    recent = torch.ones(_ROWS, RECENT, dtype=torch.long)
+    return {"query": torch.zeros(_ROWS, width), "gate": torch.zeros(_ROWS, ANSWERS), "recent": recent}
+
+
+def _write_ranking(
+    ranking: Ranking, asked: dict[str, Any], once: dict[str, Any], tables: dict[str, Path], path: Path
+) -> None:
+    """Export a ranking of what is `asked` by row and given `once`; the tables stay in their files."""
+    arrays = {name: torch.from_numpy(np.load(file)) for name, file in tables.items()}
     catalog = arrays.pop("catalog")
-    _export(ranking, given | {"catalog": catalog, "tables": arrays}, list(given), ["scores", "items", "own"], path)
+    given = asked | once | {"catalog": catalog, "tables": arrays}
+    _export(ranking, given, list(asked), ["scores", "items", "own"], path)
     _forget_origin(path)
     model = onnx.load(path)
     kept = [value for value in model.graph.input if value.name not in tables]

@@ -119,17 +119,29 @@ class Mixture(nn.Module):
         `logits` (n, items) are of items 1 and up; `tables` holds `*_neighbours` and `*_weights` of each reach.
         What newcomers among the recent items have of their own is left out: see `own`.
         """
-        found, support, nothing = [torch.softmax(logits, -1)], [], torch.zeros_like(logits)
-        known = catalogued(recent, logits.shape[1])
+        named, support = self.named(recent, logits.shape[1], tables)
+        nothing = torch.zeros_like(logits)
+        found = [torch.softmax(logits, -1), *(nothing.scatter_add(1, place, share) for place, share in named)]
+        return torch.stack(found, 1), support
+
+    def named(
+        self, recent: Tensor, items: int, tables: dict[str, Tensor]
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Return what each answer but the ranking names, and the support (n, reaches).
+
+        That is places in a catalog of `items`, (n, m), and what each adds to its item's probability, (n, m).
+        """
+        named, support = [], []
+        known = catalogued(recent, items)
         for reach in REACHES:
             seen = known[:, : reach.window]
             weight = (tables[f"{reach.name}_weights"][seen] * _fading(reach, recent)[:, None]).flatten(1)
             support.append(weight.sum(1))
             # Index 0, no item, has no weight: where it lands does not matter.
-            index = (tables[f"{reach.name}_neighbours"][seen].flatten(1).long() - 1).clamp_min(0)
-            found.append(nothing.scatter_add(1, index, weight / support[-1].clamp_min(1e-6)[:, None]))
-        found.append(nothing.scatter_add(1, (known - 1).clamp_min(0), self.own(recent) * (known > 0)))
-        return torch.stack(found, 1), torch.stack(support, 1)
+            place = (tables[f"{reach.name}_neighbours"][seen].flatten(1).long() - 1).clamp_min(0)
+            named.append((place, weight / support[-1].clamp_min(1e-6)[:, None]))
+        named.append(((known - 1).clamp_min(0), self.own(recent) * (known > 0)))
+        return named, torch.stack(support, 1)
 
     def own(self, recent: Tensor) -> Tensor:
         """Return the probability of each recent item by the last answer, (n, RECENT), newcomers included."""

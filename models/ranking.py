@@ -15,6 +15,7 @@ from models.judge import CANDIDATES, describe, surround
 from models.network import Network, windows
 
 _BUDGET, _ROWS, _MOST = 4096, 256, 40_000
+_NONE = -1e4  # the log of a probability of no item
 
 
 class Candidates(NamedTuple):
@@ -24,6 +25,22 @@ class Candidates(NamedTuple):
     features: Tensor
     context: Tensor
     log_p: Tensor
+
+
+class Pool(NamedTuple):
+    """What may be listed: `answers` (n, ANSWERS, m) and `mixed` (n, m) are probabilities, below 0 for no item.
+
+    `place` (n, m) are their places in the catalog, None where they are all of it; `support` is (n, reaches).
+    """
+
+    place: Tensor | None
+    answers: Tensor
+    mixed: Tensor
+    support: Tensor
+
+    def at(self, column: Tensor) -> Tensor:
+        """Return the places of columns, (n, k)."""
+        return column if self.place is None else self.place.gather(1, column)
 
 
 class Ranking(nn.Module):
@@ -47,40 +64,93 @@ class Ranking(nn.Module):
         Newcomers, whose indices lie above the catalog's, are in no list. Last comes, (n, RECENT), what each recent
         item has of its own, newcomers included.
         """
-        own = self.mixture.own(recent) * gate[:, -1:].exp()
-        if self.judge is None:
-            mixed = self._mixed(query, gate, recent, catalog, tables)[0]
-            listed = torch.topk(mixed, min(self.k, len(catalog)))
-            return listed.values, listed.indices, own
-        found = self.candidates(query, gate, recent, catalog, tables)
-        mass = found.log_p.exp().sum(1, keepdim=True)
-        p = mass * torch.softmax(found.log_p + self.judge(found.features, found.context), 1)
-        best = torch.topk(p, min(self.k, p.shape[1]))
-        return best.values, found.place.gather(1, best.indices), own
+        pool = self._whole(query, gate, recent, catalog, tables)
+        return *self._list(pool, gate, recent, catalog), self._own(gate, recent)
 
     def candidates(
         self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
     ) -> Candidates:
         """Return the candidates of queries (n, D + POPULARITY) over a catalog (items, D + POPULARITY)."""
-        mixed, answers, support = self._mixed(query, gate, recent, catalog, tables)
-        p, place = torch.topk(mixed, min(CANDIDATES, len(catalog)))
-        said = answers.gather(2, place[:, None].expand(-1, answers.shape[1], -1)).transpose(1, 2)
+        return self._choose(self._whole(query, gate, recent, catalog, tables), gate, recent, catalog)
+
+    def _whole(self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]) -> Pool:
+        answers, support = self.mixture.answers(query @ catalog.T, recent, tables)
+        return Pool(None, answers, (answers * gate.exp()[..., None]).sum(1), support)
+
+    def _own(self, gate: Tensor, recent: Tensor) -> Tensor:
+        return self.mixture.own(recent) * gate[:, -1:].exp()
+
+    def _list(self, pool: Pool, gate: Tensor, recent: Tensor, catalog: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the probabilities and the places of the best of a pool, in the judge's order."""
+        if self.judge is None:
+            p, at = torch.topk(pool.mixed, min(self.k, pool.mixed.shape[1]))
+            return p.clamp_min(0), pool.at(at).masked_fill(p < 0, -1)
+        found = self._choose(pool, gate, recent, catalog)
+        mass = found.log_p.exp().sum(1, keepdim=True)
+        p = mass * torch.softmax(found.log_p + self.judge(found.features, found.context), 1)
+        best = torch.topk(p, min(self.k, p.shape[1]))
+        return best.values, found.place.gather(1, best.indices)
+
+    def _choose(self, pool: Pool, gate: Tensor, recent: Tensor, catalog: Tensor) -> Candidates:
+        p, at = torch.topk(pool.mixed, min(CANDIDATES, pool.mixed.shape[1]))
+        said = pool.answers.gather(2, at[:, None].expand(-1, pool.answers.shape[1], -1)).transpose(1, 2)
+        place = pool.at(at)
         # A place of -1, no item, is a place like any other until it is blanked; newcomers have none in the catalog.
         known = catalogued(recent, len(catalog))
         seen = catalog[(known - 1).clamp_min(0)] * (known > 0)[..., None]
         same = (place[..., None] + 1 == recent[:, None]).to(said.dtype)
         listed = catalog[place]
         alike = listed[..., :-POPULARITY] @ seen[..., :-POPULARITY].transpose(1, 2)
-        features = describe(said, p, alike, same, listed[..., -POPULARITY:])
-        context = surround(gate.exp(), support, recent, seen[:, 0, -POPULARITY:])
-        return Candidates(place, features, context, torch.log(p.clamp_min(1e-9)))
+        # The exporter drops what adds as little as 1e-9, so that a graph's log of 0 were infinite.
+        features = describe(said, p.clamp_min(1e-9), alike, same, listed[..., -POPULARITY:])
+        context = surround(gate.exp(), pool.support, recent, seen[:, 0, -POPULARITY:])
+        log_p = torch.log(p.clamp_min(1e-9)).masked_fill(p < 0, _NONE)
+        return Candidates(place.masked_fill(p < 0, -1), features, context, log_p)
 
-    def _mixed(
-        self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
+
+class Listing(Ranking):
+    """Rank, as `Ranking` does the whole catalog, what an index has found of it and what the tables name.
+
+    An index gives the best by the query's product. Whatever else can be among the best of the mixture is a neighbour
+    or a recent item, so nothing is missed.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        query: Tensor,
+        gate: Tensor,
+        recent: Tensor,
+        found: Tensor,
+        log_mass: Tensor,
+        allowed: Tensor,
+        catalog: Tensor,
+        tables: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the mixture of the answers, the answers, and their support."""
-        answers, support = self.mixture.answers(query @ catalog.T, recent, tables)
-        return (answers * gate.exp()[..., None]).sum(1), answers, support
+        """Return what `Ranking` does, places of -1 where there are fewer items.
+
+        `found` (n, F) are places in the catalog, -1 where there are fewer, `log_mass` (n, 1) the log of the sum of
+        the exponentials of all items' products, `allowed` (items + 1,) says by index which items may be listed.
+        """
+        named, support = self.mixture.named(recent, len(catalog), tables)
+        place, slots = _distinct([found, *(place for place, _ in named)])
+        known = place.clamp_min(0)
+        logits = (catalog[known] @ query[..., None])[..., 0]
+        nothing = torch.zeros_like(logits)
+        shares = [nothing.scatter_add(1, slot, share) for slot, (_, share) in zip(slots[1:], named, strict=True)]
+        answers = torch.stack([torch.exp(logits - log_mass), *shares], 1)
+        there = (place >= 0) & allowed[known + 1]
+        mixed = (answers * gate.exp()[..., None]).sum(1).masked_fill(~there, -1.0)
+        return *self._list(Pool(known, answers, mixed, support), gate, recent, catalog), self._own(gate, recent)
+
+
+def _distinct(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Return the distinct places of the parts, (n, M) with -1 where there are fewer, and each part's slots."""
+    place = torch.cat(parts, 1)
+    ordered, order = place.sort(1)
+    run = torch.cat([torch.zeros_like(order[:, :1]), (ordered[:, 1:] != ordered[:, :-1]).long()], 1).cumsum(1)
+    slot = torch.zeros_like(order).scatter(1, order, run)
+    distinct = torch.full_like(place, -1).scatter(1, slot, place)
+    return distinct, list(torch.split(slot, [part.shape[1] for part in parts], 1))
 
 
 def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,20 @@ STEP, TOP, CATALOG, CATEGORIES, VOCABULARY, PARITY, MANIFEST = (
     *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "vocabulary.json"),
     *("parity.npz", "manifest.json"),
 )
+INDEX, LIST = "index.faiss", "list.onnx"  # of a large catalog
 TOLERANCE = 1e-5
 _ROWS = 256  # shoppers whose catalogs are ranked at once: their probabilities of all items stand in memory
 _REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
+
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Rank = Callable[[Floats, Floats, Ints, NDArray[np.bool_] | None, int], tuple[Floats, Ints, Floats]]
+"""(query, gate, recent, allowed, k) -> (scores, items, own): the lists of queries over the catalog.
+
+`query` (n, D), `gate` (n, A), `recent` (n, R), `allowed` (items + 1,) by index, None: all. Scores and items (n, k),
+1 and up, best first, 0 where there are fewer; `own` (n, R) is what each recent item has of its own.
+"""
 
 
 class Ids(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,7 +128,8 @@ class Network:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.hidden = tuple(manifest.hidden)
         self._next = tuple(f"{name}_next" for name in self.hidden)
-        self._step, self._top = session(folder / STEP), session(folder / TOP)
+        self._step, self._k = session(folder / STEP), manifest.meaning.k
+        self._rank = _indexed_rank(folder, manifest) if INDEX in manifest.files else exact_rank(session(folder / TOP))
 
     def intent(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step without recommendations."""
@@ -127,13 +139,8 @@ class Network:
     def recommend(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step and rank the whole catalog."""
         outputs, state = self.whole(inputs, hidden)
-        given = {"query": outputs["query"], "gate": outputs["gate"], "recent": state["recent"]}
-        lists = [
-            self._top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()})
-            for at in range(0, len(given["gate"]), _ROWS)
-        ]
-        scores, items, own = (np.concatenate(part) for part in zip(*lists, strict=True))
-        listed = {"intent": outputs["intent"], "items": items + 1, "item_scores": scores}
+        scores, items, own = self._rank(outputs["query"], outputs["gate"], state["recent"], None, self._k)
+        listed = {"intent": outputs["intent"], "items": items, "item_scores": scores}
         answers = {"query": outputs["query"], "others": 1 - np.exp(outputs["gate"][:, -1])}
         return listed | answers | {"own": own, "recent": state["recent"]}, state
 
@@ -142,6 +149,37 @@ class Network:
         names = ("intent", "query", "gate")
         found = self._step.run((*names, *self._next), {**inputs, **hidden})
         return dict(zip(names, found, strict=False)), dict(zip(self.hidden, found[len(names) :], strict=True))
+
+
+def exact_rank(top: onnxruntime.InferenceSession) -> Rank:
+    """Rank by the graph that compares with every item; it knows no `allowed`."""
+
+    def rank(
+        query: Floats, gate: Floats, recent: Ints, allowed: NDArray[np.bool_] | None, k: int
+    ) -> tuple[Floats, Ints, Floats]:
+        given = {"query": query, "gate": gate, "recent": recent}
+        lists = [
+            top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()})
+            for at in range(0, len(query), _ROWS)
+        ]
+        scores, places, own = (np.concatenate(part) for part in zip(*lists, strict=True))
+        return scores[:, :k], places[:, :k] + 1, own
+
+    return rank
+
+
+def _indexed_rank(folder: Path, manifest: Manifest) -> Rank:
+    try:
+        from stream.retrieval import IndexedRank, Retrieval, read
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"{folder} has an index of its catalog, and {error.name} is not installed",
+            "pip install 'forecart[retrieval]', or export the checkpoint with --index never",
+        ) from error
+    catalog = np.load(folder / CATALOG, mmap_mode="r", allow_pickle=False)
+    listing = session(folder / LIST)
+    found = next(given.shape[1] for given in listing.get_inputs() if given.name == "found")
+    return IndexedRank(Retrieval(catalog, read(folder / INDEX)), listing.run, found)
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:

@@ -1,0 +1,76 @@
+"""An index for a large catalog, made to find what the exact answer holds, or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from export.graph import write_list
+from export.parity import Vectors, expected
+from models.checkpoint import Checkpoint
+from models.covisits import RECENT
+from models.judge import CANDIDATES
+from models.network import windows
+from stream import retrieval
+from stream.core.errors import ParityError
+from stream.retrieval import IndexedRank, Retrieval
+from stream.runtime import CATALOG, INDEX, LIST, TOP, exact_rank, session
+
+CHOICES = AUTO, ALWAYS, NEVER = "auto", "always", "never"
+MISSED = 1e-3  # of the exact answer's items, at most
+_LEFT = 0.5  # of that the index leaves to the queries that it was not tuned on
+
+
+def wanted(choice: str, items: int) -> bool:
+    """Tell whether a catalog gets an index."""
+    return choice == ALWAYS or (choice == AUTO and items > retrieval.EXACT)
+
+
+def write(checkpoint: Checkpoint, tables: dict[str, Path], folder: Path) -> dict[str, float]:
+    """Write index and list beside the bundle's other graphs; return the shares of the exact answers that they miss.
+
+    As many inverted lists are looked through as the run's own histories need. Raises ParityError where even all of
+    them are not enough.
+    """
+    catalog = np.load(folder / CATALOG, mmap_mode="r")
+    found = max(CANDIDATES, checkpoint.run.meaning.k)
+    write_list(checkpoint, tables, found, folder / LIST)
+    search = Retrieval(catalog, retrieval.build(np.asarray(catalog)))
+    asked = _asked(checkpoint)
+    misses = {"items that the index misses": tune(search, asked["query"], found)}
+    retrieval.write(search.index, folder / INDEX)
+    ranks = IndexedRank(search, session(folder / LIST).run, found), exact_rank(session(folder / TOP))
+    k = checkpoint.run.meaning.k
+    listed, truth = (rank(asked["query"], asked["gate"], asked["recent"], None, k)[1] for rank in ranks)
+    misses["items that lists by the index miss"] = missed(listed, truth)
+    for name, share in misses.items():
+        if not share <= MISSED:
+            raise ParityError(f"{name}: {share:.2g}, allowed are {MISSED}", "export with --index never")
+    return misses
+
+
+def tune(search: Retrieval, query: np.ndarray, n: int) -> float:
+    """Let an index look through as few lists as queries (q, D) allow; return the share of their best that it misses."""
+    truth = retrieval.exact(query, search.catalog, n)[1]
+    probes = 8
+    while True:
+        search.index.nprobe = min(probes, search.index.nlist)
+        share = missed(search.search(query, n)[1], truth)
+        if share <= MISSED * _LEFT or probes >= search.index.nlist:
+            return share
+        probes = probes * 5 // 4
+
+
+def missed(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of the places in `truth` (q, n) that the same rows of `found` lack."""
+    return 1 - float(np.mean([np.isin(*pair).mean() for pair in zip(truth, found, strict=True)]))
+
+
+def _asked(checkpoint: Checkpoint) -> Vectors:
+    """Return what the run's own histories ask for, each event's: query, gate and recent items."""
+    histories = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
+    said = expected(checkpoint, histories)
+    items = torch.from_numpy(histories["item"])
+    recent = windows(torch.zeros(len(items), RECENT, dtype=torch.long), items).numpy()
+    parts = {"query": said["expected_query"], "gate": said["expected_gate"], "recent": recent}
+    return {name: np.ascontiguousarray(part.reshape(-1, part.shape[-1])) for name, part in parts.items()}

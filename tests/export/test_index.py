@@ -1,0 +1,69 @@
+"""A catalog's index: exported where it finds what the exact answer holds, and served from the bundle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import bundle, index
+from models.checkpoint import load
+from stream import retrieval, runtime
+from stream.core.errors import BundleError, ParityError
+from stream.runtime import INDEX, LIST, TOP, exact_rank, session
+
+
+@pytest.fixture(scope="module")
+def indexed(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("bundles") / "indexed"
+    bundle.write(load(run_folder), target, "float16", index.ALWAYS)
+    return target
+
+
+def test_lists_by_the_index_are_those_of_the_whole_catalog(indexed: Path, run_folder: Path):
+    manifest = runtime.load(indexed).manifest
+    assert {INDEX, LIST} <= set(manifest.files)
+    asked = index._asked(load(run_folder))
+    given = asked["query"], asked["gate"], asked["recent"]
+    indexed_rank, exact = runtime._indexed_rank(indexed, manifest), exact_rank(session(indexed / TOP))
+    k = manifest.meaning.k
+    (scores, items, own), (expected, best, kept) = indexed_rank(*given, None, k), exact(*given, None, k)
+    assert index.missed(items, best) <= index.MISSED
+    assert np.abs(scores - expected).max() < 1e-4
+    assert np.array_equal(own, kept)
+
+
+def test_only_allowed_items_are_listed(indexed: Path, run_folder: Path):
+    manifest = runtime.load(indexed).manifest
+    asked = index._asked(load(run_folder))
+    allowed = np.zeros(manifest.items + 1, bool)
+    allowed[[2, 3, 7]] = True
+    rank = runtime._indexed_rank(indexed, manifest)
+    _, items, _ = rank(asked["query"], asked["gate"], asked["recent"], allowed, manifest.meaning.k)
+    assert {tuple(sorted(row[:3])) for row in items.tolist()} == {(2, 3, 7)}
+    assert not items[:, 3:].any()
+
+
+def test_a_changed_index_is_refused(indexed: Path, tmp_path: Path):
+    for path in indexed.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = bytearray((tmp_path / INDEX).read_bytes())
+    whole[-1] ^= 1
+    (tmp_path / INDEX).write_bytes(whole)
+    with pytest.raises(BundleError, match=r"index\.faiss is not what was exported"):
+        runtime.load(tmp_path)
+
+
+def test_an_index_that_misses_too_much_is_refused(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(index, "missed", lambda *_: 0.01)
+    with pytest.raises(ParityError, match="--index never"):
+        bundle.write(load(run_folder), tmp_path / "new", "float16", index.ALWAYS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_catalogs_have_none(written: Path):
+    assert not (written / INDEX).exists()
+    assert INDEX not in json.loads((written / "manifest.json").read_text())["files"]
+    choices = {choice: index.wanted(choice, 10) for choice in index.CHOICES}
+    assert choices == {"auto": False, "always": True, "never": False}
+    assert index.wanted("auto", retrieval.EXACT + 1)
