@@ -1,13 +1,15 @@
 """Throughput of one worker, exactly once, beside loops without its guarantees, in one run on one machine.
 
 The bare loop consumes, decodes, steps and produces with the same libraries, the same graph and the same score
-record, and keeps nothing: the practical limit. The second loop adds a changelog record per touched shopper, of
-the worker's size. The worker does what it always does. The last line is JSON.
+record, and keeps nothing: the practical limit. The second loop adds as many changelog records of touched shoppers
+as the worker wrote, of its size. The worker does what it always does. With --peers Faust as it comes, Quix Streams
+and Kafka Streams score the first events of a topic that a worker goes through, too. The last line is JSON.
 
-    python benchmarks/throughput.py --events 400000
+    python benchmarks/throughput.py --peers
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -17,11 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from bundle import bundle
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stream import settings as configuration
@@ -112,9 +116,9 @@ class Bare:
             self.sessions[name][rows] = value
         return outputs["intent"]
 
-    def change(self, users: Iterable[str]) -> None:
-        """Produce a changelog record a shopper, of the worker's size."""
-        users = list(users)
+    def change(self, shoppers: Iterable[str], records: int) -> None:
+        """Produce so many changelog records of the touched shoppers, of the worker's size."""
+        users = list(islice(cycle(shoppers), records))
         rows = np.fromiter((self.slots[user] for user in users), np.int64, len(users))
         for user, session in zip(users, self.sessions[rows], strict=True):
             self.out.produce(self.settings.changelog, session.tobytes(), b"u" + user.encode())
@@ -133,8 +137,8 @@ def _waves(batch: list[Event]) -> tuple[list[list[int]], Iterable[str]]:
     return waves, seen
 
 
-def bare(settings: configuration.Settings, events: int, partitions: int, changelog: bool) -> float:
-    """Consume, score and produce without durability; return events a second."""
+def bare(settings: configuration.Settings, events: int, partitions: int, changelog: float = 0.0) -> float:
+    """Consume, score and produce without durability, `changelog` records an event; return events a second."""
     loop = Bare(settings)
     reader = Consumer(
         {
@@ -152,7 +156,7 @@ def bare(settings: configuration.Settings, events: int, partitions: int, changel
         began = began or time.perf_counter()
         users = loop.score(messages)
         if changelog:
-            loop.change(users)
+            loop.change(users, round(changelog * (done + len(messages))) - round(changelog * done))
         loop.out.poll(0)
         done += len(messages)
     assert loop.out.flush(120) == 0
@@ -193,37 +197,97 @@ def worker(settings: configuration.Settings, events: int, folder: Path, name: st
         reader.close()
 
 
-def main() -> None:
-    """Run all of it and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=400_000)
-    parser.add_argument("--users", type=int, default=20_000)
+def per_event(settings: configuration.Settings, partitions: int, events: int) -> float:
+    """Return how many records of the changelog there are for an event."""
+    reader = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "records"})
+    ends = [reader.get_watermark_offsets(TopicPartition(settings.changelog, p), 10)[1] for p in range(partitions)]
+    reader.close()
+    return sum(ends) / events
+
+
+def rounds(options: argparse.Namespace, folder: Path, address: str) -> dict[str, list[float]]:
+    """Measure the worker and the loops one after the other, each round on a backlog of its own."""
+    found: dict[str, list[float]] = {}
+    events, partitions = options.events, options.partitions
+    for turn in range(options.rounds):
+        settings = backlog(options, address, turn)
+        measured = {"worker": worker(settings, events, folder, f"w{turn}", partitions)}
+        measured["records"] = per_event(settings, partitions, events)
+        measured["bare"] = bare(settings, events, partitions)
+        measured["changelog"] = bare(settings, events, partitions, measured["records"])
+        for name, value in measured.items():
+            found.setdefault(name, []).append(value)
+        print({name: round(value, 2) for name, value in measured.items()}, file=sys.stderr)
+    return found
+
+
+def backlog(options: argparse.Namespace, address: str, turn: int) -> configuration.Settings:
+    """Make the topics of a round and fill the input; return a worker's settings."""
+    settings = configuration.load(
+        bootstrap_servers=address,
+        bundle=options.bundle,
+        recommend=False,
+        group=f"b{turn}",
+        events_topic=f"events{turn}",
+        scores_topic=f"s{turn}",
+    )
+    apply(settings, options.partitions, 1)
+    items = load(options.bundle).vocabulary.items
+    fill(address, settings.events_topic, options.events, options.users, items, options.partitions)
+    return settings
+
+
+def summary(found: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a run: medians, and the worker's ratios to the loops within each round."""
+    line: dict[str, Any] = {"benchmark": "throughput"}
+    line |= {f"{k}_events_per_second": round(statistics.median(found[k])) for k in ("bare", "changelog", "worker")}
+    for name in ("bare", "changelog"):
+        ratios = [w / b for w, b in zip(found["worker"], found[name], strict=True)]
+        line[f"to_{name}"] = round(statistics.median(ratios), 3)
+        line[f"to_{name}_range"] = [round(min(ratios), 3), round(max(ratios), 3)]
+    line["changelog_records_per_event"] = round(statistics.median(found["records"]), 3)
+    facts = {"events": options.events, "users": options.users, "rounds": options.rounds}
+    return line | facts | {"hidden": load(options.bundle).manifest.hidden["h"][0]} | machine()
+
+
+def machine() -> dict[str, Any]:
+    """Say when this was measured, and on what."""
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": day, "cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """Return the options that benchmarks of a backlog share."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bundle", type=Path, default=Path(__file__).parents[1] / "stream/demo/bundle")
+    parser.add_argument("--bundle", type=Path, help="Else one of hidden size 128, made once.")
+    return parser
+
+
+def main() -> None:
+    """Run all of it and print the ratios."""
+    parser = arguments(__doc__)
+    parser.add_argument("--peers", action="store_true", help="Run what others would write for it, too.")
+    parser.add_argument("--peer-events", type=int, default=60_000)
+    parser.add_argument("--peer-seconds", type=float, default=20.0, help="The longest that one is timed.")
     options = parser.parse_args()
-    found: dict[str, list[float]] = {"bare": [], "changelog": [], "worker": []}
+    options.bundle = options.bundle or bundle()
     with tempfile.TemporaryDirectory() as name, Broker(heap="1g") as broker:
-        for turn in range(options.rounds):
-            base: dict[str, Any] = {"bootstrap_servers": broker.address, "bundle": options.bundle, "recommend": False}
-            settings = configuration.load(
-                **base, group=f"b{turn}", events_topic=f"events{turn}", scores_topic=f"s{turn}"
-            )
-            apply(settings, options.partitions, 1)
-            items = load(options.bundle).vocabulary.items
-            fill(broker.address, settings.events_topic, options.events, options.users, items, options.partitions)
-            found["worker"].append(worker(settings, options.events, Path(name), f"w{turn}", options.partitions))
-            found["bare"].append(bare(settings, options.events, options.partitions, changelog=False))
-            found["changelog"].append(bare(settings, options.events, options.partitions, changelog=True))
-            print({k: round(v[-1]) for k, v in found.items()}, file=sys.stderr)
-    ratios = {
-        f"to_{k}": statistics.median(w / b for w, b in zip(found["worker"], found[k], strict=True))
-        for k in ("bare", "changelog")
-    }
-    line = {f"{k}_events_per_second": round(statistics.median(v)) for k, v in found.items()}
-    line |= {k: round(v, 3) for k, v in ratios.items()}
-    line |= {"events": options.events, "users": options.users, "hidden": load(options.bundle).manifest.hidden["h"][0]}
-    print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
+        folder = Path(name)
+        line = summary(rounds(options, folder, broker.address), options)
+        if options.peers:
+            from peers.run import measure
+
+            settings = backlog(options, broker.address, options.rounds)
+            rate = worker(settings, options.events, folder, "beside", options.partitions)
+            rates, missing = measure(settings, options.peer_events, options.partitions, folder, options.peer_seconds)
+            line |= {"worker_beside_peers_events_per_second": round(rate)}
+            line |= {f"{k}_events_per_second": round(v) for k, v in rates.items()}
+            line |= {f"to_{k}": round(rate / v, 1) for k, v in rates.items()} | {"not_run": missing}
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":
