@@ -9,24 +9,24 @@ and Kafka Streams score the first events of a topic that a worker goes through, 
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from bundle import bundle
 from confluent_kafka import Consumer, Producer, TopicPartition
+from machine import facts
 
 from stream import settings as configuration
 from stream.core.events import Event, Score, SessionView, Source
@@ -37,6 +37,7 @@ from stream.kafka.topics import apply
 from stream.runtime import load
 
 BATCH = 4096
+T = TypeVar("T")
 
 
 def fill(address: str, topic: str, events: int, users: int, items: list[str], partitions: int) -> None:
@@ -164,37 +165,56 @@ def bare(settings: configuration.Settings, events: int, partitions: int, changel
     return events / (time.perf_counter() - began)
 
 
-def worker(settings: configuration.Settings, events: int, folder: Path, name: str, partitions: int) -> float:
-    """Run a worker over the backlog; return events a second, by the offsets that its transactions commit.
-
-    The clock runs from the first commit that is seen to the last, so that start-up is left out, as it is for
-    the loops; nothing but this look at the offsets runs beside it.
-    """
+@contextmanager
+def running(settings: configuration.Settings, folder: Path, name: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run `forecart worker` with these settings, its log in NAME.log; end it."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")}
-    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}) | {
-        "name": name,
-        "metrics_port": 0,
-    }
+    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}) | {"name": name}
     env |= {f"FORECART_{key.upper()}": str(value) for key, value in given.items()}
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "forecart", "worker"], env=env, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def drain(
+    settings: configuration.Settings, events: int, partitions: int, check: Callable[[], object], first: Callable[[], T]
+) -> tuple[float, int, T]:
+    """Wait until a backlog is committed; return the seconds and the events since the first commit that was seen.
+
+    So start-up is left out, as it is for the loops; nothing but this look at the offsets runs beside a worker.
+    `check` is called meanwhile, `first` when the clock starts.
+    """
     reader = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.group})
     topic = [TopicPartition(settings.events_topic, p) for p in range(partitions)]
-    with (folder / f"{name}.log").open("wb") as log:
-        running = subprocess.Popen([sys.executable, "-m", "forecart", "worker"], env=env, stdout=log, stderr=log)
+    start: tuple[float, int, T] | None = None
     try:
-        first, skipped = 0.0, 0
         while True:
+            check()
             committed = again(time.monotonic() + 30, lambda: reader.committed(topic, 10))
             done = sum(max(tp.offset, 0) for tp in committed)
-            if done and not first:
-                first, skipped = time.perf_counter(), done
-            if done >= events:
-                return (events - skipped) / (time.perf_counter() - first)
-            assert running.poll() is None, (folder / f"{name}.log").read_text()[-2000:]
+            if done and not start:
+                start = time.perf_counter(), done, first()
+            if start and done >= events:
+                return time.perf_counter() - start[0], done - start[1], start[2]
             time.sleep(0.05)
     finally:
-        running.terminate()
-        running.wait(30)
         reader.close()
+
+
+def worker(settings: configuration.Settings, events: int, folder: Path, name: str, partitions: int) -> float:
+    """Run a worker over the backlog; return events a second, by the offsets that its transactions commit."""
+    quiet = settings.model_copy(update={"metrics_port": 0})
+    with running(quiet, folder, name) as process:
+
+        def check() -> None:
+            assert process.poll() is None, (folder / f"{name}.log").read_text()[-2000:]
+
+        seconds, done, _ = drain(settings, events, partitions, check, lambda: None)
+    return done / seconds
 
 
 def per_event(settings: configuration.Settings, partitions: int, events: int) -> float:
@@ -226,7 +246,7 @@ def backlog(options: argparse.Namespace, address: str, turn: int) -> configurati
     settings = configuration.load(
         bootstrap_servers=address,
         bundle=options.bundle,
-        recommend=False,
+        recommend=getattr(options, "recommend", False),
         group=f"b{turn}",
         events_topic=f"events{turn}",
         scores_topic=f"s{turn}",
@@ -246,14 +266,8 @@ def summary(found: dict[str, list[float]], options: argparse.Namespace) -> dict[
         line[f"to_{name}"] = round(statistics.median(ratios), 3)
         line[f"to_{name}_range"] = [round(min(ratios), 3), round(max(ratios), 3)]
     line["changelog_records_per_event"] = round(statistics.median(found["records"]), 3)
-    facts = {"events": options.events, "users": options.users, "rounds": options.rounds}
-    return line | facts | {"hidden": load(options.bundle).manifest.hidden["h"][0]} | machine()
-
-
-def machine() -> dict[str, Any]:
-    """Say when this was measured, and on what."""
-    day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return {"date": day, "cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
+    line |= {"events": options.events, "users": options.users, "rounds": options.rounds}
+    return line | {"hidden": load(options.bundle).manifest.hidden["h"][0]} | facts()
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream import cli_explain
+from stream import cli_capacity, cli_explain
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
 from stream.options import FormatOption, pairs
@@ -257,3 +257,4 @@ def _report_bad(bad) -> None:  # type: ignore[no-untyped-def]
 
 
 app.command()(cli_explain.explain)
+app.command()(cli_capacity.capacity)
