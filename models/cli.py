@@ -71,10 +71,10 @@ def train(
         list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session. The first is reported.")
     ] = None,
     gap: Annotated[str, typer.Option(help="The pause that ends a session.")] = "30m",
-    model: Annotated[str, typer.Option(help="What is trained: lstm, popularity or last-item.")] = "lstm",
+    model: Annotated[str | None, typer.Option(help="What is trained: lstm, popularity or last-item.")] = None,
     preset: Annotated[str, typer.Option(help="How large a model: small, base or large.")] = "base",
-    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of weights, order and negatives.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and negatives.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other dial: name=value.")] = None,
 ) -> None:
     """Train the LSTM on a log, next item and purchase at once; or count a baseline that can be served like it.
@@ -90,9 +90,9 @@ def train(
 
     if (out / RUN).exists():
         raise SettingError(f"{out} holds a finished run", "give another --out, or delete the folder")
-    check_device(device)
     config = options.config(preset, setting, "dropout=0.3", model=model, device=device, seed=seed)
-    meaning, ranks = options.meaning(horizon, gap), join(device)
+    check_device(config.device)
+    meaning, ranks = options.meaning(horizon, gap), join(config.device)
     console.quiet = not ranks.first
     if ranks.size > 1 and config.model != LSTM:
         raise SettingError(f"{config.model} is counted by one process", "leave torchrun out")
@@ -147,10 +147,20 @@ def _fit(out: Path, source: Any, seen: Any, run: Any, validate: Any) -> None:
         count_baseline(source, run, out, validate)
         print(json.dumps({"checkpoint": str(out), **run.metrics}))
         return
+    kept = False
+
+    def measured(network: Any) -> dict[str, Any]:
+        metrics: dict[str, Any] = validate(network)
+        what = "as it is kept, with the judge and unseen items" if kept else "after an epoch, before both"
+        console.print(f"{what}: {options.figures(metrics)}")
+        return metrics
+
     with bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bars:
         task = bars.add_task("training", total=None, loss=0.0, rate=0.0)
+        spoken = options.spoken()
 
         def watch(step: Step) -> None:
+            spoken(step.stage, f"step {step.step:,} of {step.steps:,}, loss {step.loss:.3f}")
             bars.update(
                 task,
                 description=step.stage,
@@ -161,14 +171,14 @@ def _fit(out: Path, source: Any, seen: Any, run: Any, validate: Any) -> None:
             )
 
         def conclude(point: Any) -> None:
+            nonlocal kept
             draw(point.run, out)
-            run.novelty = fit_novelty(point, seen)
+            spoken("fitting how much unseen items deserve", "")
+            run.novelty, kept = fit_novelty(point, seen), True
 
-        fit(source, run, out, watch, validate, conclude)
+        fit(source, run, out, watch, measured if validate else None, conclude)
     for epoch in run.epochs:
-        console.print(
-            " ".join(f"{name} {value:.4g}" for name, value in epoch.items() if isinstance(value, int | float))
-        )
+        console.print(options.figures({name: epoch[name] for name in epoch if name == "epoch" or "loss" in name}))
     if not console.quiet:
         print(json.dumps({"checkpoint": str(out), **run.metrics}))
 

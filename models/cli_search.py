@@ -13,7 +13,7 @@ from rich.table import Table
 from models import options
 from models.options import DataOption, console
 from stream.core.errors import SettingError
-from stream.options import FormatOption
+from stream.options import FormatOption, pairs
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -65,14 +65,18 @@ def search(
         console.print(f"trial {number} of {trials} {end} at {result.value:.4f}: {_words(result.dials)}")
 
     out.mkdir(parents=True, exist_ok=True)
-    first = {name: getattr(config, name) for name in SPACE}
-    results = look(out / "trials.jsonl", train, first, trials, minutes * 60 or float("inf"), seed, heard)
+    first = {name: getattr(config, name) for name in SPACE if name not in pairs(setting, "epochs=2")}
+    results = look(
+        out / "trials.jsonl", train, first, trials, run.identity(), minutes * 60 or float("inf"), seed, heard
+    )
     if not results:
         raise SettingError("no trial began in time", "give more --minutes")
     console.print(_table(results))
     best = results[0]
     line = {"best": best.value, "dials": best.dials, "trials": len(results), "preset": preset}
-    print(json.dumps(line | {"command": f"forecart train --preset {preset} {_words(best.dials)}"}))
+    fixed = "".join(f" --set {word}" for word in setting or ())
+    again = f"forecart train --format {form} --data {data} --preset {preset} --seed {seed}{fixed} {_words(best.dials)}"
+    print(json.dumps(line | {"command": again}))
 
 
 def _trained(sequences: Any, run: Any, folder: Path, validate: Any, hear: Any) -> float:

@@ -24,6 +24,8 @@ from stream.core.features import NUMERIC
 
 TYPE_DIMENSION = 8
 RHYTHM = 32
+_SPAN = 50.0  # events that the longest of its units remembers at first
+_FELT = 4.0
 
 
 class Outputs(NamedTuple):
@@ -84,6 +86,7 @@ class Network(nn.Module):
         self.judge = Judge()
         self.counters = Counters(types)
         self.rhythm = nn.LSTM(width - dimension, RHYTHM, batch_first=True)
+        _remember_long(self.rhythm, gap=TYPE_DIMENSION)
         self.purchase = Purchase(width + RHYTHM + self.counters.width, horizons, intent_dropout)
         self.register_buffer("popularity", torch.zeros(items + 1, POPULARITY))
         for embedding in (self.item_vectors, self.category_vectors):
@@ -185,6 +188,21 @@ class Network(nn.Module):
     def step(self) -> nn.Module:
         """Return one event a shopper, as it is exported."""
         return StepModule(self)
+
+
+def _remember_long(lstm: nn.LSTM, gap: int) -> None:
+    """Let a new LSTM forget over 1 to `_SPAN` events, a unit each (Tallec and Ollivier, 2018), and feel pauses.
+
+    `gap` is the place of the input `log_gap`, whose values are the smallest.
+    """
+    width = lstm.hidden_size
+    with torch.no_grad():
+        span = torch.empty(width).uniform_(1, _SPAN).log()
+        bias, other = lstm.all_weights[0][2:]
+        bias.zero_()
+        other.zero_()
+        bias[:width], bias[width : 2 * width] = -span, span  # input gate, forget gate
+        lstm.all_weights[0][0][:, gap] *= _FELT
 
 
 def windows(recent: Tensor, item: Tensor) -> Tensor:

@@ -1,19 +1,19 @@
 """What the commands of training share: a log read in sight, dials, what a model means, bars of progress."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stream.core.errors import SettingError
 from stream.core.manifest import Meaning, milliseconds
-from stream.options import pairs
+from stream.options import pairs, terminal
 
-console = Console(stderr=True)
+console = terminal()
 
 DataOption = Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")]
 
@@ -32,6 +32,24 @@ def advance(bars: Progress, name: str, total: int | None) -> Callable[[int, int]
     return lambda done, of: bars.update(task, completed=done, total=of)
 
 
+def spoken(every: float = 60.0) -> Callable[[str, str], None]:
+    """Return what writes progress as lines where no terminal shows bars: a stage's start, then a line a minute."""
+    last: tuple[str, float] = ("", 0.0)
+
+    def say(stage: str, progress: str) -> None:
+        nonlocal last
+        if not console.is_terminal and (stage != last[0] or time.monotonic() - last[1] > every):
+            last = stage, time.monotonic()
+            console.print(f"{stage}{progress and ': '}{progress}")
+
+    return say
+
+
+def figures(metrics: dict[str, Any]) -> str:
+    """Write numbers with their names in a line."""
+    return " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float))
+
+
 def load(data: Path, form: str) -> Any:
     """Read a log, and say what is in it and what was left out."""
     from models.histories import load as read
@@ -45,21 +63,27 @@ def load(data: Path, form: str) -> Any:
 
 
 def config(preset: str, setting: list[str] | None, example: str, **given: Any) -> Any:
-    """Set the dials: the preset's, those of --set over them, and over these the given ones.
+    """Set the dials: the preset's, and over them those of --set and the given ones that are not None.
 
-    Raises SettingError for a preset or a dial that is none.
+    Raises SettingError for a preset or a dial that is none, and for a dial that is given twice.
     """
     from models.config import PRESETS, TrainConfig
 
     if preset not in PRESETS:
         raise SettingError(f"there is no preset {preset!r}", f"the presets are {', '.join(PRESETS)}")
-    dials = PRESETS[preset] | pairs(setting, example) | given
+    own = pairs(setting, example)
+    flags = {name: value for name, value in given.items() if value is not None}
+    if twice := [name for name in flags if name in own]:
+        raise SettingError(f"{twice[0]} is given twice", f"give either --{twice[0]} or --set {twice[0]}=...")
+    dials = PRESETS[preset] | own | flags
     try:
         return msgspec.convert(dials, TrainConfig, strict=False)
     except msgspec.ValidationError as error:
         names = TrainConfig.__struct_fields__
-        unknown = [f"there is no setting {name!r}" for name in dials if name not in names]
-        raise SettingError(", ".join(unknown) or str(error), f"the settings are {', '.join(names)}") from error
+        if unknown := [f"there is no setting {name!r}" for name in dials if name not in names]:
+            raise SettingError(", ".join(unknown), f"the settings are {', '.join(names)}") from error
+        said, _, place = str(error).partition(" - at `$.")
+        raise SettingError(f"{place.rstrip('`')}: {said.lower()}", f"write --set {example}") from error
 
 
 def meaning(horizons: list[str] | None, gap: str) -> Meaning:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
+
+from stream.core.errors import SettingError
 
 Dials = dict[str, float]
 # Called with a trial's dials and with what hears each epoch's figure; returns the best one.
@@ -48,14 +50,16 @@ def search(
     train: Train,
     first: Dials,
     trials: int,
+    identity: dict[str, Any],
     seconds: float = float("inf"),
     seed: int = 0,
     heard: Callable[[int, Result], None] = lambda _number, _result: None,
 ) -> list[Result]:
     """Run trials until `trials` have ended, those in the journal included, or the time is up; return them best first.
 
-    The first trial takes the dials `first`, the others come from a tree-structured Parzen estimator (Bergstra et
-    al., 2011); one that is behind the median after an epoch is given up. A trial that was interrupted is run again.
+    The first trial takes the dials `first`, names of `SPACE`, the others come from a tree-structured Parzen
+    estimator (Bergstra et al., 2011); one that is behind the median after an epoch is given up. A trial that was
+    interrupted is run again. Raises SettingError where the journal is of another search, whose `identity` differs.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -63,22 +67,26 @@ def search(
     study = optuna.create_study(
         storage=storage, study_name="forecart", direction="maximize", load_if_exists=True, pruner=pruner
     )
+    if study.user_attrs.get("identity", identity) != identity:
+        raise SettingError(f"{journal.parent} holds a search of another log or with other dials", "give another --out")
+    study.set_user_attr("identity", identity)
     for cut in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(cut.number, state=TrialState.FAIL)
         study.enqueue_trial(cut.params, skip_if_exists=False)
     if not study.trials:
-        study.enqueue_trial({name: first[name] for name in SPACE})
+        study.enqueue_trial(first)
     until = time.monotonic() + seconds
     while (number := len(study.get_trials(states=_ENDED))) < trials and time.monotonic() < until:
         study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=_UNTRIED)
-        heard(number + 1, _one(study, train))
+        heard(number + 1, _one(study, train, list(first)))
     ended = [Result(t.params, t.value or 0.0, t.state == TrialState.PRUNED) for t in study.get_trials(states=_ENDED)]
     return sorted(ended, key=lambda result: (result.pruned, -result.value))
 
 
-def _one(study: optuna.Study, train: Train) -> Result:
+def _one(study: optuna.Study, train: Train, names: list[str]) -> Result:
     trial = study.ask()
-    dials = {name: trial.suggest_float(name, low, high, log=log) for name, (low, high, log) in SPACE.items()}
+    bounds = {name: SPACE[name] for name in names}
+    dials = {name: trial.suggest_float(name, low, high, log=log) for name, (low, high, log) in bounds.items()}
     try:
         value = train(dials, lambda epoch, figure: _report(trial, epoch, figure))
     except optuna.TrialPruned:

@@ -70,10 +70,19 @@ def _purchase(report: Report) -> list[Finding]:
     if not positives:
         return [Finding(WATCH, "Purchases: the held-out part has none, so nothing is said of them.")]
     found = _against(report, "pr_auc", f"Purchases within {next(iter(report.runs.values())).meaning.horizons[0]}")
+    own, rate = report.first.figures.get("log_loss"), _entropy(positives / labelled)
+    if own is not None and own.value > rate:
+        text = f"Purchases: a log loss of {own.value:.4f}, worse than the {rate:.4f} of always saying the rate."
+        found.append(Finding(POOR, text))
     if positives < _FEW:
         noise = f"Only {positives:,} of {labelled:,} labels are purchases: their figures are mostly noise."
         found.append(Finding(WATCH, noise))
     return found
+
+
+def _entropy(p: float) -> float:
+    """Return the log loss of a constant that is right on the whole."""
+    return float(-sum(q * np.log(q) for q in (p, 1 - p) if q > 0))
 
 
 def _calibration(report: Report) -> list[Finding]:

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from stream import cli_capacity, cli_explain
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
-from stream.options import FormatOption, pairs
+from stream.options import FormatOption, pairs, terminal
 
 app = typer.Typer(no_args_is_help=True)
-console = Console(stderr=True)
+console = terminal()
 
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Kafka's address: host:port.")]
@@ -142,7 +141,7 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     for topic, state in rows:
         settings = "\n".join(f"{name}={value}" for name, value in topic.config.items())
         table.add_row(topic.name, topic.role, str(topic.partitions), str(topic.replication), settings, state)
-    Console().print(table)
+    terminal(stderr=False).print(table)
     for fault in found.wrong:
         console.print(f"[red]wrong:[/] {fault}")
     for advice in found.advice:
@@ -228,7 +227,7 @@ def settings(
     table = Table("setting", "value", "meaning")
     for name, field in fields.items():
         table.add_row(name, str(found[name]), field.description)
-    Console().print(table)
+    terminal(stderr=False).print(table)
 
 
 @app.command()

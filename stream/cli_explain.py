@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from stream.options import FormatOption
+from stream.options import FormatOption, terminal
 
 
 def explain(
@@ -35,5 +34,5 @@ def explain(
 
     found, bad = explain_log(settings.load(), bundle, form, data, user or [], everyone, recommend)
     for line in bad.lines():
-        Console(stderr=True).print(f"[yellow]{line}")
+        terminal().print(f"[yellow]{line}")
     show(found, as_json)

@@ -1,11 +1,23 @@
-"""What the commands of serving and training ask for alike: the format of a log, and name=value."""
+"""What the commands of serving and training share: the format of a log, name=value, and where they write."""
 
+import os
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
+
+_WIDE = 160  # columns where no terminal tells how many there are
+
+
+def terminal(stderr: bool = True) -> Console:
+    """Make a console; what goes to a file or another program is not broken at 80 columns."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDE
+    return console
 
 
 def _known(form: str) -> str:

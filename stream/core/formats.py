@@ -243,6 +243,8 @@ def _session(row: list[str], line: int) -> Iterable[Event]:
     items = row[0].split()
     if not items:
         raise _Bad("empty")
+    if "," in row[0]:
+        raise _Bad("extra_field")  # a table, each of whose rows would be a session
     # Without times the line's number is the time: lines are in order, and no gap within one is made up.
     return [
         _event(line, f"sessions-{place}", user_id=f"session-{line}", type="view", item_id=item, timestamp=line)

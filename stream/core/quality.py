@@ -71,10 +71,16 @@ def masses(p: Floats, bins: int) -> NDArray[np.int64]:
 
 
 def reliability(label: NDArray[np.bool_], p: Floats, bins: int = 15) -> tuple[Floats, Floats, Floats]:
-    """Return mean probability, share of positives and examples of each bin of equal mass, empty bins left out."""
+    """Return mean probability, share of positives and examples of each bin of equal mass, empty bins left out.
+
+    Equal probabilities share their positives evenly, whichever bins they fall into: the order of the rows, in which
+    purchases come together, says nothing of a calibration.
+    """
     place = masses(p, bins)
     n = np.bincount(place, minlength=bins)
-    sums = (np.bincount(place, weights=values, minlength=bins) for values in (p, label))
+    _, alike, count = np.unique(p, return_inverse=True, return_counts=True)
+    shared = (np.bincount(alike, weights=label) / count)[alike]
+    sums = (np.bincount(place, weights=values, minlength=bins) for values in (p, shared))
     mean, rate = (total[n > 0] / n[n > 0] for total in sums)
     return mean, rate, n[n > 0].astype(float)
 

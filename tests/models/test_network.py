@@ -106,3 +106,11 @@ def test_a_price_level_is_part_of_an_items_vector_wherever_it_is_looked_up():
     assert torch.equal(network.catalog(item, category)[0], network.catalog(item, category)[0])
     newcomer = torch.tensor([2**31 - 2])
     assert torch.equal(network.vectors(newcomer, category[:1]), network.category_vectors(category[:1]))
+
+
+def test_a_new_rhythm_forgets_over_one_to_fifty_events():
+    rhythm = Network(3, 2, 3, ("1h",), 8, 0.0, 14.0).rhythm
+    gates = (rhythm.bias_ih_l0 + rhythm.bias_hh_l0).reshape(4, -1)
+    kept = torch.sigmoid(gates[1])
+    assert torch.allclose(torch.sigmoid(gates[0]), 1 - kept, atol=1e-6)
+    assert 0.5 <= kept.min() and 0.9 < kept.max() <= 50 / 51

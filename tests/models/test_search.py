@@ -6,9 +6,15 @@ import math
 import pytest
 
 from models.config import TrainConfig
-from models.search import SPACE, search
+from models.search import SPACE
+from models.search import search as look
+from stream.core.errors import SettingError
 
 FIRST = {name: getattr(TrainConfig(), name) for name in SPACE}
+
+
+def search(journal, train, first, trials, **rest):
+    return look(journal, train, first, trials, rest.pop("identity", {"log": "a"}), **rest)
 
 
 def _hill(dials, hear):
@@ -70,3 +76,15 @@ def test_no_trial_begins_when_the_time_is_up(tmp_path):
 def test_the_journal_is_text(tmp_path):
     search(tmp_path / "trials.jsonl", _hill, FIRST, 2)
     assert all(json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines())
+
+
+def test_a_dial_that_is_fixed_is_not_searched(tmp_path):
+    first = {name: value for name, value in FIRST.items() if name != "lr"}
+    results = search(tmp_path / "trials.jsonl", _hill, first, 3)
+    assert all(result.dials.keys() == first.keys() for result in results)
+
+
+def test_a_journal_of_another_log_is_refused(tmp_path):
+    search(tmp_path / "trials.jsonl", _hill, FIRST, 1)
+    with pytest.raises(SettingError, match="another log"):
+        search(tmp_path / "trials.jsonl", _hill, FIRST, 2, identity={"log": "b"})

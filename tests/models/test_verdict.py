@@ -88,3 +88,8 @@ def test_cold_targets_that_are_never_hit_are_poor(report):
 def test_the_strongest_baseline_is_no_run(report):
     assert best(report, "hr@20")[0] == "popularity"
     assert best(replace(report, runs=dict.fromkeys(report.contenders)), "hr@20") is None
+
+
+def test_probabilities_worse_than_the_rate_are_said_so(report):
+    assert _said(_with(report, log_loss=(5.0, 4.0, 6.0)), "Purchases: a log loss")[0] == POOR
+    assert "Purchases: a log loss" not in " ".join(f.text for f in findings(_with(report, log_loss=(0.0, 0.0, 0.0))))

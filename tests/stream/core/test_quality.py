@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, and against hand-made cases."""
 
+import statistics
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,16 +77,22 @@ def test_calibration_agrees_with_scikit_learn(bins, size, random):
 
 @given(examples, st.integers(1, 20))
 def test_calibration_of_any_size_is_a_mean_over_bins(rows, bins):
-    """Cut the sorted examples by hand: the first n mod bins parts are one longer."""
-    rows = sorted(rows, key=lambda row: row[1])
+    """Cut the sorted examples by hand: the first n mod bins parts are one longer, and equals share their labels."""
+    shared = {p: statistics.mean(label for label, other in rows if other == p) for _, p in rows}
+    ordered = sorted(rows, key=lambda row: row[1])
     size, longer = divmod(len(rows), bins)
     total = begin = 0.0
     for part in range(bins):
         end = int(begin) + size + (part < longer)
-        total += abs(sum(value / 20 - label for label, value in rows[int(begin) : end]))
+        total += abs(sum(value / 20 - shared[value] for _, value in ordered[int(begin) : end]))
         begin = end
     label, p = np.array([row[0] for row in rows]), np.array([row[1] for row in rows]) / 20
     assert quality.ece(label, p, bins) == pytest.approx(total / len(rows), abs=1e-9)
+
+
+def test_a_constant_is_calibrated_whatever_the_order_of_the_rows():
+    label = np.r_[np.ones(50, bool), np.zeros(450, bool)]
+    assert quality.ece(label, np.full(500, 0.1)) == pytest.approx(0, abs=1e-9)
 
 
 def test_one_class_has_no_curve():
