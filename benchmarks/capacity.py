@@ -1,7 +1,8 @@
 """The constants of the capacity model: what one worker and the broker beside it cost, by users and partitions.
 
 Each point is a backlog that a worker goes through, and then a worker that is started again over the changelog. The
-constants are fitted to all points but the last, which the model then has to predict. The last line is JSON.
+first gives the price of lists of items alone. The constants are fitted to the others but the last, which the model
+then has to predict. The last line is JSON.
 
     python benchmarks/capacity.py --write        # into stream/core/measured.py
 """
@@ -33,8 +34,14 @@ from stream.kafka.client import consumer, producer, subscribe_all
 from stream.runtime import load
 from stream.settings import Settings
 
-_POINTS = ((100_000, 10_000, 4), (200_000, 100_000, 4), (150_000, 60_000, 12))  # events, users, partitions
-_RECOMMENDING = (20_000, 10_000, 4)
+# Events, users, partitions. The first is with lists of items, and warms the broker; the last is kept back.
+_POINTS = (
+    (20_000, 10_000, 4),
+    (100_000, 10_000, 4),
+    (500_000, 300_000, 4),
+    (150_000, 60_000, 12),
+    (150_000, 60_000, 8),
+)
 _TRICKLE = 60  # events
 _SAMPLE, _RECORD = 1000, 8  # records; bytes of lengths, times and offsets in a log of uncompressed batches
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -142,24 +149,25 @@ def fit(points: list[Point], recommending: Point, folder: Path) -> Costs:
     """Return the model's constants from measured points."""
     manifest = load(folder).manifest
     line = np.polyfit([p["users"] for p in points], [p["resident_bytes"] for p in points], 1)
-    recovery = np.polyfit([p["records"] for p in points], [p["recovery_seconds"] for p in points], 1)
+    read = np.array([[p["partitions"], p["records"]] for p in points])
+    recovery = np.linalg.lstsq(read, np.array([p["recovery_seconds"] for p in points]), rcond=None)[0]
     worker = statistics.mean(p["worker_us"] for p in points)
-    last = points[-1]
+    chunks = [chunk(p["changes"], p["users_given"] / p["partitions"]) for p in points]
     return Costs(
         hidden=manifest.hidden["h"][0],
         worker_rate=round(max(p["rate"] for p in points)),
         worker_us_per_event=round(worker, 2),
-        broker_us_per_event=round(statistics.mean(p["broker_us"] for p in points), 2),
+        broker_us_per_event=round(statistics.median(p["broker_us"] for p in points), 2),
         recommend_factor=round(recommending["worker_us"] / worker, 2),
-        round_events=chunk(last["changes"], last["users_given"] / last["partitions"]),
+        round_events=round(statistics.median(chunks)),
         round_seconds=round(min(p["commit_seconds"] for p in points), 4),
-        event_bytes=round(last["event_bytes"]),
-        score_bytes=round(last["score_bytes"]),
+        event_bytes=round(points[-1]["event_bytes"]),
+        score_bytes=round(points[-1]["score_bytes"]),
         change_bytes=record(manifest).itemsize + 16,  # the key, and what the log adds
         base_bytes=round(float(line[1])),
         user_bytes=round(float(line[0])),
-        recovery_seconds=round(max(float(recovery[1]), 0.0), 3),
-        recovery_rate=round(1 / float(recovery[0])),
+        recovery_seconds=round(float(recovery[0]), 3),
+        recovery_rate=round(1 / float(recovery[1])),
     )
 
 
@@ -179,7 +187,7 @@ def predicted(costs: Costs, at: Point) -> Point:
         "broker_us": costs.broker_us_per_event,
         "resident_bytes": costs.base_bytes + at["users"] * costs.user_bytes,
         "changes": capacity.changes(costs.round_events, at["users_given"] / at["partitions"]),
-        "recovery_seconds": costs.recovery_seconds + at["records"] / costs.recovery_rate,
+        "recovery_seconds": capacity.restart(at["partitions"], at["records"], costs),
     }
 
 
@@ -199,12 +207,12 @@ def main() -> None:
     options.bundle = options.bundle or bundle()
     with tempfile.TemporaryDirectory() as name, Broker(heap="1g") as broker:
         points = []
-        for turn, (events, users, partitions) in enumerate((*_POINTS, _RECOMMENDING)):
+        for turn, (events, users, partitions) in enumerate(_POINTS):
             options.events, options.users, options.partitions = events, users, partitions
-            options.recommend = turn == len(_POINTS)
+            options.recommend = turn == 0
             points.append(point(options, broker, Path(name), turn))
-    *fitted, held = points[:-1]
-    costs = fit(fitted, points[-1], options.bundle)
+    recommending, *fitted, held = points
+    costs = fit(fitted, recommending, options.bundle)
     said = predicted(costs, held)
     if options.write:
         write(costs)

@@ -33,7 +33,7 @@ _LOOK = {"svg.hashsalt": "forecart", "font.size": 9, "axes.grid": True, "grid.al
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
     """Return the page's tables by the names of their markers."""
-    return {"constants": _constants(), "measured": _measured(result["points"][2]), "loads": _loads()}
+    return {"constants": _constants(), "measured": _measured(result["points"][-1]), "loads": _loads()}
 
 
 def _constants() -> str:
@@ -92,14 +92,14 @@ def points(result: dict[str, Any], path: Path) -> None:
     with pyplot.rc_context(_LOOK):
         figure, axes = pyplot.subplots(figsize=(5.2, 3.4))
         for name, mark in zip(_UNITS, "osd^v", strict=True):
-            ratios = [p[name] / predicted(COSTS, p)[name] for p in result["points"][:3]]
-            axes.plot(range(3), ratios, mark, label=_UNITS[name])
+            ratios = [p[name] / predicted(COSTS, p)[name] for p in result["points"][1:]]
+            axes.plot(range(4), ratios, mark, label=_UNITS[name])
         axes.axhspan(0.8, 1.2, alpha=0.12)
         names = [
-            f"{p['users_given'] / 1e3:g} thousand users,\n{p['partitions']} partitions" for p in result["points"][:3]
+            f"{p['users_given'] / 1e3:g} thousand users,\n{p['partitions']} partitions" for p in result["points"][1:]
         ]
         axes.set(ylabel="measured / predicted", ylim=(0.5, 1.5))
-        axes.set_xticks(range(3), names)
+        axes.set_xticks(range(4), names)
         axes.legend(frameon=False, fontsize=7)
         figure.savefig(path, metadata={"Date": None, "Creator": None}, bbox_inches="tight")
         pyplot.close(figure)

@@ -25,7 +25,7 @@ class Costs:
     change_bytes: float  # a changelog record
     base_bytes: float  # a worker without users
     user_bytes: float  # memory a user
-    recovery_seconds: float  # of an empty changelog
+    recovery_seconds: float  # of an empty partition
     recovery_rate: float  # changelog records/s
 
 
@@ -97,6 +97,11 @@ def changes(round_events: float, users: float) -> float:
     return distinct(round_events, users) / round_events
 
 
+def restart(partitions: float, records: float, costs: Costs) -> float:
+    """Return the seconds in which a worker reads its partitions' changelogs."""
+    return partitions * costs.recovery_seconds + records / costs.recovery_rate
+
+
 def plan(events: float, users: float, costs: Costs, choices: Choices = _DEFAULT) -> Plan:
     """Return what `events` a second of `users` need; raise ValueError where either is not positive."""
     if not (events > 0 and users >= 1):
@@ -109,7 +114,7 @@ def plan(events: float, users: float, costs: Costs, choices: Choices = _DEFAULT)
     written = events * (costs.event_bytes + costs.score_bytes + each * costs.change_bytes)
     brokers = _brokers(written, partitions, choices)
     read = events * (costs.event_bytes + choices.readers * costs.score_bytes)
-    recovery = costs.recovery_seconds + users / workers * choices.slack / costs.recovery_rate
+    recovery = restart(partitions / workers, users / workers * choices.slack, costs)
     return Plan(
         events=events,
         users=users,
@@ -132,7 +137,7 @@ def plan(events: float, users: float, costs: Costs, choices: Choices = _DEFAULT)
 
 def _workers(events: float, users: float, slower: float, costs: Costs, choices: Choices) -> dict[str, int]:
     room = max(choices.worker_bytes - costs.base_bytes, costs.user_bytes)
-    patience = max(choices.recovery_limit - costs.recovery_seconds, 1.0)
+    patience = max(choices.recovery_limit - choices.growth * costs.recovery_seconds, 1.0)
     needs = {
         "throughput": events * slower / (costs.worker_rate * choices.utilisation),
         "memory": users * costs.user_bytes / room,
