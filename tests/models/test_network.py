@@ -113,4 +113,4 @@ def test_a_new_rhythm_forgets_over_one_to_fifty_events():
     gates = (rhythm.bias_ih_l0 + rhythm.bias_hh_l0).reshape(4, -1)
     kept = torch.sigmoid(gates[1])
     assert torch.allclose(torch.sigmoid(gates[0]), 1 - kept, atol=1e-6)
-    assert 0.5 <= kept.min() and 0.9 < kept.max() <= 50 / 51
+    assert kept.min() >= 0.5 and 0.9 < kept.max() <= 50 / 51
