@@ -4,10 +4,15 @@ Each point is a backlog that a worker goes through, and then a worker that is st
 first gives the price of lists of items alone. The constants are fitted to the others but the last, which the model
 then has to predict. The last line is JSON.
 
-    python benchmarks/capacity.py --write        # into stream/core/measured.py
+A user's memory and a recovery's speed are those of results/growth.json and results/recovery.json, where they are there.
+
+    python benchmarks/capacity.py --write > capacity.json      # into stream/core/measured.py; keep the line in results/
+    python benchmarks/capacity.py --write --points benchmarks/results/capacity.json       # measure nothing, fit again
+    python benchmarks/capacity_page.py                         # the tables and the pictures of docs/capacity.md
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -46,6 +51,7 @@ _TRICKLE = 60  # events
 _SAMPLE, _RECORD = 1000, 8  # records; bytes of lengths, times and offsets in a log of uncompressed batches
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MEASURED = Path(__file__).parents[1] / "stream/core/measured.py"
+_RESULTS = Path(__file__).parent / "results"
 Point = dict[str, float]
 
 
@@ -155,9 +161,10 @@ def fit(points: list[Point], recommending: Point, folder: Path) -> Costs:
     chunks = [chunk(p["changes"], p["users_given"] / p["partitions"]) for p in points]
     return Costs(
         hidden=manifest.hidden["h"][0],
-        worker_rate=round(max(p["rate"] for p in points)),
+        worker_rate=round(statistics.median(p["rate"] for p in points)),
         worker_us_per_event=round(worker, 2),
-        broker_us_per_event=round(statistics.median(p["broker_us"] for p in points), 2),
+        # A young broker compiles its code: the smallest is what stays.
+        broker_us_per_event=round(min(p["broker_us"] for p in points), 2),
         recommend_factor=round(recommending["worker_us"] / worker, 2),
         round_events=round(statistics.median(chunks)),
         round_seconds=round(min(p["commit_seconds"] for p in points), 4),
@@ -169,6 +176,22 @@ def fit(points: list[Point], recommending: Point, folder: Path) -> Costs:
         recovery_seconds=round(float(recovery[0]), 3),
         recovery_rate=round(1 / float(recovery[1])),
     )
+
+
+def taken(costs: Costs, points: list[Point], folder: Path) -> Costs:
+    """Replace constants by those that the results of growth.py and of recovery.py give, where they are there."""
+    growth, recovery = (_result(folder / f"{name}.json") for name in ("growth", "recovery"))
+    if growth and growth["dimension"] == costs.hidden:
+        each = growth["bytes_a_shopper"]
+        base = statistics.mean(p["resident_bytes"] - each * p["users"] for p in points)
+        costs = dataclasses.replace(costs, user_bytes=each, base_bytes=round(base))
+    if recovery and (reading := recovery["seconds"] - recovery["partitions"] * costs.recovery_seconds) > 0:
+        costs = dataclasses.replace(costs, recovery_rate=round(recovery["users"] / reading))
+    return costs
+
+
+def _result(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text().splitlines()[-1]) if path.exists() else {}
 
 
 def chunk(changes: float, users: float) -> int:
@@ -198,21 +221,30 @@ def write(costs: Costs) -> None:
     _MEASURED.write_text(f"{text}COSTS = Costs(\n{fields})\n")
 
 
-def main() -> None:
-    """Measure the points, fit the constants, and predict the last point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="Replace the model's constants.")
-    parser.add_argument("--bundle", type=Path, help="Else one of hidden size 128, made once.")
-    options = parser.parse_args()
-    options.bundle = options.bundle or bundle()
+def measured(options: argparse.Namespace) -> list[Point]:
+    """Measure all points."""
+    points = []
     with tempfile.TemporaryDirectory() as name, Broker(heap="1g") as broker:
-        points = []
         for turn, (events, users, partitions) in enumerate(_POINTS):
             options.events, options.users, options.partitions = events, users, partitions
             options.recommend = turn == 0
             points.append(point(options, broker, Path(name), turn))
+    return points
+
+
+def main() -> None:
+    """Measure the points, fit the constants, and predict the last point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="Replace the model's constants.")
+    parser.add_argument(
+        "--points", type=Path, help="Measure nothing: fit to the points of a result, the last kept back."
+    )
+    parser.add_argument("--bundle", type=Path, help="Else one of hidden size 128, made once.")
+    options = parser.parse_args()
+    options.bundle = options.bundle or bundle()
+    points = json.loads(options.points.read_text())["points"] if options.points else measured(options)
     recommending, *fitted, held = points
-    costs = fit(fitted, recommending, options.bundle)
+    costs = taken(fit(fitted, recommending, options.bundle), fitted, _RESULTS)
     said = predicted(costs, held)
     if options.write:
         write(costs)

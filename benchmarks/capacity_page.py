@@ -89,17 +89,15 @@ def picture(title: str, pick: Callable[[Plan], float], path: Path) -> None:
 
 def points(result: dict[str, Any], path: Path) -> None:
     """Draw what was measured at each point over what the model says of it; the last was not fitted to."""
+    found = result["points"][1:]
     with pyplot.rc_context(_LOOK):
-        figure, axes = pyplot.subplots(figsize=(5.2, 3.4))
+        figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
         for name, mark in zip(_UNITS, "osd^v", strict=True):
-            ratios = [p[name] / predicted(COSTS, p)[name] for p in result["points"][1:]]
-            axes.plot(range(4), ratios, mark, label=_UNITS[name])
+            axes.plot([p[name] / predicted(COSTS, p)[name] for p in found], mark, label=_UNITS[name])
         axes.axhspan(0.8, 1.2, alpha=0.12)
-        names = [
-            f"{p['users_given'] / 1e3:g} thousand users,\n{p['partitions']} partitions" for p in result["points"][1:]
-        ]
-        axes.set(ylabel="measured / predicted", ylim=(0.5, 1.5))
-        axes.set_xticks(range(4), names)
+        names = [f"{p['users_given'] / 1e3:g}k\n{p['partitions']}" for p in found]
+        axes.set(xlabel="users, partitions; the last was kept back", ylabel="measured / predicted")
+        axes.set_xticks(range(len(found)), names)
         axes.legend(frameon=False, fontsize=7)
         figure.savefig(path, metadata={"Date": None, "Creator": None}, bbox_inches="tight")
         pyplot.close(figure)
