@@ -34,16 +34,18 @@ def _to_peers(r: Result) -> str:
         "quix_exactly_once": "Quix Streams, exactly once",
         "quix": "Quix Streams, at least once",
     }
-    return "; ".join(f"{r[f'to_{name}']:.0f} times {said}" for name, said in names.items() if f"to_{name}" in r)
+    times = (f"{r[f'to_{name}']:.0f} times {said}" for name, said in names.items() if f"to_{name}" in r)
+    return "; ".join([_loops(r), *times])
 
 
 def _loops(r: Result) -> str:
-    return f"{r['to_changelog']:.2f} of a loop with a changelog, {r['to_bare']:.2f} of one that keeps nothing"
+    ratios = f"{r['to_changelog']:.2f} of a loop with a changelog, {r['to_bare']:.2f} of one that keeps nothing"
+    return f"{ratios}, over {r['events']:,} events"
 
 
 ROWS = (
     Row("throughput", "one worker, intent only, exactly once, hidden size 128", _loops, "throughput.py"),
-    Row("peers", "the same work by others, one process each", _to_peers, "throughput.py --peers"),
+    Row("peers", "the same worker in another run, beside what others would write", _to_peers, "throughput.py --peers"),
     Row("step", "one step, to a plain LSTM's of the same width", lambda r: f"{r['ratio']:.1f} times", "step.py"),
     Row(
         "capacity",
