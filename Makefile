@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lint check test soak clean
+.PHONY: help demo lint check test soak bench-quick clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/served ## Broker, shoppers, worker and a live view here, until Ctrl-C or for DEMO_SECONDS.
 	$(BIN)/forecart demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
@@ -26,6 +26,9 @@ test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the d
 
 soak: $(VENV)/developed ## An hour of a fixed rate, or SOAK_SECONDS: the worker's memory must stay flat.
 	$(BIN)/python benchmarks/growth.py --soak $(or $(SOAK_SECONDS),3600)
+
+bench-quick: $(VENV)/developed ## Ratios of speed beside benchmarks/baseline.json: under 3 minutes.
+	$(BIN)/python benchmarks/quick.py $(if $(STRICT),--strict)
 
 clean: ## Remove the environment and what tools left.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

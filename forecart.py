@@ -20,6 +20,7 @@ COMMANDS = {
     "score": "stream.cli",
     "explain": "stream.cli",
     "settings": "stream.cli",
+    "capacity": "stream.cli",
     "shoppers": "models.cli",
     "prepare": "models.cli_prepare",
     "train": "models.cli",

@@ -8,8 +8,6 @@ them, and are ended when training has taken some steps. The last line is JSON, w
 
 import argparse
 import json
-import os
-import platform
 import re
 import resource
 import shutil
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from machine import facts
 
 _BEGIN, _DAY = 1_767_225_600_000, 86_400_000  # 2026-01-01, ms
 _ROWS = 1_000_000  # written at once
@@ -91,7 +90,7 @@ def main() -> None:
     line = {"events": options.events, "items": options.items, "each": options.each, **sizes}
     line |= {"prepare_peak_mib": prepare, "prepare_seconds": round(prepare_seconds)}
     line |= {"train_peak_mib": train, "minute_of_training_after_seconds": round(train_seconds)}
-    print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
+    print(json.dumps({"benchmark": "large"} | line | facts()))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import facts
 from torch import Tensor, nn
 
 from export.graph import write_step
@@ -118,9 +119,10 @@ def main() -> None:
             "step": step(folder, run, given.batch, item),
         }
         found = measure(calls, given.rounds)
-    facts = {"batch": given.batch, "dimension": given.dimension, "items": given.items, "rounds": given.rounds}
+    dials = {"batch": given.batch, "dimension": given.dimension, "items": given.items, "rounds": given.rounds}
     figures = {f"{name}_us": round(value, 1) for name, value in found.items()}
-    print(json.dumps({"benchmark": "step", **facts, **figures, "ratio": round(found["step"] / found["plain"], 2)}))
+    ratio = round(found["step"] / found["plain"], 2)
+    print(json.dumps({"benchmark": "step", **dials, **figures, "ratio": ratio} | facts()))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,32 @@
 """Throughput of one worker, exactly once, beside loops without its guarantees, in one run on one machine.
 
 The bare loop consumes, decodes, steps and produces with the same libraries, the same graph and the same score
-record, and keeps nothing: the practical limit. The second loop adds a changelog record per touched shopper, of
-the worker's size. The worker does what it always does. The last line is JSON.
+record, and keeps nothing: the practical limit. The second loop adds as many changelog records of touched shoppers
+as the worker wrote, of its size. The worker does what it always does. With --peers Faust as it comes, Quix Streams
+and Kafka Streams score the first events of a topic that a worker goes through, too. The last line is JSON.
 
-    python benchmarks/throughput.py --events 400000
+    python benchmarks/throughput.py --peers
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from bundle import bundle
 from confluent_kafka import Consumer, Producer, TopicPartition
+from machine import facts
 
 from stream import settings as configuration
 from stream.core.events import Event, Score, SessionView, Source
@@ -33,6 +37,7 @@ from stream.kafka.topics import apply
 from stream.runtime import load
 
 BATCH = 4096
+T = TypeVar("T")
 
 
 def fill(address: str, topic: str, events: int, users: int, items: list[str], partitions: int) -> None:
@@ -112,9 +117,9 @@ class Bare:
             self.sessions[name][rows] = value
         return outputs["intent"]
 
-    def change(self, users: Iterable[str]) -> None:
-        """Produce a changelog record a shopper, of the worker's size."""
-        users = list(users)
+    def change(self, shoppers: Iterable[str], records: int) -> None:
+        """Produce so many changelog records of the touched shoppers, of the worker's size."""
+        users = list(islice(cycle(shoppers), records))
         rows = np.fromiter((self.slots[user] for user in users), np.int64, len(users))
         for user, session in zip(users, self.sessions[rows], strict=True):
             self.out.produce(self.settings.changelog, session.tobytes(), b"u" + user.encode())
@@ -133,8 +138,8 @@ def _waves(batch: list[Event]) -> tuple[list[list[int]], Iterable[str]]:
     return waves, seen
 
 
-def bare(settings: configuration.Settings, events: int, partitions: int, changelog: bool) -> float:
-    """Consume, score and produce without durability; return events a second."""
+def bare(settings: configuration.Settings, events: int, partitions: int, changelog: float = 0.0) -> float:
+    """Consume, score and produce without durability, `changelog` records an event; return events a second."""
     loop = Bare(settings)
     reader = Consumer(
         {
@@ -152,7 +157,7 @@ def bare(settings: configuration.Settings, events: int, partitions: int, changel
         began = began or time.perf_counter()
         users = loop.score(messages)
         if changelog:
-            loop.change(users)
+            loop.change(users, round(changelog * (done + len(messages))) - round(changelog * done))
         loop.out.poll(0)
         done += len(messages)
     assert loop.out.flush(120) == 0
@@ -160,70 +165,143 @@ def bare(settings: configuration.Settings, events: int, partitions: int, changel
     return events / (time.perf_counter() - began)
 
 
-def worker(settings: configuration.Settings, events: int, folder: Path, name: str, partitions: int) -> float:
-    """Run a worker over the backlog; return events a second, by the offsets that its transactions commit.
-
-    The clock runs from the first commit that is seen to the last, so that start-up is left out, as it is for
-    the loops; nothing but this look at the offsets runs beside it.
-    """
+@contextmanager
+def running(settings: configuration.Settings, folder: Path, name: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run `forecart worker` with these settings, its log in NAME.log; end it."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")}
-    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}) | {
-        "name": name,
-        "metrics_port": 0,
-    }
+    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}) | {"name": name}
     env |= {f"FORECART_{key.upper()}": str(value) for key, value in given.items()}
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "forecart", "worker"], env=env, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def drain(
+    settings: configuration.Settings, events: int, partitions: int, check: Callable[[], object], first: Callable[[], T]
+) -> tuple[float, int, T]:
+    """Wait until a backlog is committed; return the seconds and the events since the first commit that was seen.
+
+    So start-up is left out, as it is for the loops; nothing but this look at the offsets runs beside a worker.
+    `check` is called meanwhile, `first` when the clock starts.
+    """
     reader = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.group})
     topic = [TopicPartition(settings.events_topic, p) for p in range(partitions)]
-    with (folder / f"{name}.log").open("wb") as log:
-        running = subprocess.Popen([sys.executable, "-m", "forecart", "worker"], env=env, stdout=log, stderr=log)
+    start: tuple[float, int, T] | None = None
     try:
-        first, skipped = 0.0, 0
         while True:
+            check()
             committed = again(time.monotonic() + 30, lambda: reader.committed(topic, 10))
             done = sum(max(tp.offset, 0) for tp in committed)
-            if done and not first:
-                first, skipped = time.perf_counter(), done
-            if done >= events:
-                return (events - skipped) / (time.perf_counter() - first)
-            assert running.poll() is None, (folder / f"{name}.log").read_text()[-2000:]
+            if done and not start:
+                start = time.perf_counter(), done, first()
+            if start and done >= events:
+                return time.perf_counter() - start[0], done - start[1], start[2]
             time.sleep(0.05)
     finally:
-        running.terminate()
-        running.wait(30)
         reader.close()
+
+
+def worker(settings: configuration.Settings, events: int, folder: Path, name: str, partitions: int) -> float:
+    """Run a worker over the backlog; return events a second, by the offsets that its transactions commit."""
+    quiet = settings.model_copy(update={"metrics_port": 0})
+    with running(quiet, folder, name) as process:
+
+        def check() -> None:
+            assert process.poll() is None, (folder / f"{name}.log").read_text()[-2000:]
+
+        seconds, done, _ = drain(settings, events, partitions, check, lambda: None)
+    return done / seconds
+
+
+def per_event(settings: configuration.Settings, partitions: int, events: int) -> float:
+    """Return how many records of the changelog there are for an event."""
+    reader = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "records"})
+    ends = [reader.get_watermark_offsets(TopicPartition(settings.changelog, p), 10)[1] for p in range(partitions)]
+    reader.close()
+    return sum(ends) / events
+
+
+def rounds(options: argparse.Namespace, folder: Path, address: str) -> dict[str, list[float]]:
+    """Measure the worker and the loops one after the other, each round on a backlog of its own."""
+    found: dict[str, list[float]] = {}
+    events, partitions = options.events, options.partitions
+    for turn in range(options.rounds):
+        settings = backlog(options, address, turn)
+        measured = {"worker": worker(settings, events, folder, f"w{turn}", partitions)}
+        measured["records"] = per_event(settings, partitions, events)
+        measured["bare"] = bare(settings, events, partitions)
+        measured["changelog"] = bare(settings, events, partitions, measured["records"])
+        for name, value in measured.items():
+            found.setdefault(name, []).append(value)
+        print({name: round(value, 2) for name, value in measured.items()}, file=sys.stderr)
+    return found
+
+
+def backlog(options: argparse.Namespace, address: str, turn: int) -> configuration.Settings:
+    """Make the topics of a round and fill the input; return a worker's settings."""
+    settings = configuration.load(
+        bootstrap_servers=address,
+        bundle=options.bundle,
+        recommend=getattr(options, "recommend", False),
+        group=f"b{turn}",
+        events_topic=f"events{turn}",
+        scores_topic=f"s{turn}",
+    )
+    apply(settings, options.partitions, 1)
+    items = load(options.bundle).vocabulary.items
+    fill(address, settings.events_topic, options.events, options.users, items, options.partitions)
+    return settings
+
+
+def summary(found: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a run: medians, and the worker's ratios to the loops within each round."""
+    line: dict[str, Any] = {"benchmark": "throughput"}
+    line |= {f"{k}_events_per_second": round(statistics.median(found[k])) for k in ("bare", "changelog", "worker")}
+    for name in ("bare", "changelog"):
+        ratios = [w / b for w, b in zip(found["worker"], found[name], strict=True)]
+        line[f"to_{name}"] = round(statistics.median(ratios), 3)
+        line[f"to_{name}_range"] = [round(min(ratios), 3), round(max(ratios), 3)]
+    line["changelog_records_per_event"] = round(statistics.median(found["records"]), 3)
+    line |= {"events": options.events, "users": options.users, "rounds": options.rounds}
+    return line | {"hidden": load(options.bundle).manifest.hidden["h"][0]} | facts()
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """Return the options that benchmarks of a backlog share."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bundle", type=Path, help="Else one of hidden size 128, made once.")
+    return parser
 
 
 def main() -> None:
     """Run all of it and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=400_000)
-    parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--partitions", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bundle", type=Path, default=Path(__file__).parents[1] / "stream/demo/bundle")
+    parser = arguments(__doc__)
+    parser.add_argument("--peers", action="store_true", help="Run what others would write for it, too.")
+    parser.add_argument("--peer-events", type=int, default=60_000)
+    parser.add_argument("--peer-seconds", type=float, default=20.0, help="The longest that one is timed.")
     options = parser.parse_args()
-    found: dict[str, list[float]] = {"bare": [], "changelog": [], "worker": []}
+    options.bundle = options.bundle or bundle()
     with tempfile.TemporaryDirectory() as name, Broker(heap="1g") as broker:
-        for turn in range(options.rounds):
-            base: dict[str, Any] = {"bootstrap_servers": broker.address, "bundle": options.bundle, "recommend": False}
-            settings = configuration.load(
-                **base, group=f"b{turn}", events_topic=f"events{turn}", scores_topic=f"s{turn}"
-            )
-            apply(settings, options.partitions, 1)
-            items = load(options.bundle).vocabulary.items
-            fill(broker.address, settings.events_topic, options.events, options.users, items, options.partitions)
-            found["worker"].append(worker(settings, options.events, Path(name), f"w{turn}", options.partitions))
-            found["bare"].append(bare(settings, options.events, options.partitions, changelog=False))
-            found["changelog"].append(bare(settings, options.events, options.partitions, changelog=True))
-            print({k: round(v[-1]) for k, v in found.items()}, file=sys.stderr)
-    ratios = {
-        f"to_{k}": statistics.median(w / b for w, b in zip(found["worker"], found[k], strict=True))
-        for k in ("bare", "changelog")
-    }
-    line = {f"{k}_events_per_second": round(statistics.median(v)) for k, v in found.items()}
-    line |= {k: round(v, 3) for k, v in ratios.items()}
-    line |= {"events": options.events, "users": options.users, "hidden": load(options.bundle).manifest.hidden["h"][0]}
-    print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
+        folder = Path(name)
+        line = summary(rounds(options, folder, broker.address), options)
+        if options.peers:
+            from peers.run import measure
+
+            settings = backlog(options, broker.address, options.rounds)
+            rate = worker(settings, options.events, folder, "beside", options.partitions)
+            rates, missing = measure(settings, options.peer_events, options.partitions, folder, options.peer_seconds)
+            line |= {"worker_beside_peers_events_per_second": round(rate)}
+            line |= {f"{k}_events_per_second": round(v) for k, v in rates.items()}
+            line |= {f"to_{k}": round(rate / v, 1) for k, v in rates.items()} | {"not_run": missing}
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

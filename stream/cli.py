@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from stream import cli_explain
+from stream import cli_capacity, cli_explain
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
 from stream.options import FormatOption, pairs, terminal
@@ -256,3 +256,4 @@ def _report_bad(bad) -> None:  # type: ignore[no-untyped-def]
 
 
 app.command()(cli_explain.explain)
+app.command()(cli_capacity.capacity)

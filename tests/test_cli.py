@@ -294,3 +294,14 @@ def test_faust_finds_the_app_and_importing_builds_nothing():
     assert done.returncode == 78
     assert "there is no bundle" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_load_is_planned_for_people_and_for_machines():
+    words = ["capacity", "--events-per-second", "100000", "--users", "50000000"]
+    found = json.loads(forecart(*words, "--json").stdout)
+    assert found["partitions"] >= found["workers"] == max(found["by"].values())
+    assert found["first"] in {*found["by"], "one worker", "brokers", "partitions"}
+    shown = forecart(*words).stdout
+    assert "100,000 events/s of 50,000,000 users" in shown
+    assert f"{found['partitions']:,}" in shown
+    assert json.loads(forecart(*words, "--json", "--recommend").stdout)["workers"] >= found["workers"]

@@ -1,0 +1,92 @@
+"""README's table of speed, from the last JSON lines of the benchmarks, kept in benchmarks/results.
+
+python benchmarks/throughput.py --peers > benchmarks/results/throughput.json
+python benchmarks/table.py        # write the table into README.md
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- benchmarks/table.py -->", "<!-- /benchmarks/table.py -->"
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: whose result it reads, what it says, and how it was measured."""
+
+    result: str
+    what: str
+    figure: Callable[[Result], str]
+    command: str
+
+
+def _to_peers(r: Result) -> str:
+    names = {
+        "faust": "Faust as it comes",
+        "kafka_streams_exactly_once_v2": "Kafka Streams, exactly once v2",
+        "kafka_streams": "Kafka Streams, at least once",
+        "quix_exactly_once": "Quix Streams, exactly once",
+        "quix": "Quix Streams, at least once",
+    }
+    times = (f"{r[f'to_{name}']:.0f} times {said}" for name, said in names.items() if f"to_{name}" in r)
+    return "; ".join([_loops(r), *times])
+
+
+def _loops(r: Result) -> str:
+    ratios = f"{r['to_changelog']:.2f} of a loop with a changelog, {r['to_bare']:.2f} of one that keeps nothing"
+    return f"{ratios}, over {r['events']:,} events"
+
+
+ROWS = (
+    Row("throughput", "one worker, intent only, exactly once, hidden size 128", _loops, "throughput.py"),
+    Row("peers", "the same worker in another run, beside what others would write", _to_peers, "throughput.py --peers"),
+    Row("step", "one step, to a plain LSTM's of the same width", lambda r: f"{r['ratio']:.1f} times", "step.py"),
+    Row(
+        "capacity",
+        "memory of a user; a restart reads",
+        lambda r: f"{r['costs']['user_bytes']:,} bytes; {r['costs']['recovery_rate']:,} users/s",
+        "capacity.py",
+    ),
+    Row(
+        "large",
+        "50 million events prepared on disk, peak memory",
+        lambda r: f"{r['prepare_peak_mib'] / 1024:.1f} GiB",
+        "large.py",
+    ),
+)
+
+
+def table(folder: Path) -> str:
+    """Return the table, with a row for each result that is there."""
+    lines = ["| what | figure | measured | command |", "| --- | --- | --- | --- |"]
+    for row in ROWS:
+        path = folder / f"{row.result}.json"
+        if path.exists():
+            result = json.loads(path.read_text().splitlines()[-1])
+            where = f"{result['date']}, {result['cores']} cores"
+            lines.append(f"| {row.what} | {row.figure(result)} | {where} | `python benchmarks/{row.command}` |")
+    return "\n".join(lines)
+
+
+def placed(readme: str, made: str) -> str:
+    """Return the README with the table between its markers."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+
+
+def main() -> None:
+    """Write the table into the README."""
+    path = _ROOT / "README.md"
+    path.write_text(placed(path.read_text(), table(_ROOT / "benchmarks/results")))
+    print(f"{path.name} is written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
