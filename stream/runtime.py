@@ -139,7 +139,8 @@ class Network:
     def recommend(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step and rank the whole catalog."""
         outputs, state = self.whole(inputs, hidden)
-        scores, items, own = self._rank(outputs["query"], outputs["gate"], state["recent"], None, self._k)
+        recent: Any = state["recent"]
+        scores, items, own = self._rank(outputs["query"], outputs["gate"], recent, None, self._k)
         listed = {"intent": outputs["intent"], "items": items, "item_scores": scores}
         answers = {"query": outputs["query"], "others": 1 - np.exp(outputs["gate"][:, -1])}
         return listed | answers | {"own": own, "recent": state["recent"]}, state
@@ -157,7 +158,7 @@ def exact_rank(top: onnxruntime.InferenceSession) -> Rank:
     def rank(
         query: Floats, gate: Floats, recent: Ints, allowed: NDArray[np.bool_] | None, k: int
     ) -> tuple[Floats, Ints, Floats]:
-        given = {"query": query, "gate": gate, "recent": recent}
+        given: Arrays = {"query": query, "gate": gate, "recent": recent}
         lists = [
             top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()})
             for at in range(0, len(query), _ROWS)
@@ -178,7 +179,7 @@ def _indexed_rank(folder: Path, manifest: Manifest) -> Rank:
         ) from error
     catalog = np.load(folder / CATALOG, mmap_mode="r", allow_pickle=False)
     listing = session(folder / LIST)
-    found = next(given.shape[1] for given in listing.get_inputs() if given.name == "found")
+    found: int = next(given.shape[1] for given in listing.get_inputs() if given.name == "found")
     return IndexedRank(Retrieval(catalog, read(folder / INDEX)), listing.run, found)
 
 
