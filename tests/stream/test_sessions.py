@@ -66,3 +66,16 @@ def test_a_slot_used_again_is_empty():
     slot = store.slots(["b"])
     assert store.records[slot].tobytes() == bytes(LAYOUT.itemsize)
     assert np.array_equal(slot, [0])
+
+
+def test_records_are_put_at_once_a_slot_of_a_removed_shopper_again_and_the_last_of_two_holds():
+    store = SessionStore(LAYOUT)
+    store.slots(["a", "b"])
+    store.remove(["a"])
+    users = ["b", "c", "d", "c", *(f"u{n}" for n in range(3000))]
+    given = np.zeros(len(users), LAYOUT)
+    given["last"] = np.arange(len(users))
+    store.put(users, given)
+    assert [store.get(user)["last"] for user in ("b", "c", "d", "u0", "u2999")] == [0, 3, 2, 4, 3003]
+    assert len(store) == 3003
+    assert sorted(store.slots(list(store)).tolist()) == list(range(3003))
