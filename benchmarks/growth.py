@@ -13,7 +13,6 @@ last line is JSON.
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from common import Offsets, Worker, bundle, kafka, publish, worker
+from machine import facts
 
 from stream import settings as configuration
 from stream.kafka.topics import apply, remove
@@ -177,7 +177,7 @@ def main() -> None:
                 found = parts[part](address, folder, model, given.events)
                 print(found, file=sys.stderr, flush=True)
                 line |= found
-    print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
+    print(json.dumps(line | facts()))
 
 
 if __name__ == "__main__":

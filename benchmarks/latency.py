@@ -13,7 +13,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ import msgspec
 import numpy as np
 from common import DEMO, kafka, worker
 from confluent_kafka import Consumer, Producer, TopicPartition
+from machine import facts
 from throughput import fill
 from throughput import worker as drain
 
@@ -208,7 +208,7 @@ def main() -> None:
             key: compare(base, Path(name), given.partitions, rate, given.warm, given.seconds, turn)
             for turn, (key, rate) in enumerate(rates.items())
         }
-    print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
+    print(json.dumps(line | facts()))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ before and after the worker, and the ratio is to the mean of both. The last line
 import argparse
 import json
 import os
-import platform
 import re
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import msgspec
 import numpy as np
 from common import DEMO, Worker, kafka, producer, worker
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from machine import facts
 
 from stream import settings as configuration
 from stream.core.events import Event
@@ -133,7 +133,7 @@ def main() -> None:
     line |= {"record_bytes": size, "recovered": int(users), "seconds": round(seconds, 2)}
     line |= {"read_seconds": [round(read, 2) for read in reads], "ratio": round(seconds / mean, 2)}
     line |= {"progress_seen": len(remaining), "progress_lines": said, "ready_meanwhile": bool(ready)}
-    print(json.dumps(line | {"cores": os.cpu_count(), "python": platform.python_version()}))
+    print(json.dumps(line | facts()))
 
 
 if __name__ == "__main__":
