@@ -43,9 +43,34 @@ def _loops(r: Result) -> str:
     return f"{ratios}, over {r['events']:,} events"
 
 
+def _latency(r: Result) -> str:
+    each = (f"at {rate}: {v['p50_ratio']:.1f} and {v['p99_ratio']:.1f}" for rate, v in r["rates"].items())
+    return "; ".join(each).replace("at half", "at half of the highest rate")
+
+
+def _growth(r: Result) -> str:
+    cost = f"{r['cost_ratio']:.2f} from 100,000 to 1,000,000, {r['partitions_ratio']:.2f} over partitions"
+    return f"{r['bytes_a_shopper']:,} bytes; an event's cost times {cost}, {r['bot_ratio']:.1f} with a bot"
+
+
+def _retrieval(r: Result) -> str:
+    best = max(r["best"], key=lambda one: (one["items"], one["ratio"]))
+    return f"{best['ratio']:.1f} of the exact answer's speed at recall@20 {best['recall']:.4f}, {best['items']:,} items"
+
+
 ROWS = (
     Row("throughput", "one worker, intent only, exactly once, hidden size 128", _loops, "throughput.py"),
     Row("peers", "the same worker in another run, beside what others would write", _to_peers, "throughput.py --peers"),
+    Row("latency", "event to score, over a plain echo, median and 99 %, by events/s", _latency, "latency.py"),
+    Row("recovery", "a million users recovered, over a bare read", lambda r: f"{r['ratio']:.1f} times", "recovery.py"),
+    Row("growth", "a shopper more", _growth, "growth.py"),
+    Row(
+        "soak",
+        "ten minutes at a fixed rate",
+        lambda r: f"{r['soak_mib_in_10_minutes']:.1f} MiB more",
+        "growth.py --soak 600",
+    ),
+    Row("retrieval", "the best items by an index", _retrieval, "retrieval.py"),
     Row("step", "one step, to a plain LSTM's of the same width", lambda r: f"{r['ratio']:.1f} times", "step.py"),
     Row(
         "capacity",
@@ -55,8 +80,8 @@ ROWS = (
     ),
     Row(
         "large",
-        "50 million events prepared on disk, peak memory",
-        lambda r: f"{r['prepare_peak_mib'] / 1024:.1f} GiB",
+        "50 million events, peak memory",
+        lambda r: f"prepared {r['prepare_peak_mib'] / 1024:.1f} GiB, trained on {r['train_peak_mib'] / 1024:.1f} GiB",
         "large.py",
     ),
 )
