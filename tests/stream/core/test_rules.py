@@ -49,6 +49,9 @@ def _case(seed):
     catalog = Catalog(seed)
     dice, kinds = catalog.dice, int(catalog.dice.choice([1, 3, 40, 500]))
     category = dice.integers(0, kinds + 1, ITEMS + 1).astype(np.uint64)
+    if seed % 3:  # alike items share a category: the best hundred are of few, and a cap leaves lists short
+        alike = np.argmax(catalog.vectors @ dice.normal(size=(WIDTH, kinds)), 1) + 1
+        category = np.r_[0, alike].astype(np.uint64)
     allowed = dice.random(ITEMS + 1) < dice.choice([0.004, 0.01, 0.5, 1.0])
     pins = dice.choice(np.flatnonzero(allowed[1:]) + 1, 2, replace=False) if seed % 2 else np.zeros(0, np.int64)
     return catalog, Rules(
