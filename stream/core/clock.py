@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core.manifest import Manifest
 from stream.core.session import Advance, Sessions
 
 On = Literal["every", "session", "nth", "moved"]
 Rows = NDArray[np.intp]
 Floats = Mapping[str, NDArray[np.float32]]
-Due = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Clock:
     moved: float = 0.1
     last: bool = False
 
-    def tick(self, now: Sessions, met: Advance, before: Floats, names: tuple[str, ...]) -> Due:
+    def tick(self, now: Sessions, met: Advance, before: Floats, names: tuple[str, ...]) -> Mask:
         """Tell which events, one a session, a list is due at; `before` are the state's floats, called `names`.
 
         `now` are the sessions after the events, whose sums of moves go on or begin again.
@@ -44,13 +45,29 @@ class Clock:
         now["drift"] = np.where(due, 0, drift.clip(max=60_000))
         return due
 
-    def choose(self, due: Due, scored: Due, slot: NDArray[np.int64]) -> Rows:
+    def choose(self, due: Mask, scored: Mask, slot: NDArray[np.int64]) -> Rows:
         """Return the rows of a batch that get a list; with `last` a shopper's last scored one, if any was due."""
         if not self.last:
             return np.flatnonzero(due & scored)
         asked = np.isin(slot, slot[due & scored])
         rows = np.flatnonzero(asked & scored)[::-1]
         return np.sort(rows[np.unique(slot[rows], return_index=True)[1]])
+
+
+EVERY = Clock()
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The rows of a batch that a clock has found due so far."""
+
+    clock: Clock
+    rows: Mask
+
+    def tick(self, rows: Rows, now: Sessions, met: Advance, before: Mapping[str, Any], manifest: Manifest) -> None:
+        """Ask the clock for a wave."""
+        floats = tuple(name for name in manifest.hidden if name not in manifest.integers)
+        self.rows[rows] = self.clock.tick(now, met, before, floats)
 
 
 def _moved(now: Sessions, before: Floats, names: tuple[str, ...]) -> NDArray[np.float32]:

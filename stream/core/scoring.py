@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.calibration import calibrated
+from stream.core.clock import EVERY, Clock, Due
 from stream.core.events import REASONS
 from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest
@@ -21,6 +22,13 @@ Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, inputs). Ou
 (n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
 vocabulary, best first, and `item_scores` float32 (n, k); what else it gives is kept for the ranking of
 newcomers.
+"""
+
+Lists = Callable[[Arrays], Arrays]
+"""Rows of what a step answers -> `items` and `item_scores`, as from a step that recommends, and what else is kept.
+
+Beside the step's answers the rows have `bought` uint64 (n, ring): fingerprints of what the ring holds as bought, else
+0.
 """
 
 SCORED = 0
@@ -43,6 +51,7 @@ class Scores:
     answers: dict[str, NDArray[Any]] = field(default_factory=dict)
     newcomers: dict[int, str] = field(default_factory=dict)  # the names of those in `items`, by index
     after: Sessions | None = None  # each event's session after it, where they are kept
+    listed: Rows | None = None  # the rows that have a list; None: all, if any has one
 
     @classmethod
     def empty(cls, n: int, horizons: int) -> Self:
@@ -83,24 +92,51 @@ def waves(slot: NDArray[np.int64]) -> Iterator[Rows]:
 
 
 def score(
-    events: Events, sessions: Sessions, step: Step, manifest: Manifest, keep: bool = False
+    events: Events,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    keep: bool = False,
+    lists: Lists | None = None,
+    clock: Clock = EVERY,
 ) -> tuple[Scores, Sessions]:
     """Score events in order against their shoppers' sessions.
 
     `events.slot` are rows of `sessions`. Returns the outcomes and the sessions after them; what was given
     is left as it was. A step that raises costs only the events that make it raise. With `keep` the outcomes
-    have the session after each event.
+    have the session after each event. With `lists` the rows that the clock chooses get theirs, all at once, from
+    what the step answers; without, only a step that gives `items` itself recommends.
     """
     sessions = sessions.copy()
     scores = Scores.empty(len(events), len(manifest.meaning.horizons))
     if keep:
         scores.after = np.zeros(len(events), sessions.dtype)
+    due = Due(clock, np.zeros(len(events), np.bool_)) if lists else None
     for rows in waves(events.slot):
-        _wave(rows, events.take(rows), sessions, step, manifest, scores)
+        _wave(rows, events.take(rows), sessions, step, manifest, scores, due)
+    if lists and due:
+        _list(clock.choose(due.rows, scores.outcome == SCORED, events.slot), scores, lists)
     return scores, sessions
 
 
-def _wave(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores) -> None:
+def _list(rows: Rows, scores: Scores, lists: Lists) -> None:
+    """Get the chosen rows their lists; the others have none."""
+    scores.listed = rows
+    if not len(rows):
+        return
+    found = lists({name: value[rows] for name, value in scores.answers.items()})
+    scores.put(rows, {"intent": scores.intent[rows], **found})
+
+
+def _wave(
+    rows: Rows,
+    events: Events,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    scores: Scores,
+    due: Due | None,
+) -> None:
     meaning, now = manifest.meaning, sessions[events.slot]
     session.expire(now, events, meaning)
     outcome = np.where(session.late(now, events, meaning), _CODE["late"], SCORED)
@@ -110,29 +146,41 @@ def _wave(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: 
         fit = np.flatnonzero(outcome == SCORED)
         rows, events, now = rows[fit], events.take(fit), now[fit]
     if len(rows):
-        _advance(rows, events, now, sessions, step, manifest, scores)
+        _advance(rows, events, now, sessions, step, manifest, scores, due)
 
 
 def _advance(
-    rows: Rows, events: Events, now: Sessions, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores
+    rows: Rows,
+    events: Events,
+    now: Sessions,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    scores: Scores,
+    due: Due | None,
 ) -> None:
     """Score a wave of acceptable events; halve it where the step fails, down to the event that is to blame."""
     met = session.advance(now, events, manifest.meaning)
     given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
+    before = session.hidden(now, manifest)
     try:
-        outputs, hidden = step(given, session.hidden(now, manifest))
+        outputs, hidden = step(given, before)
     except Exception:
         if len(rows) == 1:
             scores.outcome[rows] = _CODE["unscorable"]
             return
         for half in np.array_split(np.arange(len(rows)), 2):
-            _advance(rows[half], events.take(half), now[half], sessions, step, manifest, scores)
+            _advance(rows[half], events.take(half), now[half], sessions, step, manifest, scores, due)
         return
     session.remember(now, events, met, manifest)
     with np.errstate(over="ignore"):
         for name, value in hidden.items():
             now[name] = value  # cast to the stored type: memory is the changelog's bytes
     outputs = calibrated(outputs, manifest)
+    if due:
+        due.tick(rows, now, met, before, manifest)
+        bought = now["recent_type"] == manifest.meaning.types.index(manifest.meaning.purchase)
+        outputs = {**outputs, "bought": np.where(bought, now["recent_item"], np.uint64(0))}
     finite = _finite(outputs, now, manifest)
     scores.put(rows, outputs)
     scores.late[rows], scores.length[rows], scores.started[rows] = met.behind, now["length"], now["started"]
@@ -144,6 +192,5 @@ def _advance(
 
 def _finite(outputs: Arrays, now: Sessions, manifest: Manifest) -> NDArray[np.bool_]:
     parts = [outputs["intent"], *(now[name] for name in manifest.hidden)]
-    if "item_scores" in outputs:
-        parts.append(outputs["item_scores"])
+    parts += [outputs[name] for name in ("item_scores", "query") if name in outputs]
     return np.logical_and.reduce([np.isfinite(p).reshape(len(now), -1).all(1) for p in parts])

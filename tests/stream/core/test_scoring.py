@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core import score
+from stream.core.clock import Clock
 from stream.core.events import REASONS
 from stream.core.scoring import waves
 from stream.core.session import record
@@ -91,3 +92,51 @@ def test_the_session_after_each_event_is_kept_where_it_is_asked_for():
         expected = np.zeros((), before.dtype) if scores.outcome[n] else until[slot]
         assert scores.after[n].tobytes() == expected.tobytes()
     assert score(events(rows), before, step, facts)[0].after is None
+
+
+def _asking(inputs, hidden):
+    outputs, state = step(inputs, hidden)
+    return {**outputs, "query": state["h"]}, state
+
+
+def _scored_with_lists(rows, clock):
+    asked = []
+
+    def lists(answers):
+        asked.append(answers)
+        n = len(answers["query"])
+        return {"items": np.arange(1, n + 1)[:, None], "item_scores": np.ones((n, 1), "f4")}
+
+    facts = manifest()
+    found, after = score(events(rows), np.zeros(4, record(facts)), _asking, facts, lists=lists, clock=clock)
+    return found, after, asked
+
+
+def test_lists_are_asked_for_once_and_for_the_rows_that_the_clock_chooses():
+    rows = [(slot, f"{slot}-{n}", NOON + n, n + 1) for n in range(3) for slot in range(2)]
+    for clock, chosen in (
+        (Clock(), [0, 1, 2, 3, 4, 5]),
+        (Clock(last=True), [4, 5]),
+        (Clock("session"), [0, 1]),
+        (Clock("nth", nth=2), [0, 1, 4, 5]),
+    ):
+        found, after, asked = _scored_with_lists(rows, clock)
+        assert found.listed.tolist() == chosen
+        assert len(asked) == 1
+        assert np.flatnonzero(found.items[:, 0]).tolist() == chosen
+        plain, same = score(events(rows), np.zeros(4, record(manifest())), _asking, manifest())
+        assert np.array_equal(found.intent, plain.intent)
+        assert after.tobytes() == same.tobytes()
+        assert asked[0]["query"].tolist() == plain.answers["query"][chosen].tolist()
+
+
+def test_lists_know_what_the_ring_holds_as_bought():
+    batch, facts, seen = events([(0, f"e{n}", NOON + n, n + 1) for n in range(3)]), manifest(), []
+    batch.type[1] = facts.meaning.types.index(facts.meaning.purchase)
+
+    def lists(answers):
+        seen.append(answers["bought"])
+        return {"items": np.ones((3, 1), int), "item_scores": np.ones((3, 1), "f4")}
+
+    score(batch, np.zeros(1, record(facts)), _asking, facts, lists=lists)
+    assert [set(row[row > 0].tolist()) for row in seen[0]] == [set(), {3}, {3}]
