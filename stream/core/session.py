@@ -32,7 +32,7 @@ def _head(ring: int) -> list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]
     return [
         ("format", "u1"),
         ("ring", "u1"),
-        ("spare", "<u2"),
+        ("drift", "<f2"),  # how far the state has moved since a list was due, see `Clock`; else 0
         ("length", "<u4"),  # events in the current session
         ("model", "<u8"),  # 0: no state yet
         ("last", "<i8"),  # newest event time, ms

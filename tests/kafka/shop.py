@@ -210,7 +210,7 @@ def _far(raw: bytes | None, mine: Any) -> bool:
         return True
     theirs = np.frombuffer(raw, mine.dtype)[0]
     state = [name for name in mine.dtype.names if name in ("h", "c")]
-    rest = [name for name in mine.dtype.names if name not in state and name != "spare"]
+    rest = [name for name in mine.dtype.names if name not in state and name != "drift"]
     near = all(np.abs(theirs[name].astype("f4") - mine[name].astype("f4")).max() <= NEAR for name in state)
     return not near or any(theirs[name].tobytes() != mine[name].tobytes() for name in rest)
 

@@ -1,0 +1,108 @@
+"""The shop's own catalog: what may be listed, in which category, what is pinned. Strictly decoded, kept by item."""
+
+import msgspec
+import numpy as np
+
+from stream.core.hashing import fingerprints
+from stream.core.manifest import Vocabulary
+from stream.core.rules import Rules
+
+REASONS = ("no_key", "oversized", "not_json", "schema", "range")
+_KEY, _VALUE = 256, 4096  # bytes at most
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the shop says of an item; `pins` is its place among the pinned ones, which lead each list, 0 for none."""
+
+    availability: bool
+    category: str | None = None  # None: as the model knows it, or a newcomer's events say
+    price: float | None = None
+    pins: int = 0
+
+
+class BadItem(msgspec.Struct, frozen=True):
+    """A record that is no item, with one of `REASONS`."""
+
+    reason: str
+
+
+_decode = msgspec.json.Decoder(Item).decode
+
+
+def decode(key: bytes | None, value: bytes) -> tuple[str, Item] | BadItem:
+    """Return an item's id and what a record says of it, or why it is none."""
+    if not key:
+        return BadItem("no_key")
+    if len(key) > _KEY or len(value) > _VALUE:
+        return BadItem("oversized")
+    try:
+        name, item = key.decode(), _decode(value)
+    except msgspec.ValidationError:
+        return BadItem("schema")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return BadItem("not_json")
+    if item.pins < 0 or (item.price is not None and not 0 <= item.price < float("inf")):
+        return BadItem("range")
+    return name, item
+
+
+class Catalog:
+    """The newest good record of each item, and the rules that follow; one thread writes, and hands rules out."""
+
+    def __init__(self, vocabulary: Vocabulary, categories: list[str], cap: int, exclude_bought: bool) -> None:
+        """Take the settings of the rules; without `categories` items of all are listed."""
+        self._vocabulary = vocabulary
+        self._only = fingerprints(categories) if categories else None
+        self._cap, self._exclude = cap, exclude_bought
+        self._given = vocabulary.category_print[vocabulary.category_of]  # the model's own
+        self._category = self._given.copy()
+        self._there = np.ones(len(self._category), np.bool_)
+        self._pins: dict[str, int] = {}
+        self._others: dict[str, Item] = {}  # that the model does not know
+
+    def apply(self, key: bytes | None, value: bytes | None) -> str:
+        """Take up a record, without a value a removal; return the reason where it is none, and nothing changes."""
+        found = decode(key, b'{"availability": true}' if value is None else value)
+        if isinstance(found, BadItem):
+            return found.reason
+        name, item = found
+        index = self._vocabulary.item_index.get(name, 0)
+        self._pins.pop(name, None)
+        if item.pins:
+            self._pins[name] = item.pins
+        if index:
+            said = fingerprints([item.category])[0] if item.category else self._given[index]
+            self._there[index], self._category[index] = item.availability, said
+        elif value is None:
+            self._others.pop(name, None)
+        else:
+            self._others[name] = item
+        return ""
+
+    def rules(self) -> Rules:
+        """Return the rules as they are now; later records do not change them."""
+        place, others = self._vocabulary.place, self._others
+        allowed = self._there.copy()
+        placed = {n: item.category for n, item in others.items() if item.category}
+        prints = dict(zip(placed, fingerprints(list(placed.values())).tolist(), strict=True)) if placed else {}
+        index = dict(zip(placed, place(list(placed)).tolist(), strict=True))
+        refused = [name for name, item in others.items() if not item.availability]
+        if self._only is not None:
+            allowed &= np.isin(self._category, self._only)
+            only = set(self._only.tolist())
+            refused += [name for name in others if prints.get(name) not in only]
+        pins = [name for name in sorted(self._pins, key=lambda n: (self._pins[n], n)) if name not in set(refused)]
+        at = place(pins)
+        known = at < len(allowed)
+        fit = ~known | allowed[np.where(known, at, 0)]
+        return Rules(
+            category=self._category.copy(),
+            allowed=allowed,
+            pins=at[fit],
+            names={int(i): n for i, n in zip(at, pins, strict=True) if i >= len(allowed)},
+            refused=place([n for n, item in others.items() if not item.availability]),
+            placed={index[name]: prints[name] for name in placed},
+            categories=self._only,
+            cap=self._cap,
+            exclude_bought=self._exclude,
+        )

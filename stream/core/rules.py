@@ -1,0 +1,144 @@
+"""Business rules over lists of items: what may be listed, what was bought, a cap a category, pins.
+
+No rule costs recall: a row that its rules leave short is asked again, with all that is exhausted masked, until it
+is full or nothing is left that may be listed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Prints = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+Rank = Callable[[Floats, Floats, Ints, Mask | None, int], tuple[Floats, Ints, Floats]]
+"""(query, gate, recent, allowed, k) -> (scores, items, own): the lists of queries over the catalog.
+
+`query` (n, D), `gate` (n, A), `recent` (n, R), `allowed` (items + 1,) by index, None: all. Scores and items (n, k),
+1 and up, best first, 0 where there are fewer; `own` (n, R) is what each recent item has of its own. It gives up to
+`PAGE` items, or the model's k, where so many are asked for.
+"""
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The rules of now over the known items, by index (items + 1,), and over newcomers, by theirs.
+
+    `category` holds fingerprints, 0 for none, which no cap counts. `pins` are indices, the first of each list
+    first; they obey the other rules. `names` names the newcomers among them. `placed` gives newcomers a category
+    other than their events do. With `categories`, fingerprints, only items of these are listed.
+    """
+
+    category: Prints
+    allowed: Mask | None = None
+    pins: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    names: dict[int, str] = field(default_factory=dict)
+    refused: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    placed: dict[int, int] = field(default_factory=dict)
+    categories: Prints | None = None
+    cap: int = 0
+    exclude_bought: bool = False
+
+    @property
+    def by_row(self) -> bool:
+        """Tell whether a list depends on more than what may be listed."""
+        return bool(self.cap or self.exclude_bought or len(self.pins))
+
+    def categories_of(self, items: Ints) -> Prints:
+        """Return the categories of items, as far as they do not come from newcomers' events."""
+        known = np.where(items < len(self.category), items, 0)
+        found = self.category[known]
+        for item, category in self.placed.items():
+            found[items == item] = category
+        return found
+
+    def newcomers(self, index: Ints, category: Prints) -> tuple[Mask, Prints]:
+        """Tell which newcomers may be listed, and their categories; `category` are those that their events give."""
+        said = self.categories_of(index)
+        category = np.where(said != 0, said, category)
+        fit = ~np.isin(index, self.refused)
+        return (fit if self.categories is None else fit & np.isin(category, self.categories)), category
+
+    def pick(self, scores: Floats, items: Ints, category: Prints, bought: Ints, k: int) -> tuple[Floats, Ints]:
+        """Go down lists (n, m) and take the first `k` that fit; blanks of 0 follow. `bought` (n, b) are indices."""
+        keep = items != 0
+        if self.exclude_bought:
+            keep &= ~(items[:, :, None] == bought[:, None, :]).any(2)
+        if self.cap:
+            counted = np.where(keep, category, np.uint64(0))
+            keep &= (counted == 0) | (_nth(counted) < self.cap)
+        order = np.argsort(~keep, axis=1, kind="stable")[:, :k]
+        keep = np.take_along_axis(keep, order, 1)
+        picked = (np.where(keep, np.take_along_axis(part, order, 1), 0) for part in (scores, items))
+        room = ((0, 0), (0, max(k - order.shape[1], 0)))
+        found, places = (np.pad(part, room) for part in picked)
+        return found.astype(np.float32), places
+
+    def ahead(self, scores: Floats, items: Ints) -> tuple[Floats, Ints]:
+        """Put the pins in front of lists, with their scores where they are listed, else 0."""
+        if not len(self.pins):
+            return scores, items
+        same = items[:, :, None] == self.pins
+        pinned = np.where(same, scores[:, :, None], np.float32(0)).max(1, initial=0)
+        items = np.where(same.any(2), 0, items)
+        pins = np.tile(self.pins, (len(items), 1))
+        return np.concatenate([pinned, scores], 1), np.concatenate([pins, items], 1)
+
+
+def _nth(category: Prints) -> Ints:
+    """Count in each row how many equal ones come before each."""
+    order = np.argsort(category, axis=1, kind="stable")
+    ordered = np.take_along_axis(category, order, 1)
+    place = np.broadcast_to(np.arange(category.shape[1]), category.shape)
+    begins = np.concatenate([np.ones_like(order[:, :1], bool), ordered[:, 1:] != ordered[:, :-1]], 1)
+    nth = place - np.maximum.accumulate(np.where(begins, place, 0), 1)
+    found = np.empty_like(order)
+    np.put_along_axis(found, order, nth, 1)
+    return found
+
+
+def lists(
+    rank: Rank, query: Floats, gate: Floats, recent: Ints, bought: Ints, rules: Rules, k: int
+) -> tuple[Floats, Ints, Floats]:
+    """Return scores and items (n, k) under the rules, 0 where there are fewer, and what `rank` says of recent items."""
+    if not rules.by_row:
+        return rank(query, gate, recent, rules.allowed, k)
+    scores, items, own = rank(query, gate, recent, rules.allowed, max(PAGE, k))
+    full = items[:, -1] != 0 if items.shape[1] else np.zeros(len(items), bool)
+    scores, items = rules.ahead(scores, items)
+    found, picked = rules.pick(scores, items, rules.categories_of(items), bought, k)
+    for row in np.flatnonzero(full & (picked == 0).any(1)).tolist():
+        asked = query[row : row + 1], gate[row : row + 1], recent[row : row + 1]
+        more = _ask_again(rank, asked, scores[row : row + 1], items[row : row + 1], bought[row : row + 1], rules, k)
+        found[row], picked[row] = more[0][0], more[1][0]
+    return found, picked, own
+
+
+def _ask_again(
+    rank: Rank, asked: tuple[Floats, Floats, Ints], scores: Floats, items: Ints, bought: Ints, rules: Rules, k: int
+) -> tuple[Floats, Ints]:
+    """Turn the pages of one row's list, (1, m) so far, until `k` of it fit."""
+    found = rules.pick(scores, items, rules.categories_of(items), bought, k)
+    while (found[1] == 0).any():
+        page, more, _ = rank(*asked, _left(items, found[1], bought, rules), max(PAGE, k))
+        if not (more != 0).any():
+            break
+        scores, items = np.concatenate([scores, page], 1), np.concatenate([items, more], 1)
+        found = rules.pick(scores, items, rules.categories_of(items), bought, k)
+    return found
+
+
+def _left(items: Ints, picked: Ints, bought: Ints, rules: Rules) -> Mask:
+    """Return what may still be listed in a row."""
+    size = len(rules.category)
+    left = np.ones(size, np.bool_) if rules.allowed is None else rules.allowed.copy()
+    gone = np.concatenate([items[0], bought[0] if rules.exclude_bought else rules.pins, rules.pins])
+    left[gone[gone < size]] = False
+    if rules.cap:
+        kind, count = np.unique(rules.categories_of(picked), return_counts=True)
+        left &= ~np.isin(rules.category, kind[(count >= rules.cap) & (kind != 0)])
+    return left

@@ -1,0 +1,74 @@
+"""The catalog: strict records with reasons, the last good one stays, rules follow it."""
+
+import numpy as np
+import pytest
+
+from stream.core.catalog import REASONS, Catalog
+from stream.core.hashing import fingerprints
+from stream.core.manifest import Vocabulary
+
+VOCAB = Vocabulary(["a", "b", "c"], ["x", "y"], [1, 1, 2])
+
+
+def _catalog(*categories: str) -> Catalog:
+    return Catalog(VOCAB, list(categories), cap=0, exclude_bought=False)
+
+
+BAD = {
+    "no_key": [(None, b'{"availability": false}'), (b"", b'{"availability": false}')],
+    "oversized": [(b"a" * 257, b'{"availability": false}'), (b"a", b'{"availability": false}' + b" " * 4096)],
+    "not_json": [(b"a", b"{"), (b"\xff", b'{"availability": false}')],
+    "schema": [(b"a", b'{"availability": 0}'), (b"a", b"{}"), (b"a", b'{"availability": false, "more": 1}')],
+    "range": [(b"a", b'{"availability": true, "pins": -1}'), (b"a", b'{"availability": true, "price": -1}')],
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_bad_record_has_its_reason_and_the_last_good_one_stays(reason):
+    catalog = _catalog()
+    assert catalog.apply(b"b", b'{"availability": false, "category": "y", "price": 1.5, "pins": 0}') == ""
+    for key, value in BAD[reason]:
+        assert catalog.apply(key, value) == reason
+    rules = catalog.rules()
+    assert rules.allowed.tolist()[1:] == [True, False, True]
+    assert rules.category[1:].tolist() == fingerprints(["x", "y", "y"]).tolist()
+    assert not len(rules.pins)
+
+
+def test_a_record_without_a_value_takes_back_what_was_said():
+    catalog = _catalog()
+    before = catalog.rules()
+    for name in (b"a", b"new"):
+        catalog.apply(name, b'{"availability": false, "category": "z", "pins": 1}')
+        assert catalog.apply(name, None) == ""
+    after = catalog.rules()
+    assert np.array_equal(after.allowed, before.allowed)
+    assert np.array_equal(after.category, before.category)
+    assert not len(after.pins)
+    assert not len(after.refused)
+
+
+def test_a_filter_of_categories_goes_by_the_shops_own_and_else_by_the_models():
+    catalog = _catalog("y")
+    catalog.apply(b"a", b'{"availability": true, "category": "y"}')
+    assert catalog.rules().allowed.tolist()[1:] == [True, False, True]
+
+
+def test_pins_have_their_order_and_obey_the_other_rules():
+    catalog = _catalog("x", "z")
+    for name, more in (("a", '"pins": 2'), ("b", '"pins": 1'), ("c", '"pins": 1')):
+        catalog.apply(name.encode(), f'{{"availability": true, {more}}}'.encode())
+    catalog.apply(b"new", b'{"availability": true, "category": "z", "pins": 3}')
+    catalog.apply(b"gone", b'{"availability": false, "category": "z", "pins": 4}')
+    rules, (new, gone) = catalog.rules(), VOCAB.place(["new", "gone"]).tolist()
+    assert rules.pins.tolist() == [2, 1, new]
+    assert rules.names == {new: "new"}
+    assert rules.refused.tolist() == [gone]
+
+
+def test_rules_that_were_handed_out_do_not_change():
+    catalog = _catalog()
+    before = catalog.rules()
+    catalog.apply(b"a", b'{"availability": false}')
+    assert before.allowed[1]
+    assert not catalog.rules().allowed[1]
