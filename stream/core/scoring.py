@@ -1,6 +1,6 @@
 """The one scoring path: the worker, the offline evaluation, the parity check and the tests all call `score`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ vocabulary, best first, and `item_scores` float32 (n, k); what else it gives is 
 newcomers.
 """
 
-Lists = Callable[[Arrays], Arrays]
+Lists = Callable[[Mapping[str, NDArray[Any]]], Arrays]
 """Rows of what a step answers -> `items` and `item_scores`, as from a step that recommends, and what else is kept.
 
 Beside the step's answers the rows have `bought` uint64 (n, ring): fingerprints of what the ring holds as bought, else
