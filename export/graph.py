@@ -34,13 +34,13 @@ def write_step(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def write_top(checkpoint: Checkpoint, tables: dict[str, Path], path: Path) -> None:
-    """Export (query, gate, recent) -> (scores, items, own), best first: `models.ranking.Ranking`.
+    """Export (query, gate, recent, allowed) -> (scores, items, own), best first: `models.ranking.Ranking`.
 
     The tables are npy files beside the graph, and stay there: `catalog` and, for each reach, `*_neighbours`
     and `*_weights`.
     """
-    ranking = Ranking(checkpoint.network, checkpoint.run.meaning.k)
-    _write_ranking(ranking, _asked(tables), {}, tables, path)
+    ranking = Ranking(checkpoint.network, max(checkpoint.run.meaning.k, CANDIDATES))
+    _write_ranking(ranking, _asked(tables), _once(tables), tables, path)
 
 
 def write_list(checkpoint: Checkpoint, tables: dict[str, Path], found: int, path: Path) -> None:
@@ -50,14 +50,17 @@ def write_list(checkpoint: Checkpoint, tables: dict[str, Path], found: int, path
     """
     listing = Listing(checkpoint.network, max(checkpoint.run.meaning.k, CANDIDATES))
     more = {"found": torch.zeros(_ROWS, found, dtype=torch.long), "log_mass": torch.ones(_ROWS, 1)}
-    items = len(np.load(tables["catalog"], mmap_mode="r"))
-    _write_ranking(listing, _asked(tables) | more, {"allowed": torch.ones(items + 1, dtype=torch.bool)}, tables, path)
+    _write_ranking(listing, _asked(tables) | more, _once(tables), tables, path)
 
 
 def _asked(tables: dict[str, Path]) -> dict[str, torch.Tensor]:
     width = np.load(tables["catalog"], mmap_mode="r").shape[1]
     recent = torch.ones(_ROWS, RECENT, dtype=torch.long)
     return {"query": torch.zeros(_ROWS, width), "gate": torch.zeros(_ROWS, ANSWERS), "recent": recent}
+
+
+def _once(tables: dict[str, Path]) -> dict[str, torch.Tensor]:
+    return {"allowed": torch.ones(len(np.load(tables["catalog"], mmap_mode="r")) + 1, dtype=torch.bool)}
 
 
 def _write_ranking(

@@ -39,7 +39,7 @@ def write(checkpoint: Checkpoint, tables: dict[str, Path], folder: Path) -> dict
     asked = _asked(checkpoint)
     misses = {"items that the index misses": tune(search, asked["query"], found)}
     retrieval.write(search.index, folder / INDEX)
-    ranks = IndexedRank(search, session(folder / LIST).run, found), exact_rank(session(folder / TOP))
+    ranks = IndexedRank(search, session(folder / LIST).run, found), exact_rank(session(folder / TOP), len(catalog))
     k = checkpoint.run.meaning.k
     listed, truth = (rank(asked["query"], asked["gate"], asked["recent"], None, k)[1] for rank in ranks)
     misses["items that lists by the index miss"] = missed(listed, truth)

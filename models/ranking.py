@@ -57,14 +57,22 @@ class Ranking(nn.Module):
         return {name: self.mixture.get_buffer(name) for name in names}
 
     def forward(
-        self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
+        self,
+        query: Tensor,
+        gate: Tensor,
+        recent: Tensor,
+        allowed: Tensor,
+        catalog: Tensor,
+        tables: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the probabilities of the best items and their places in the catalog, (n, k) each, best first.
 
+        `allowed` (items + 1,) says by index which items may be listed; places of -1 follow where there are fewer.
         Newcomers, whose indices lie above the catalog's, are in no list. Last comes, (n, RECENT), what each recent
         item has of its own, newcomers included.
         """
         pool = self._whole(query, gate, recent, catalog, tables)
+        pool = pool._replace(mixed=pool.mixed.masked_fill(~allowed[1:], -1.0))
         return *self._list(pool, gate, recent, catalog), self._own(gate, recent)
 
     def candidates(

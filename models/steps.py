@@ -45,6 +45,7 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
     module, ranking = network.step().eval(), Ranking(network, k)
     device = next(network.buffers()).device
     categories = torch.tensor([0, *checkpoint.run.category_of], device=device)
+    everything = torch.ones(len(categories), dtype=torch.bool, device=device)
     with torch.inference_mode():
         catalog = network.catalog(torch.arange(1, len(categories), device=device), categories[1:])
 
@@ -55,7 +56,7 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
             outputs = {"intent": found.intent}
             if recommend:
                 parts = zip(*(part.split(_ROWS) for part in (found.query, found.gate, found.recent)), strict=True)
-                ranked = [ranking(*part, catalog, ranking.tables()) for part in parts]
+                ranked = [ranking(*part, everything, catalog, ranking.tables()) for part in parts]
                 outputs["item_scores"], places, own = (torch.cat(part) for part in zip(*ranked, strict=True))
                 outputs["items"] = places + 1
                 # What the ranking of newcomers needs: see `stream.core.newcomers.ByCategory`.

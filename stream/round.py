@@ -93,6 +93,9 @@ class Scorer:
     def __init__(self, bundle: Bundle, recommend: bool, limits: Limits, topic: str, explain: bool = False) -> None:
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
         self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
+        self.lists = bundle.lists if recommend and bundle.asking_step else None
+        if self.lists and bundle.asking_step:
+            self.step = bundle.asking_step
         self.weigh = bundle.weigh if recommend else None
         self.explain = explain
         self.limits, self.topic = limits, topic
@@ -149,7 +152,7 @@ class Scorer:
         touched, slot = np.unique(part.store.slots(users), return_inverse=True)
         before = part.store.records[touched]
         batch = encode(events, arrived, slot, self.types, self.vocabulary)
-        scores, after = score(batch, before, self.step, self.manifest, keep=self.explain)
+        scores, after = score(batch, before, self.step, self.manifest, self.explain, self.lists)
         part.store.records[touched] = after
         changed = np.zeros(len(touched), bool)
         changed[slot[scores.outcome == SCORED]] = True
@@ -219,6 +222,7 @@ class Scorer:
             [
                 Recommendation(names[item - 1] if item <= known else new[item], value)
                 for item, value in zip(items, values, strict=True)
+                if item  # a blank follows where there are fewer
             ]
             for items, values in rows
         ]

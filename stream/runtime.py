@@ -20,7 +20,7 @@ from stream.core.errors import BundleError
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import FORMAT, Manifest, Vocabulary
 from stream.core.newcomers import ByCategory, Weigh
-from stream.core.scoring import Step
+from stream.core.scoring import Lists, Step
 
 STEP, TOP, CATALOG, CATEGORIES, VOCABULARY, PARITY, MANIFEST = (
     *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "vocabulary.json"),
@@ -59,6 +59,8 @@ class Bundle:
     intent_step: Step
     recommending_step: Step
     weigh: Weigh | None = None  # how newcomers are ranked; None: only the catalog is
+    asking_step: Step | None = None  # with what `lists` needs; None: the recommending step lists by itself
+    lists: Lists | None = None
 
     def step(self, recommend: bool) -> Step:
         """Choose the step."""
@@ -91,7 +93,7 @@ def load(folder: Path) -> Bundle:
     worst = replay(step, folder)
     if not worst <= TOLERANCE:
         raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
-    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh)
+    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh, step.ask, step.lists)
 
 
 def _weigh(folder: Path, manifest: Manifest) -> Weigh | None:
@@ -129,7 +131,11 @@ class Network:
         self.hidden = tuple(manifest.hidden)
         self._next = tuple(f"{name}_next" for name in self.hidden)
         self._step, self._k = session(folder / STEP), manifest.meaning.k
-        self._rank = _indexed_rank(folder, manifest) if INDEX in manifest.files else exact_rank(session(folder / TOP))
+        self._rank = (
+            _indexed_rank(folder, manifest)
+            if INDEX in manifest.files
+            else exact_rank(session(folder / TOP), manifest.items)
+        )
 
     def intent(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step without recommendations."""
@@ -145,6 +151,17 @@ class Network:
         answers = {"query": outputs["query"], "others": 1 - np.exp(outputs["gate"][:, -1])}
         return listed | answers | {"own": own, "recent": state["recent"]}, state
 
+    def ask(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
+        """Step, and say what `lists` needs."""
+        outputs, state = self.whole(inputs, hidden)
+        return {**outputs, "recent": state["recent"]}, state
+
+    def lists(self, answers: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Rank the whole catalog for rows of what `ask` says."""
+        query, gate = answers["query"], answers["gate"]
+        scores, items, own = self._rank(query, gate, answers["recent"], None, self._k)
+        return {"items": items, "item_scores": scores, "others": 1 - np.exp(gate[:, -1]), "own": own}
+
     def whole(self, inputs: Arrays, hidden: Arrays) -> tuple[Mapping[str, NDArray[Any]], Arrays]:
         """Step and return the query and its gate as they are."""
         names = ("intent", "query", "gate")
@@ -152,15 +169,17 @@ class Network:
         return dict(zip(names, found, strict=False)), dict(zip(self.hidden, found[len(names) :], strict=True))
 
 
-def exact_rank(top: onnxruntime.InferenceSession) -> Rank:
-    """Rank by the graph that compares with every item; it knows no `allowed`."""
+def exact_rank(top: onnxruntime.InferenceSession, items: int) -> Rank:
+    """Rank by the graph that compares with every one of `items`."""
+    everything = np.ones(items + 1, np.bool_)
 
     def rank(
         query: Floats, gate: Floats, recent: Ints, allowed: NDArray[np.bool_] | None, k: int
     ) -> tuple[Floats, Ints, Floats]:
         given: Arrays = {"query": query, "gate": gate, "recent": recent}
+        once = {"allowed": everything if allowed is None else allowed}
         lists = [
-            top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()})
+            top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()} | once)
             for at in range(0, len(query), _ROWS)
         ]
         scores, places, own = (np.concatenate(part) for part in zip(*lists, strict=True))

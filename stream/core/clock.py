@@ -11,6 +11,7 @@ from stream.core.manifest import Manifest
 from stream.core.session import Advance, Sessions
 
 On = Literal["every", "session", "nth", "moved"]
+MOVED: On = "moved"
 Rows = NDArray[np.intp]
 Floats = Mapping[str, NDArray[np.float32]]
 Mask = NDArray[np.bool_]
@@ -34,16 +35,20 @@ class Clock:
 
         `now` are the sessions after the events, whose sums of moves go on or begin again.
         """
-        if self.on == "session":
-            return met.opens
-        if self.on == "nth":
-            return np.asarray((now["length"] - 1) % self.nth == 0)
-        if self.on == "every":
-            return np.ones(len(now), np.bool_)
+        if self.on != MOVED:
+            return self.strike(now, met.opens)
         drift = now["drift"].astype(np.float32) + _moved(now, before, names)
         due = met.fresh | (drift > self.moved)
         now["drift"] = np.where(due, 0, drift.clip(max=60_000))
         return due
+
+    def strike(self, now: Sessions, opens: Mask) -> Mask:
+        """Tell the same without the state: of a clock that does not ask how far it moved."""
+        if self.on == "session":
+            return opens
+        if self.on == "nth":
+            return np.asarray((now["length"] - 1) % self.nth == 0)
+        return np.ones(len(now), np.bool_)
 
     def choose(self, due: Mask, scored: Mask, slot: NDArray[np.int64]) -> Rows:
         """Return the rows of a batch that get a list; with `last` a shopper's last scored one, if any was due."""
@@ -68,6 +73,10 @@ class Due:
         """Ask the clock for a wave."""
         floats = tuple(name for name in manifest.hidden if name not in manifest.integers)
         self.rows[rows] = self.clock.tick(now, met, before, floats)
+
+    def run(self, rows: Rows, now: Sessions, opens: Mask) -> None:
+        """Ask the clock for one shopper's events, `now` being the session after each."""
+        self.rows[rows] = self.clock.strike(now, opens)
 
 
 def _moved(now: Sessions, before: Floats, names: tuple[str, ...]) -> NDArray[np.float32]:

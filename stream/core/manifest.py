@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stream.core.hashing import fingerprints
 
-FORMAT = 3
+FORMAT = 4
 SESSION = "session"
 _INDICES = 2**31 - 1  # an index of an item fits into int32
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -205,7 +205,10 @@ def join(
                         break
         block, at = at[:size], at[size:]
         if len(table) and scores.items is not None:
-            _rank(table, block, _log_counts(table, before, seen, events.time[block], novelty), scores, items, weigh)
+            log_count = _log_counts(table, before, seen, events.time[block], novelty)
+            listed = np.ones(len(block), bool) if scores.listed is None else np.isin(block, scores.listed)
+            if listed.any():
+                _rank(table, block[listed], log_count[listed], scores, items, weigh)
         touched.update(dict.fromkeys(table.cut(novelty.limit, novelty.half_life)))
     return list(touched)
 

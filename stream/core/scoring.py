@@ -1,6 +1,6 @@
 """The one scoring path: the worker, the offline evaluation, the parity check and the tests all call `score`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.calibration import calibrated
+from stream.core.clock import EVERY, MOVED, Clock, Due
 from stream.core.events import REASONS
 from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest
@@ -21,6 +22,13 @@ Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, inputs). Ou
 (n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
 vocabulary, best first, and `item_scores` float32 (n, k); what else it gives is kept for the ranking of
 newcomers.
+"""
+
+Lists = Callable[[Mapping[str, NDArray[Any]]], Arrays]
+"""Rows of what a step answers -> `items` and `item_scores`, as from a step that recommends, and what else is kept.
+
+Beside the step's answers the rows have `bought` uint64 (n, ring): fingerprints of what the ring holds as bought, else
+0.
 """
 
 SCORED = 0
@@ -45,6 +53,7 @@ class Scores:
     answers: dict[str, NDArray[Any]] = field(default_factory=dict)
     newcomers: dict[int, str] = field(default_factory=dict)  # the names of those in `items`, by index
     after: Sessions | None = None  # each event's session after it, where they are kept
+    listed: Rows | None = None  # the rows that have a list; None: all, if any has one
 
     @classmethod
     def empty(cls, n: int, horizons: int) -> Self:
@@ -85,31 +94,63 @@ def waves(slot: NDArray[np.int64]) -> Iterator[Rows]:
 
 
 def score(
-    events: Events, sessions: Sessions, step: Step, manifest: Manifest, keep: bool = False
+    events: Events,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    keep: bool = False,
+    lists: Lists | None = None,
+    clock: Clock = EVERY,
 ) -> tuple[Scores, Sessions]:
     """Score events in order against their shoppers' sessions.
 
     `events.slot` are rows of `sessions`. Returns the outcomes and the sessions after them; what was given
     is left as it was. A step that raises costs only the events that make it raise. With `keep` the outcomes
-    have the session after each event.
+    have the session after each event. With `lists` the rows that the clock chooses get theirs, all at once, from
+    what the step answers; without, only a step that gives `items` itself recommends.
     """
     sessions = sessions.copy()
     scores = Scores.empty(len(events), len(manifest.meaning.horizons))
     if keep:
         scores.after = np.zeros(len(events), sessions.dtype)
+    due = Due(clock, np.zeros(len(events), np.bool_)) if lists else None
     runs: dict[int, list[int]] = {}
     for rows in waves(events.slot):
-        if len(rows) >= _THIN:
-            _wave(rows, events.take(rows), sessions, step, manifest, scores)
+        # How far a state moves is told event by event.
+        if len(rows) >= _THIN or clock.on == MOVED:
+            _wave(rows, events.take(rows), sessions, step, manifest, scores, due)
             continue
         for row in rows.tolist():
             runs.setdefault(int(events.slot[row]), []).append(row)
     for run in runs.values():
-        _run(np.array(run), events, sessions, step, manifest, scores)
+        _run(np.array(run), events, sessions, step, manifest, scores, due)
+    if lists and due:
+        _list(clock.choose(due.rows, scores.outcome == SCORED, events.slot), scores, lists)
     return scores, sessions
 
 
-def _wave(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores) -> None:
+def _list(rows: Rows, scores: Scores, lists: Lists) -> None:
+    """Get the chosen rows their lists; the others have none."""
+    scores.listed = rows
+    if len(rows):
+        found = lists({name: value[rows] for name, value in scores.answers.items()})
+        scores.put(rows, {"intent": scores.intent[rows], **found})
+
+
+def _bought(now: Sessions, manifest: Manifest) -> NDArray[np.uint64]:
+    bought = now["recent_type"] == manifest.meaning.types.index(manifest.meaning.purchase)
+    return np.where(bought, now["recent_item"], np.uint64(0))
+
+
+def _wave(
+    rows: Rows,
+    events: Events,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    scores: Scores,
+    due: Due | None,
+) -> None:
     meaning, now = manifest.meaning, sessions[events.slot]
     session.expire(now, events, meaning)
     outcome = np.where(session.late(now, events, meaning), _CODE["late"], SCORED)
@@ -119,10 +160,18 @@ def _wave(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: 
         fit = np.flatnonzero(outcome == SCORED)
         rows, events, now = rows[fit], events.take(fit), now[fit]
     if len(rows):
-        _advance(rows, events, now, sessions, step, manifest, scores)
+        _advance(rows, events, now, sessions, step, manifest, scores, due)
 
 
-def _run(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores) -> None:
+def _run(
+    rows: Rows,
+    events: Events,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    scores: Scores,
+    due: Due | None,
+) -> None:
     """Score events of one shopper in order, many at once; one that is not simply accepted is a wave of its own."""
     while len(rows):
         some = events.take(rows[:_RUN])
@@ -130,9 +179,9 @@ def _run(rows: Rows, events: Events, sessions: Sessions, step: Step, manifest: M
         odd = session.expired(now, some, manifest.meaning) | session.late(now, some, manifest.meaning)
         odd |= session.duplicate(now, some)
         n = int(odd.argmax()) if odd.any() else len(some)
-        done = _follow(rows[:n], some, now, met, sessions, step, manifest, scores) if n > 1 else 0
+        done = _follow(rows[:n], some, now, met, sessions, step, manifest, scores, due) if n > 1 else 0
         if not done:
-            _wave(rows[:1], events.take(rows[:1]), sessions, step, manifest, scores)
+            _wave(rows[:1], events.take(rows[:1]), sessions, step, manifest, scores, due)
         rows = rows[max(done, 1) :]
 
 
@@ -145,6 +194,7 @@ def _follow(
     step: Step,
     manifest: Manifest,
     scores: Scores,
+    due: Due | None,
 ) -> int:
     """Score a shopper's acceptable events, `now` being its session before each; return how many came out well.
 
@@ -173,6 +223,9 @@ def _follow(
     n = len(found) if finite.all() else int(finite.argmin())
     if n:
         rows, now = rows[:n], now[:n]
+        if due:
+            due.run(rows, now, met.opens[:n])
+            outputs = {**outputs, "bought": _bought(now, manifest)}
         scores.put(rows, {name: value[:n] for name, value in outputs.items()})
         scores.late[rows], scores.length[rows], scores.started[rows] = met.behind[:n], now["length"], now["started"]
         sessions[events.slot[:1]] = now[-1:]
@@ -182,25 +235,36 @@ def _follow(
 
 
 def _advance(
-    rows: Rows, events: Events, now: Sessions, sessions: Sessions, step: Step, manifest: Manifest, scores: Scores
+    rows: Rows,
+    events: Events,
+    now: Sessions,
+    sessions: Sessions,
+    step: Step,
+    manifest: Manifest,
+    scores: Scores,
+    due: Due | None,
 ) -> None:
     """Score a wave of acceptable events; halve it where the step fails, down to the event that is to blame."""
     met = session.advance(now, events, manifest.meaning)
     given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
+    before = session.hidden(now, manifest)
     try:
-        outputs, hidden = step(given, session.hidden(now, manifest))
+        outputs, hidden = step(given, before)
     except Exception:
         if len(rows) == 1:
             scores.outcome[rows] = _CODE["unscorable"]
             return
         for half in np.array_split(np.arange(len(rows)), 2):
-            _advance(rows[half], events.take(half), now[half], sessions, step, manifest, scores)
+            _advance(rows[half], events.take(half), now[half], sessions, step, manifest, scores, due)
         return
     session.remember(now, events, met, manifest)
     with np.errstate(over="ignore"):
         for name, value in hidden.items():
             now[name] = value  # cast to the stored type: memory is the changelog's bytes
     outputs = calibrated(outputs, manifest)
+    if due:
+        due.tick(rows, now, met, before, manifest)
+        outputs = {**outputs, "bought": _bought(now, manifest)}
     finite = _finite(outputs, now, manifest)
     scores.put(rows, outputs)
     scores.late[rows], scores.length[rows], scores.started[rows] = met.behind, now["length"], now["started"]
@@ -212,6 +276,5 @@ def _advance(
 
 def _finite(outputs: Arrays, now: Sessions, manifest: Manifest) -> NDArray[np.bool_]:
     parts = [outputs["intent"], *(now[name] for name in manifest.hidden)]
-    if "item_scores" in outputs:
-        parts.append(outputs["item_scores"])
+    parts += [outputs[name] for name in ("item_scores", "query") if name in outputs]
     return np.logical_and.reduce([np.isfinite(p).reshape(len(now), -1).all(1) for p in parts])

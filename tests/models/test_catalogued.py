@@ -110,9 +110,10 @@ def test_a_list_with_newcomers_behind_it_is_the_list_without_them_but_for_the_ga
         categories = torch.tensor(run.category_of)
         catalog = network.catalog(torch.arange(1, len(categories) + 1), categories)
         ranking = Ranking(network, 20)
+        asked, everything = (out.query[:, -1], out.gate[:, -1]), torch.ones(len(run.items) + 1, dtype=torch.bool)
         far = torch.where(out.recent > len(run.items), FAR_ABOVE, out.recent)
         assert (far == FAR_ABOVE).any()
-        lists = [ranking(out.query[:, -1], out.gate[:, -1], r, catalog, ranking.tables()) for r in (out.recent, far)]
+        lists = [ranking(*asked, r, everything, catalog, ranking.tables()) for r in (out.recent, far)]
     for one, other in zip(*lists, strict=True):
         assert torch.equal(one, other)
     scores, places, own = lists[0]

@@ -16,6 +16,10 @@ def _asked(checkpoint):
     return out.query[:, -1], out.gate[:, -1], out.recent, catalog
 
 
+def _everything(asked):
+    return torch.ones(len(asked[3]) + 1, dtype=torch.bool)
+
+
 def test_a_silent_judge_leaves_the_mixtures_list(checkpoint):
     ranking = Ranking(checkpoint.network, 5)
     asked = _asked(checkpoint)
@@ -24,7 +28,7 @@ def test_a_silent_judge_leaves_the_mixtures_list(checkpoint):
     correction.zero_()
     with torch.inference_mode():
         found = ranking.candidates(*asked, ranking.tables())
-        scores, places, _ = ranking(*asked, ranking.tables())
+        scores, places, _ = ranking(*asked[:3], _everything(asked), *asked[3:], ranking.tables())
     correction.copy_(kept)
     assert torch.equal(places, found.place[:, :5])
     assert torch.allclose(scores, found.log_p.exp()[:, :5], rtol=1e-4)
@@ -37,7 +41,7 @@ def test_a_judge_moves_items_and_keeps_the_mass(checkpoint):
     torch.nn.init.normal_(judge.correction.weight)
     with torch.inference_mode():
         found = ranking.candidates(*asked, ranking.tables())
-        scores, places, _ = ranking(*asked, ranking.tables())
+        scores, places, _ = ranking(*asked[:3], _everything(asked), *asked[3:], ranking.tables())
     judge.load_state_dict(kept)
     assert not torch.equal(places, found.place)
     assert torch.equal(places.sort(1).values, found.place.sort(1).values)

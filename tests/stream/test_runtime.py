@@ -133,3 +133,33 @@ def test_other_scores_than_at_the_export_are_refused(copy: Path, monkeypatch: py
     monkeypatch.setattr(runtime, "difference", lambda *_: 2e-5)
     with pytest.raises(BundleError, match="parity is 2e-05"):
         runtime.load(copy)
+
+
+def _lists_of_the_demo(allowed=None, k=20):
+    bundle, (inputs, hidden) = runtime.load(DEMO), _inputs(40)
+    answers, _ = bundle.asking_step(inputs, hidden)
+    rank = runtime.exact_rank(runtime.session(DEMO / runtime.TOP), bundle.manifest.items)
+    return rank(answers["query"], answers["gate"], answers["recent"], allowed, k)
+
+
+def test_lists_after_the_step_are_those_of_the_step():
+    bundle, (inputs, hidden) = runtime.load(DEMO), _inputs(40)
+    answers, state = bundle.asking_step(inputs, hidden)
+    expected, same = bundle.recommending_step(inputs, hidden)
+    found = {**answers, **bundle.lists(answers)}
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert all(np.array_equal(state[name], same[name]) for name in state)
+
+
+def test_a_filter_that_keeps_one_in_a_hundred_gives_the_exact_twenty():
+    items = runtime.load(DEMO).manifest.items
+    allowed = np.zeros(items + 1, bool)
+    allowed[np.random.default_rng(3).choice(items, items // 100, replace=False) + 1] = True
+    scores, listed, _ = _lists_of_the_demo(allowed)
+    assert listed.shape == (40, 20)
+    assert all(sorted(row) == np.flatnonzero(allowed).tolist() for row in listed.tolist())
+    assert (np.diff(scores) <= 0).all()
+    allowed[np.flatnonzero(allowed)[5:]] = False
+    scores, listed, _ = _lists_of_the_demo(allowed)
+    assert ((listed > 0).sum(1) == 5).all()
+    assert not scores[listed == 0].any()

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core import score
+from stream.core.clock import Clock
 from stream.core.events import REASONS
 from stream.core.scoring import waves
 from stream.core.session import record
@@ -75,37 +76,6 @@ def test_a_state_too_large_for_its_type_is_no_number():
     assert REASONS[scores.outcome[0] - 1] == "not_finite"
 
 
-steps_of_time = st.sampled_from([0, 1, 50, -50, 400, 5000, -2000])
-rows_of_few = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), steps_of_time, st.integers(0, 9)), max_size=60)
-
-
-@given(rows_of_few, st.sampled_from([1, 3, 256]), st.sampled_from([4, 1000]))
-def test_a_run_of_a_shopper_is_what_waves_make_of_it(rows, run, ttl):
-    """Late, duplicate, expired, failing and endless events included, bit for bit, sessions between them too."""
-
-    def moody(inputs, hidden):
-        if 8 in inputs["item"]:
-            raise RuntimeError("no")
-        outputs, state = step(inputs, hidden)
-        outputs["intent"][inputs["item"] == 7] = np.nan
-        return outputs, state
-
-    facts = manifest("float16", gap=100, ttl=ttl, lateness=1000)
-    time = NOON + np.cumsum([row[2] for row in rows], dtype=np.int64)
-    batch = events([(slot, f"e{name}", int(at), item) for (slot, name, _, item), at in zip(rows, time, strict=True)])
-    found = {}
-    for thin in (0, 99):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("stream.core.scoring._THIN", thin)
-            patch.setattr("stream.core.scoring._RUN", run)
-            warm, sessions = score(batch.take(np.arange(len(rows) // 3)), np.zeros(3, record(facts)), moody, facts)
-            rest, after = score(batch.take(np.arange(len(rows) // 3, len(rows))), sessions, moody, facts, keep=True)
-        fine = rest.outcome == 0
-        found[thin] = [after.tobytes(), rest.after[fine].tobytes(), rest.intent[fine].tobytes()]
-        found[thin] += [x.tobytes() for s in (warm, rest) for x in (s.outcome, s.late, s.length, s.started)]
-    assert found[0] == found[99]
-
-
 def test_nothing_comes_of_nothing():
     facts = manifest()
     scores, after = score(events([]), np.zeros(0, record(facts)), step, facts)
@@ -122,3 +92,51 @@ def test_the_session_after_each_event_is_kept_where_it_is_asked_for():
         expected = np.zeros((), before.dtype) if scores.outcome[n] else until[slot]
         assert scores.after[n].tobytes() == expected.tobytes()
     assert score(events(rows), before, step, facts)[0].after is None
+
+
+def _asking(inputs, hidden):
+    outputs, state = step(inputs, hidden)
+    return {**outputs, "query": state["h"]}, state
+
+
+def _scored_with_lists(rows, clock):
+    asked = []
+
+    def lists(answers):
+        asked.append(answers)
+        n = len(answers["query"])
+        return {"items": np.arange(1, n + 1)[:, None], "item_scores": np.ones((n, 1), "f4")}
+
+    facts = manifest()
+    found, after = score(events(rows), np.zeros(4, record(facts)), _asking, facts, lists=lists, clock=clock)
+    return found, after, asked
+
+
+def test_lists_are_asked_for_once_and_for_the_rows_that_the_clock_chooses():
+    rows = [(slot, f"{slot}-{n}", NOON + n, n + 1) for n in range(3) for slot in range(2)]
+    for clock, chosen in (
+        (Clock(), [0, 1, 2, 3, 4, 5]),
+        (Clock(last=True), [4, 5]),
+        (Clock("session"), [0, 1]),
+        (Clock("nth", nth=2), [0, 1, 4, 5]),
+    ):
+        found, after, asked = _scored_with_lists(rows, clock)
+        assert found.listed.tolist() == chosen
+        assert len(asked) == 1
+        assert np.flatnonzero(found.items[:, 0]).tolist() == chosen
+        plain, same = score(events(rows), np.zeros(4, record(manifest())), _asking, manifest())
+        assert np.array_equal(found.intent, plain.intent)
+        assert after.tobytes() == same.tobytes()
+        assert asked[0]["query"].tolist() == plain.answers["query"][chosen].tolist()
+
+
+def test_lists_know_what_the_ring_holds_as_bought():
+    batch, facts, seen = events([(0, f"e{n}", NOON + n, n + 1) for n in range(3)]), manifest(), []
+    batch.type[1] = facts.meaning.types.index(facts.meaning.purchase)
+
+    def lists(answers):
+        seen.append(answers["bought"])
+        return {"items": np.ones((3, 1), int), "item_scores": np.ones((3, 1), "f4")}
+
+    score(batch, np.zeros(1, record(facts)), _asking, facts, lists=lists)
+    assert [set(row[row > 0].tolist()) for row in seen[0]] == [set(), {3}, {3}]
