@@ -16,6 +16,8 @@ from typing import Any, cast
 
 import faust
 
+from stream.core.catalog import Catalog
+from stream.core.clock import Clock
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError
 from stream.engine import Engine
 from stream.health import Health
@@ -85,7 +87,15 @@ def build(settings: Settings) -> App:
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
-    scorer = Scorer(bundle, settings.recommend, limits, settings.events_topic, settings.explain)
+    scorer = Scorer(
+        bundle,
+        settings.recommend,
+        limits,
+        settings.events_topic,
+        settings.explain,
+        Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
+        _rules(settings, bundle).rules,
+    )
     engine = app.engine = Engine(
         scorer=scorer,
         committer=committer,
@@ -100,6 +110,11 @@ def build(settings: Settings) -> App:
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
+
+
+def _rules(settings: Settings, bundle: Bundle) -> Catalog:
+    categories = [name for name in settings.only_categories.split(",") if name]
+    return Catalog(bundle.vocabulary, categories, settings.category_cap, settings.exclude_bought)
 
 
 def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,11 +10,14 @@ import msgspec
 import numpy as np
 
 from stream.core import score
+from stream.core.catalog import Catalog
+from stream.core.clock import EVERY, Clock
 from stream.core.events import REASONS, BadEvent, Cause, Event, Recommendation, Score, SessionView, Source, decode
-from stream.core.features import Events, encode
-from stream.core.newcomers import Table, join, pack
+from stream.core.features import Arrays, Events, encode
+from stream.core.newcomers import Answers, Table, join, pack
 from stream.core.ring import causes
-from stream.core.scoring import SCORED, Scores
+from stream.core.rules import Rules
+from stream.core.scoring import SCORED, Lists, Scores
 from stream.core.session import Sessions, record
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
@@ -90,9 +93,20 @@ class Work:
 class Scorer:
     """Score chunks of records with one model; with `explain` each score has its causes."""
 
-    def __init__(self, bundle: Bundle, recommend: bool, limits: Limits, topic: str, explain: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        recommend: bool,
+        limits: Limits,
+        topic: str,
+        explain: bool = False,
+        clock: Clock = EVERY,
+        rules: Callable[[], Rules] | None = None,
+    ) -> None:
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
         self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
+        self.clock = clock
+        self.rules = rules or Catalog(bundle.vocabulary, [], 0, exclude_bought=False).rules
         self.lists = bundle.lists if recommend and bundle.asking_step else None
         if self.lists and bundle.asking_step:
             self.step = bundle.asking_step
@@ -152,21 +166,32 @@ class Scorer:
         touched, slot = np.unique(part.store.slots(users), return_inverse=True)
         before = part.store.records[touched]
         batch = encode(events, arrived, slot, self.types, self.vocabulary)
-        scores, after = score(batch, before, self.step, self.manifest, self.explain, self.lists)
+        rules = self.rules()
+        lists = self._lists(self.lists, rules) if self.lists else None
+        scores, after = score(batch, before, self.step, self.manifest, self.explain, lists, self.clock)
+        scores.newcomers.update(rules.names)
         part.store.records[touched] = after
         changed = np.zeros(len(touched), bool)
         changed[slot[scores.outcome == SCORED]] = True
         part.store.remove(part.store.users(touched[after["model"] == 0].tolist()))
         sessions = _packed(part.store.users(touched[changed].tolist()), after[changed])
-        return scores, sessions + self._join(part, events, batch, scores)
+        return scores, sessions + self._join(part, events, batch, scores, rules)
 
-    def _join(self, part: Partition, events: list[Event], batch: Events, scores: Scores) -> list[Message]:
+    def _lists(self, rank: Callable[[Answers, Rules], Arrays], rules: Rules) -> Lists:
+        def lists(answers: Answers) -> Arrays:
+            prints = answers["bought"]
+            bought = self.vocabulary.item_of(prints.ravel()).reshape(prints.shape)
+            return {**rank({**answers, "bought": bought}, rules), "bought": bought.astype(np.uint64)}
+
+        return lists
+
+    def _join(self, part: Partition, events: list[Event], batch: Events, scores: Scores, rules: Rules) -> list[Message]:
         """Let newcomers into the lists; return their changelog records."""
         novelty = self.manifest.novelty
         if self.weigh is None or novelty is None:
             return []
         names = [event.item_id for event in events]
-        changed = join(part.newcomers, batch, scores, names, novelty, self.manifest.items, self.weigh)
+        changed = join(part.newcomers, batch, scores, names, novelty, self.manifest.items, self.weigh, rules)
         packed = pack(part.newcomers, self.vocabulary, changed)
         return [Message(ITEM + name.encode(), value) for name, value in packed]
 

@@ -20,7 +20,8 @@ from stream.core.errors import BundleError
 from stream.core.features import NUMERIC, Arrays
 from stream.core.manifest import FORMAT, Manifest, Vocabulary
 from stream.core.newcomers import ByCategory, Weigh
-from stream.core.scoring import Lists, Step
+from stream.core.rules import Rank, Rules, lists
+from stream.core.scoring import Step
 
 STEP, TOP, CATALOG, CATEGORIES, VOCABULARY, PARITY, MANIFEST = (
     *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "vocabulary.json"),
@@ -34,12 +35,6 @@ _REMEDY = "export the checkpoint again (forecart export), or point --bundle to a
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Rank = Callable[[Floats, Floats, Ints, NDArray[np.bool_] | None, int], tuple[Floats, Ints, Floats]]
-"""(query, gate, recent, allowed, k) -> (scores, items, own): the lists of queries over the catalog.
-
-`query` (n, D), `gate` (n, A), `recent` (n, R), `allowed` (items + 1,) by index, None: all. Scores and items (n, k),
-1 and up, best first, 0 where there are fewer; `own` (n, R) is what each recent item has of its own.
-"""
 
 
 class Ids(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,7 +55,7 @@ class Bundle:
     recommending_step: Step
     weigh: Weigh | None = None  # how newcomers are ranked; None: only the catalog is
     asking_step: Step | None = None  # with what `lists` needs; None: the recommending step lists by itself
-    lists: Lists | None = None
+    lists: Callable[[Mapping[str, NDArray[Any]], Rules], Arrays] | None = None
 
     def step(self, recommend: bool) -> Step:
         """Choose the step."""
@@ -156,10 +151,10 @@ class Network:
         outputs, state = self.whole(inputs, hidden)
         return {**outputs, "recent": state["recent"]}, state
 
-    def lists(self, answers: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Rank the whole catalog for rows of what `ask` says."""
+    def lists(self, answers: Mapping[str, NDArray[Any]], rules: Rules) -> Arrays:
+        """Rank the catalog by the rules for rows of what `ask` says and the items that were `bought`, (n, b)."""
         query, gate = answers["query"], answers["gate"]
-        scores, items, own = self._rank(query, gate, answers["recent"], None, self._k)
+        scores, items, own = lists(self._rank, query, gate, answers["recent"], answers["bought"], rules, self._k)
         return {"items": items, "item_scores": scores, "others": 1 - np.exp(gate[:, -1]), "own": own}
 
     def whole(self, inputs: Arrays, hidden: Arrays) -> tuple[Mapping[str, NDArray[Any]], Arrays]:

@@ -30,6 +30,15 @@ class Settings(BaseModel):
     dead_letters_topic: str = Field("dead-letters", description="Output: what could not be scored, and why.")
     changelog_topic: str = Field("", description="Sessions and positions, compacted; empty: GROUP-changelog.")
     recommend: bool = Field(True, description="Recommend items; off: intent only.")
+    recommend_on: Literal["every", "session", "nth", "moved"] = Field(
+        "every", description="Events with a list: each, a session's first, its n-th, or once the state has moved."
+    )
+    recommend_every: int = Field(1, ge=1, description="The n of nth.")
+    recommend_moved: float = Field(0.1, ge=0, description="How far moved is: root mean square of the state's change.")
+    recommend_last: bool = Field(False, description="Of a shopper's events in a chunk only the last has a list.")
+    exclude_bought: bool = Field(False, description="List nothing that was bought among the shopper's recent events.")
+    only_categories: str = Field("", description="List these categories alone, separated by commas; empty: all.")
+    category_cap: int = Field(0, ge=0, description="Items of one category in a list at most; 0: no bound.")
     explain: bool = Field(False, description="Say with each score which recent events made it; costs throughput.")
     start: Literal["earliest", "latest"] = Field("earliest", description="Where a new group begins.")
     on_lost: Literal["stop", "continue"] = Field("stop", description="When input was deleted before it was read.")

@@ -59,12 +59,14 @@ class Catalog:
         self._there = np.ones(len(self._category), np.bool_)
         self._pins: dict[str, int] = {}
         self._others: dict[str, Item] = {}  # that the model does not know
+        self._made: Rules | None = None  # of the records so far
 
     def apply(self, key: bytes | None, value: bytes | None) -> str:
         """Take up a record, without a value a removal; return the reason where it is none, and nothing changes."""
         found = decode(key, b'{"availability": true}' if value is None else value)
         if isinstance(found, BadItem):
             return found.reason
+        self._made = None
         name, item = found
         index = self._vocabulary.item_index.get(name, 0)
         self._pins.pop(name, None)
@@ -81,6 +83,10 @@ class Catalog:
 
     def rules(self) -> Rules:
         """Return the rules as they are now; later records do not change them."""
+        self._made = self._made or self._make()
+        return self._made
+
+    def _make(self) -> Rules:
         place, others = self._vocabulary.place, self._others
         allowed = self._there.copy()
         placed = {n: item.category for n, item in others.items() if item.category}

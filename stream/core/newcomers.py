@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stream.core.features import Events
 from stream.core.manifest import Novelty, Vocabulary
+from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Scores
 
 Ints = NDArray[np.int64]
@@ -176,7 +177,14 @@ class ByCategory:
 
 
 def join(
-    table: Table, events: Events, scores: Scores, names: Sequence[str], novelty: Novelty, items: int, weigh: Weigh
+    table: Table,
+    events: Events,
+    scores: Scores,
+    names: Sequence[str],
+    novelty: Novelty,
+    items: int,
+    weigh: Weigh,
+    rules: Rules | None = None,
 ) -> list[str]:
     """Let the newcomers among scored events join the table and the lists, in the events' order.
 
@@ -208,7 +216,7 @@ def join(
             log_count = _log_counts(table, before, seen, events.time[block], novelty)
             listed = np.ones(len(block), bool) if scores.listed is None else np.isin(block, scores.listed)
             if listed.any():
-                _rank(table, block[listed], log_count[listed], scores, items, weigh)
+                _rank(table, block[listed], log_count[listed], scores, items, weigh, rules)
         touched.update(dict.fromkeys(table.cut(novelty.limit, novelty.half_life)))
     return list(touched)
 
@@ -229,8 +237,16 @@ def _log_counts(
     return heat
 
 
-def _rank(table: Table, rows: NDArray[np.intp], log_count: Floats, scores: Scores, items: int, weigh: Weigh) -> None:
-    """Merge the newcomers into the lists of a block."""
+def _rank(
+    table: Table,
+    rows: NDArray[np.intp],
+    log_count: Floats,
+    scores: Scores,
+    items: int,
+    weigh: Weigh,
+    rules: Rules | None,
+) -> None:
+    """Merge the newcomers into the lists of a block, as far as the rules let them."""
     assert scores.items is not None and scores.item_scores is not None
     answers = {name: value[rows] for name, value in scores.answers.items()}
     share, new = weigh(answers, table, log_count)
@@ -242,6 +258,10 @@ def _rank(table: Table, rows: NDArray[np.intp], log_count: Floats, scores: Score
         for age in range(slots.shape[1]):  # an item can be in the ring twice, but once an age
             there = np.flatnonzero(slots[:, age] >= 0)
             new[there, slots[there, age]] += answers["own"][there, age] * rest[there, 0]
+    category = table.print[: len(table)]
+    if rules:
+        fit, category = rules.newcomers(table.index[: len(table)], category)
+        new[:, ~fit] = -1
     k = known.shape[1]
     worth = np.flatnonzero((new > known.min(1, keepdims=True, initial=np.inf)).any(0))
     if not len(worth):
@@ -249,11 +269,28 @@ def _rank(table: Table, rows: NDArray[np.intp], log_count: Floats, scores: Score
         return
     all_items = np.concatenate([scores.items[rows], np.tile(table.index[worth], (len(rows), 1))], 1)
     all_scores = np.concatenate([known, new[:, worth]], 1)
-    best = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
-    listed = np.take_along_axis(all_items, best, 1)
+    best = np.argsort(-_leading(all_items, all_scores, rules), axis=1, kind="stable")
+    best = best if rules and rules.by_row else best[:, :k]
+    listed, given = (np.take_along_axis(part, best, 1) for part in (all_items, all_scores))
+    if rules and rules.by_row:
+        found = table.slots(np.where(listed > items, listed, 0))
+        kinds = np.where(found >= 0, np.append(category, np.uint64(0))[found], rules.categories_of(listed))
+        given, listed = rules.pick(given, np.where(given < 0, 0, listed), kinds, _bought(answers, len(rows)), k)
     scores.newcomers.update({index: table.name(index) for index in np.unique(listed[listed > items]).tolist()})
     scores.items[rows] = listed
-    scores.item_scores[rows] = np.take_along_axis(all_scores, best, 1)
+    scores.item_scores[rows] = given
+
+
+def _leading(items: Ints, scores: Floats, rules: Rules | None) -> Floats:
+    """Return what lists are sorted by: their scores, but that pins stay in front, in their order."""
+    if rules is None or not len(rules.pins):
+        return scores
+    place = len(rules.pins) - (items[:, :, None] == rules.pins).argmax(2)
+    return np.where(np.isin(items, rules.pins), 1 + place, scores).astype(np.float32)
+
+
+def _bought(answers: Answers, n: int) -> Ints:
+    return answers["bought"].astype(np.int64) if "bought" in answers else np.zeros((n, 0), np.int64)
 
 
 def load(table: Table, vocabulary: Vocabulary, name: str, value: bytes | None) -> None:
