@@ -15,6 +15,7 @@ COMMANDS = {
     "worker": "stream.cli",
     "broker": "stream.cli",
     "topics": "stream.cli",
+    "catalog": "stream.cli_catalog",
     "replay": "stream.cli",
     "capture": "stream.cli",
     "score": "stream.cli",

@@ -21,6 +21,7 @@ from stream.core.clock import Clock
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError
 from stream.engine import Engine
 from stream.health import Health
+from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import faust_options, reach
 from stream.kafka.commit import FAILPOINTS, Committer
 from stream.kafka.identity import name as worker_name
@@ -46,6 +47,7 @@ class App(faust.App):
 
     ownership: Ownership
     engine: Engine
+    reader: CatalogReader
     health: Health
     listen: Callable[[], None]
 
@@ -53,6 +55,7 @@ class App(faust.App):
         """Listen first: metrics and probes answer while the rest starts. Then fence a predecessor."""
         self.listen()
         try:
+            await asyncio.to_thread(self.reader.start, lambda error: _end(self, error))
             await asyncio.to_thread(self.engine.committer.start)
         except ForecartError as error:
             _end(self, error)
@@ -86,6 +89,7 @@ def build(settings: Settings) -> App:
     committer = Committer(settings, name, _failpoint(settings.failpoint))
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
+    reader = app.reader = CatalogReader(settings, _catalog(settings, bundle), telemetry.hear_catalog)
     limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
     scorer = Scorer(
         bundle,
@@ -94,7 +98,7 @@ def build(settings: Settings) -> App:
         settings.events_topic,
         settings.explain,
         Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
-        _rules(settings, bundle).rules,
+        reader.rules,
     )
     engine = app.engine = Engine(
         scorer=scorer,
@@ -112,7 +116,7 @@ def build(settings: Settings) -> App:
     return app
 
 
-def _rules(settings: Settings, bundle: Bundle) -> Catalog:
+def _catalog(settings: Settings, bundle: Bundle) -> Catalog:
     categories = [name for name in settings.only_categories.split(",") if name]
     return Catalog(bundle.vocabulary, categories, settings.category_cap, settings.exclude_bought)
 
@@ -191,6 +195,7 @@ def _wire(app: App, settings: Settings) -> None:
     async def stop(_app: Any, **_: Any) -> None:
         await engine.stop()
         engine.recovery.close()
+        app.reader.stop()
         app.health.stop()
 
 

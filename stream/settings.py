@@ -28,6 +28,7 @@ class Settings(BaseModel):
     events_topic: str = Field("events", description="Input: what shoppers do.")
     scores_topic: str = Field("scores", description="Output: one score an event.")
     dead_letters_topic: str = Field("dead-letters", description="Output: what could not be scored, and why.")
+    catalog_topic: str = Field("", description="What the shop says of its items, compacted; empty: none is read.")
     changelog_topic: str = Field("", description="Sessions and positions, compacted; empty: GROUP-changelog.")
     recommend: bool = Field(True, description="Recommend items; off: intent only.")
     recommend_on: Literal["every", "session", "nth", "moved"] = Field(

@@ -73,6 +73,10 @@ class Telemetry:
         self.foreign = Counter(
             "forecart_state_foreign_partition", "Records whose key is not their shopper's id.", registry=r
         )
+        self.catalog = Counter("forecart_catalog_records", "Records of the catalog taken up.", registry=r)
+        self.catalog_rejected = Counter(
+            "forecart_catalog_rejected", "Records of the catalog that are no item.", ["reason"], registry=r
+        )
         self.recovery = Histogram("forecart_state_recovery_seconds", "Recovery of all partitions.", registry=r)
         self.recovering = Gauge("forecart_recovering", "1 while sessions are recovered.", registry=r)
         self.recovered_offsets = Gauge(
@@ -86,6 +90,10 @@ class Telemetry:
         self.build = Info("forecart_build", "The running version.", registry=r)
         for result in ("committed", "aborted", "dropped"):
             self.transactions.labels(result)
+
+    def hear_catalog(self, reason: str) -> None:
+        """Count a record of the catalog; without a reason it was taken up."""
+        (self.catalog_rejected.labels(reason) if reason else self.catalog).inc()
 
     def observe_stage(self, stage: str, began: float) -> float:
         """Time a stage from `began` (perf_counter) to now; return now."""

@@ -1,0 +1,78 @@
+"""The command that publishes the shop's catalog."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from stream import settings as configuration
+from stream.core.catalog import BadItem, decode
+from stream.core.errors import DataError, SettingError
+from stream.files import source
+from stream.options import terminal
+
+app = typer.Typer(no_args_is_help=True)
+catalog = typer.Typer(
+    no_args_is_help=True,
+    help="Publish what the shop says of its items.\n\nExample: forecart catalog load items.jsonl --topic catalog",
+)
+app.add_typer(catalog, name="catalog")
+
+
+@catalog.callback()
+def _group() -> None:
+    """Hold one command as a group."""
+
+
+@catalog.command("load")
+def load(
+    file: Annotated[
+        Path, typer.Argument(help="Lines of JSON: item_id, availability, category, price, pins; - reads stdin.")
+    ],
+    topic: Annotated[str | None, typer.Option(help="Where to; else the setting catalog_topic.")] = None,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka's address: host:port.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A file of settings (TOML).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Check a file of items and publish it to the catalog's topic; a line with an item_id alone takes the item back.
+
+    Nothing is published where a line is wrong.
+
+    Example: forecart catalog load items.jsonl --topic catalog
+    """
+    from stream.kafka.catalog import publish
+
+    settings = configuration.load(config, bootstrap_servers=bootstrap_servers, catalog_topic=topic)
+    if not settings.catalog_topic:
+        raise SettingError("no catalog topic is named", "give --topic, or FORECART_CATALOG_TOPIC")
+    console = terminal()
+    with console.status(f"reading {file}"):
+        records = list(_records(file))
+    with console.status(f"publishing {len(records):,} items"):
+        published = publish(settings, records)
+    print(json.dumps({"published": published}) if as_json else f"{published:,} items published")
+
+
+def _records(file: Path) -> Iterator[tuple[str, bytes | None]]:
+    with source(file) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _record(number, line)
+
+
+def _record(number: int, line: bytes) -> tuple[str, bytes | None]:
+    try:
+        given: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+        name = given.pop("item_id")
+    except (msgspec.DecodeError, KeyError, UnicodeDecodeError) as error:
+        raise DataError(f"line {number} is no item: {error}", "write objects with item_id, one a line") from error
+    if not given:
+        return str(name), None
+    value = msgspec.json.encode(given)
+    found = decode(str(name).encode(), value)
+    if isinstance(found, BadItem):
+        raise DataError(f"line {number} is no item: {found.reason}", "docs/topics.md says what an item is")
+    return str(name), value

@@ -1,0 +1,124 @@
+"""The shop's catalog, from its compacted topic: read in full at the start, then followed by a thread of its own."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, TopicPartition
+
+from stream.core.catalog import Catalog
+from stream.core.errors import BrokerError, StuckError, TopicError
+from stream.core.rules import Rules
+from stream.kafka.client import consumer, producer, reach
+from stream.settings import Settings
+
+log = logging.getLogger(__name__)
+_BATCH, _WAIT = 10_000, 0.2  # a change is applied after so many seconds at most
+_PATIENCE = 60.0  # without progress, seconds
+_FETCH = {"fetch.wait.max.ms": 100, "enable.partition.eof": True}
+
+
+class CatalogReader:
+    """Hand out the rules that follow from the newest good records; without a topic, from the settings alone.
+
+    `heard` is told of each record: the reason why it is none, empty where it was taken up.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, heard: Callable[[str], None] = lambda _: None) -> None:
+        self._settings, self._catalog, self._heard = settings, catalog, heard
+        self._rules = catalog.rules()
+        self._reader: Any = None
+        self._ends: set[int] = set()  # partitions that are not yet read to their end
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def rules(self) -> Rules:
+        """Return the rules of now."""
+        return self._rules
+
+    def start(self, fail: Callable[[BaseException], None]) -> None:
+        """Read the topic to its end, then follow it; raise TopicError, BrokerError or StuckError.
+
+        What goes wrong later is given to `fail`.
+        """
+        topic = self._settings.catalog_topic
+        if not topic:
+            return
+        self._reader = consumer(self._settings, **{"group.id": f"{self._settings.group}-catalog", **_FETCH})
+        found = self._reader.list_topics(topic, 10).topics[topic]
+        if not found.partitions:
+            raise TopicError(f"there is no topic {topic} (catalog)", "create it: forecart topics apply")
+        self._ends = set(found.partitions)
+        self._reader.assign([TopicPartition(topic, number, 0) for number in self._ends])
+        began = moved = time.monotonic()
+        records = 0
+        while self._ends:
+            taken, left = self._take(), len(self._ends)
+            records += taken
+            now = time.monotonic()
+            moved = now if taken or len(self._ends) < left else moved
+            if now - moved > _PATIENCE:
+                raise StuckError(f"the catalog {topic} cannot be read to its end", "check the broker and the rights")
+        self._rules = self._catalog.rules()
+        log.info("the catalog %s: %d records in %.2f s", topic, records, time.monotonic() - began)
+        self._thread = threading.Thread(target=self._follow, args=(fail,), name="catalog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        if self._thread:
+            self._thread.join(5)
+            self._reader.close()
+
+    def _follow(self, fail: Callable[[BaseException], None]) -> None:
+        try:
+            while not self._stopped.is_set():
+                if self._take():
+                    self._rules = self._catalog.rules()
+        except Exception as error:
+            fail(error)
+
+    def _take(self) -> int:
+        """Take up what has come; return how many records."""
+        taken = 0
+        for message in self._reader.consume(_BATCH, _WAIT):
+            if error := message.error():
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._ends.discard(message.partition())
+                elif error.fatal() and not error.retriable():
+                    raise BrokerError(f"the catalog cannot be read: {error.str()}", "check the broker and the rights")
+                continue
+            taken += 1
+            reason = self._catalog.apply(message.key(), message.value())
+            self._heard(reason)
+            if reason:
+                log.warning("the catalog's record at offset %d is none: %s", message.offset(), reason)
+        return taken
+
+
+def publish(settings: Settings, records: Sequence[tuple[str, bytes | None]]) -> int:
+    """Publish items' records, None to take one back; return how many. Raises BrokerError or TopicError."""
+    client, topic = reach(settings), settings.catalog_topic
+    if topic not in client.list_topics(timeout=10).topics:
+        raise TopicError(f"there is no topic {topic}", "create it: forecart topics apply")
+    failed: list[Any] = []
+    out = producer(settings, **{"linger.ms": 5, "enable.idempotence": True})
+
+    def delivered(error: Any, _message: Any) -> None:
+        if error:
+            failed.append(error)
+
+    for name, value in records:
+        while True:
+            try:
+                out.produce(topic, value, name.encode(), on_delivery=delivered)
+                break
+            except BufferError:
+                out.poll(0.1)
+    if left := out.flush(30) or failed:
+        said = failed[0] if failed else f"{left} unacknowledged"
+        raise BrokerError(f"the catalog could not be published: {said}", "check the broker")
+    return len(records)
