@@ -25,7 +25,7 @@ def test_lists_by_the_index_are_those_of_the_whole_catalog(indexed: Path, run_fo
     assert {INDEX, LIST} <= set(manifest.files)
     asked = index._asked(load(run_folder))
     given = asked["query"], asked["gate"], asked["recent"]
-    indexed_rank, exact = runtime._indexed_rank(indexed, manifest), exact_rank(session(indexed / TOP))
+    indexed_rank, exact = runtime._indexed_rank(indexed, manifest), exact_rank(session(indexed / TOP), manifest.items)
     k = manifest.meaning.k
     (scores, items, own), (expected, best, kept) = indexed_rank(*given, None, k), exact(*given, None, k)
     assert index.missed(items, best) <= index.MISSED
