@@ -13,13 +13,11 @@ from rich.table import Table
 from stream import cli_capacity, cli_explain
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
-from stream.options import FormatOption, pairs, terminal
+from stream.options import Config, FormatOption, Json, Servers, pairs, terminal
 
 app = typer.Typer(no_args_is_help=True)
 console = terminal()
 
-Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
-Servers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Kafka's address: host:port.")]
 Bundle = Annotated[Path | None, typer.Option("--bundle", help="The model's folder.")]
 Group = Annotated[str | None, typer.Option("--group", help="The consumer group.")]
 
@@ -86,7 +84,6 @@ topics_app = typer.Typer(
 app.add_typer(topics_app, name="topics")
 Partitions = Annotated[int | None, typer.Option(min=1, help="Of a new input; else the input's own.")]
 Replication = Annotated[int | None, typer.Option(min=1, help="Copies; else 3, or one a broker if there are fewer.")]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 @topics_app.command("plan")

@@ -5,10 +5,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from stream.core.capacity import Choices, Plan, plan
+from stream.options import Json, terminal
 
 _MIB, _GIB = 2**20, 2**30
 
@@ -20,7 +20,7 @@ def capacity(
     replication: Annotated[int, typer.Option(min=1, help="Copies of each topic.")] = Choices().replication,
     worker_gib: Annotated[float, typer.Option(min=0.5, help="Memory of one worker.")] = Choices().worker_bytes / _GIB,
     recovery_seconds: Annotated[float, typer.Option(min=1, help="A restart may take.")] = Choices().recovery_limit,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say how many workers, cores, bytes, partitions and brokers a load needs, and what runs out first.
 
@@ -43,7 +43,7 @@ def capacity(
     table = Table("what", "how much", title=f"{events_per_second:,.0f} events/s of {users:,.0f} users")
     for what, amount in _lines(found):
         table.add_row(what, amount)
-    Console().print(table)
+    terminal(stderr=False).print(table)
 
 
 def _lines(found: Plan) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from stream import settings as configuration
 from stream.core.catalog import BadItem, decode
 from stream.core.errors import DataError, SettingError
 from stream.files import source
-from stream.options import terminal
+from stream.options import Config, Json, Servers, terminal
 
 app = typer.Typer(no_args_is_help=True)
 catalog = typer.Typer(
@@ -33,9 +33,9 @@ def load(
         Path, typer.Argument(help="Lines of JSON: item_id, availability, category, price, pins; - reads stdin.")
     ],
     topic: Annotated[str | None, typer.Option(help="Where to; else the setting catalog_topic.")] = None,
-    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka's address: host:port.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A file of settings (TOML).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Check a file of items and publish it to the catalog's topic; a line with an item_id alone takes the item back.
 

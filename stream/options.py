@@ -1,6 +1,7 @@
 """What the commands of serving and training share: the format of a log, name=value, and where they write."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,11 @@ from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
 
 _WIDE = 160  # columns where no terminal tells how many there are
+
+
+Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
+Servers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Kafka's address: host:port.")]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 def terminal(stderr: bool = True) -> Console:

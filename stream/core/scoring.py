@@ -93,6 +93,17 @@ def waves(slot: NDArray[np.int64]) -> Iterator[Rows]:
     yield from np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]) if len(slot) else ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What a batch is scored with and into, from its first wave to its last."""
+
+    sessions: Sessions
+    step: Step
+    manifest: Manifest
+    scores: Scores
+    due: Due | None
+
+
 def score(
     events: Events,
     sessions: Sessions,
@@ -114,16 +125,17 @@ def score(
     if keep:
         scores.after = np.zeros(len(events), sessions.dtype)
     due = Due(clock, np.zeros(len(events), np.bool_)) if lists else None
+    course = _Course(sessions, step, manifest, scores, due)
     runs: dict[int, list[int]] = {}
     for rows in waves(events.slot):
         # How far a state moves is told event by event.
         if len(rows) >= _THIN or clock.on == MOVED:
-            _wave(rows, events.take(rows), sessions, step, manifest, scores, due)
+            _wave(rows, events.take(rows), course)
             continue
         for row in rows.tolist():
             runs.setdefault(int(events.slot[row]), []).append(row)
     for run in runs.values():
-        _run(np.array(run), events, sessions, step, manifest, scores, due)
+        _run(np.array(run), events, course)
     if lists and due:
         _list(clock.choose(due.rows, scores.outcome == SCORED, events.slot), scores, lists)
     return scores, sessions
@@ -142,16 +154,9 @@ def _bought(now: Sessions, manifest: Manifest) -> NDArray[np.uint64]:
     return np.where(bought, now["recent_item"], np.uint64(0))
 
 
-def _wave(
-    rows: Rows,
-    events: Events,
-    sessions: Sessions,
-    step: Step,
-    manifest: Manifest,
-    scores: Scores,
-    due: Due | None,
-) -> None:
-    meaning, now = manifest.meaning, sessions[events.slot]
+def _wave(rows: Rows, events: Events, course: _Course) -> None:
+    scores, meaning = course.scores, course.manifest.meaning
+    now = course.sessions[events.slot]
     session.expire(now, events, meaning)
     outcome = np.where(session.late(now, events, meaning), _CODE["late"], SCORED)
     outcome[session.duplicate(now, events)] = _CODE["duplicate"]
@@ -160,46 +165,30 @@ def _wave(
         fit = np.flatnonzero(outcome == SCORED)
         rows, events, now = rows[fit], events.take(fit), now[fit]
     if len(rows):
-        _advance(rows, events, now, sessions, step, manifest, scores, due)
+        _advance(rows, events, now, course)
 
 
-def _run(
-    rows: Rows,
-    events: Events,
-    sessions: Sessions,
-    step: Step,
-    manifest: Manifest,
-    scores: Scores,
-    due: Due | None,
-) -> None:
+def _run(rows: Rows, events: Events, course: _Course) -> None:
     """Score events of one shopper in order, many at once; one that is not simply accepted is a wave of its own."""
+    sessions, manifest = course.sessions, course.manifest
     while len(rows):
         some = events.take(rows[:_RUN])
         now, met = session.ahead(sessions[some.slot[:1]], some, manifest)
         odd = session.expired(now, some, manifest.meaning) | session.late(now, some, manifest.meaning)
         odd |= session.duplicate(now, some)
         n = int(odd.argmax()) if odd.any() else len(some)
-        done = _follow(rows[:n], some, now, met, sessions, step, manifest, scores, due) if n > 1 else 0
+        done = _follow(rows[:n], some, now, met, course) if n > 1 else 0
         if not done:
-            _wave(rows[:1], events.take(rows[:1]), sessions, step, manifest, scores, due)
+            _wave(rows[:1], events.take(rows[:1]), course)
         rows = rows[max(done, 1) :]
 
 
-def _follow(
-    rows: Rows,
-    events: Events,
-    now: Sessions,
-    met: session.Advance,
-    sessions: Sessions,
-    step: Step,
-    manifest: Manifest,
-    scores: Scores,
-    due: Due | None,
-) -> int:
+def _follow(rows: Rows, events: Events, now: Sessions, met: session.Advance, course: _Course) -> int:
     """Score a shopper's acceptable events, `now` being its session before each; return how many came out well.
 
     Only the step goes from event to event: what else an event is met with follows from the events alone.
     """
+    manifest, scores = course.manifest, course.scores
     given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
     state = session.hidden(now[:1], manifest)
     session.remember(now, events, met, manifest)
@@ -208,7 +197,7 @@ def _follow(
         for place in range(len(rows)):
             here = slice(place, place + 1)
             try:
-                outputs, state = step({name: value[here] for name, value in given.items()}, state)
+                outputs, state = course.step({name: value[here] for name, value in given.items()}, state)
             except Exception:
                 break
             found.append(outputs)
@@ -223,53 +212,45 @@ def _follow(
     n = len(found) if finite.all() else int(finite.argmin())
     if n:
         rows, now = rows[:n], now[:n]
-        if due:
-            due.run(rows, now, met.opens[:n])
+        if course.due:
+            course.due.run(rows, now, met.opens[:n])
             outputs = {**outputs, "bought": _bought(now, manifest)}
         scores.put(rows, {name: value[:n] for name, value in outputs.items()})
         scores.late[rows], scores.length[rows], scores.started[rows] = met.behind[:n], now["length"], now["started"]
-        sessions[events.slot[:1]] = now[-1:]
+        course.sessions[events.slot[:1]] = now[-1:]
         if scores.after is not None:
             scores.after[rows] = now
     return n
 
 
-def _advance(
-    rows: Rows,
-    events: Events,
-    now: Sessions,
-    sessions: Sessions,
-    step: Step,
-    manifest: Manifest,
-    scores: Scores,
-    due: Due | None,
-) -> None:
+def _advance(rows: Rows, events: Events, now: Sessions, course: _Course) -> None:
     """Score a wave of acceptable events; halve it where the step fails, down to the event that is to blame."""
+    manifest, scores = course.manifest, course.scores
     met = session.advance(now, events, manifest.meaning)
     given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
     before = session.hidden(now, manifest)
     try:
-        outputs, hidden = step(given, before)
+        outputs, hidden = course.step(given, before)
     except Exception:
         if len(rows) == 1:
             scores.outcome[rows] = _CODE["unscorable"]
             return
         for half in np.array_split(np.arange(len(rows)), 2):
-            _advance(rows[half], events.take(half), now[half], sessions, step, manifest, scores, due)
+            _advance(rows[half], events.take(half), now[half], course)
         return
     session.remember(now, events, met, manifest)
     with np.errstate(over="ignore"):
         for name, value in hidden.items():
             now[name] = value  # cast to the stored type: memory is the changelog's bytes
     outputs = calibrated(outputs, manifest)
-    if due:
-        due.tick(rows, now, met, before, manifest)
+    if course.due:
+        course.due.tick(rows, now, met, before, manifest)
         outputs = {**outputs, "bought": _bought(now, manifest)}
     finite = _finite(outputs, now, manifest)
     scores.put(rows, outputs)
     scores.late[rows], scores.length[rows], scores.started[rows] = met.behind, now["length"], now["started"]
     scores.outcome[rows[~finite]] = _CODE["not_finite"]
-    sessions[events.slot[finite]] = now[finite]
+    course.sessions[events.slot[finite]] = now[finite]
     if scores.after is not None:
         scores.after[rows] = now
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import TopicPartition
 
 from stream.core.catalog import Catalog
 from stream.core.errors import BrokerError, StuckError, TopicError
 from stream.core.rules import Rules
-from stream.kafka.client import consumer, producer, reach
+from stream.kafka.client import consumer, ended, producer, reach
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -86,10 +86,8 @@ class CatalogReader:
         taken = 0
         for message in self._reader.consume(_BATCH, _WAIT):
             if error := message.error():
-                if error.code() == KafkaError._PARTITION_EOF:
+                if ended(error, "the catalog"):
                     self._ends.discard(message.partition())
-                elif error.fatal() and not error.retriable():
-                    raise BrokerError(f"the catalog cannot be read: {error.str()}", "check the broker and the rights")
                 continue
             taken += 1
             reason = self._catalog.apply(message.key(), message.value())

@@ -165,6 +165,15 @@ def passing(error: KafkaError) -> bool:
     return bool(error.retriable() or error.name() in _PASSING)
 
 
+def ended(error: KafkaError, what: str) -> bool:
+    """Tell the end of a partition from an error that passes, which may be of no partition; else raise BrokerError."""
+    if error.code() == KafkaError._PARTITION_EOF:
+        return True
+    if error.retriable() or not error.fatal():
+        return False
+    raise BrokerError(f"{what} cannot be read: {error.str()}", "check the broker and the rights")
+
+
 def again(deadline: float, call: Callable[[], T]) -> T:
     """Call until it succeeds, while its error is retriable and `deadline` (monotonic seconds) is ahead."""
     while True:

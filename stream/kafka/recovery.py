@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, TopicCollection, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from stream.core.errors import BrokerError, PositionError, StuckError
-from stream.kafka.client import again, consumer
+from stream.core.errors import PositionError, StuckError
+from stream.kafka.client import again, consumer, ended
 from stream.kafka.membership import Owned
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
@@ -140,7 +140,7 @@ class Recovery:
         changes: dict[int, list[tuple[bytes, bytes | None]]] = {number: [] for number in parts}
         for message in self._reader.consume(_BATCH, _WAIT):
             error, number = message.error(), message.partition() or 0
-            if error and not self._ended(error):
+            if error and not ended(error, "the changelog"):
                 continue
             if error:
                 reached[number] = max(reached.get(number, 0), message.offset() or 0)
@@ -155,15 +155,6 @@ class Recovery:
             part = parts[number].owned.part
             self._rehydrator.apply(part.store, made, part.newcomers)
         return reached
-
-    @staticmethod
-    def _ended(error: KafkaError) -> bool:
-        """Tell the end of a partition from an error that passes, which may be of no partition at all."""
-        if error.code() == KafkaError._PARTITION_EOF:
-            return True
-        if error.retriable() or not error.fatal():
-            return False
-        raise BrokerError(f"the changelog cannot be read: {error.str()}", "check the broker and the rights")
 
     def _place(self, parts: Mapping[int, _Part]) -> None:
         """Check the positions against the input topic as it is now (rule 4), and stand there."""

@@ -81,14 +81,14 @@ def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]
     events = safe | {"cleanup.policy": "delete", _LATEST: latest}
     scores = safe | {"max.message.bytes": str(_BATCH)}
     letters = safe | {"max.message.bytes": str(max(_BATCH, settings.max_dead_letter_bytes + _ROOM))}
-    compacted = safe | {"cleanup.policy": "compact"}
-    changelog = safe | {"max.message.bytes": str(_BATCH), "cleanup.policy": "compact"}
+    compact = {"cleanup.policy": "compact"}
+    changelog = safe | {"max.message.bytes": str(_BATCH)} | compact
     return [
         Topic(settings.events_topic, "events", partitions, replication, events),
         Topic(settings.scores_topic, "scores", partitions, replication, scores),
         Topic(settings.dead_letters_topic, "dead letters", partitions, replication, letters),
         Topic(settings.changelog, "changelog", partitions, replication, changelog),
-        *([Topic(settings.catalog_topic, "catalog", 1, replication, compacted)] if settings.catalog_topic else []),
+        *([Topic(settings.catalog_topic, "catalog", 1, replication, safe | compact)] if settings.catalog_topic else []),
     ]
 
 
