@@ -17,7 +17,7 @@ from models.ranking import Ranking
 from models.steps import describe, weigh
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
-from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, STEP, TOP, VOCABULARY, Ids, Network, digest
+from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, PRICES, STEP, TOP, VOCABULARY, Ids, Network, digest
 
 
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = NEVER) -> Manifest:
@@ -44,7 +44,10 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str) ->
     newcomers = weigh(checkpoint)
     pairs = Ranking(network, run.meaning.k).tables()
     tables = {CATALOG: catalog, **{f"{name}.npy": table.numpy() for name, table in pairs.items()}}
-    for name, table in (tables | ({CATEGORIES: newcomers.vectors} if newcomers else {})).items():
+    kinds = {CATEGORIES: newcomers.vectors} if newcomers else {}
+    if newcomers and newcomers.edges:
+        kinds[PRICES] = newcomers.prices
+    for name, table in (tables | kinds).items():
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
     files = {name.removesuffix(".npy"): folder / name for name in tables}

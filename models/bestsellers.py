@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from models.baselines import base_rate
 from models.batches import Sequences, catalogued
 from stream.core.features import NUMERIC, Arrays
+from stream.core.joining import Answers, Floats, Ints
 from stream.core.manifest import Manifest, Meaning, Novelty
-from stream.core.newcomers import Answers, Floats, Ints, Table
+from stream.core.newcomers import Table
 from stream.core.scoring import Step
 
 NAME = "category-popularity"

@@ -55,3 +55,6 @@ def boosted(x: Table, label: Bools, user: Ints, seed: int) -> Predict:
     )
     model = lightgbm.train(parameters, lightgbm.Dataset(x, label), max(trial.best_iteration, 1))
     return lambda rows: np.asarray(model.predict(rows, num_threads=1))
+
+
+TABULAR = {"lightgbm": boosted, "logistic": logistic}

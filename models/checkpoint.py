@@ -34,6 +34,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     categories: list[str]
     category_of: list[int]
     price_level: list[int] = []  # of the items, 0: no price; empty where none has one
+    price_edges: list[float] = []  # between the levels
     data: dict[str, Any] = {}
     calibration: dict[str, tuple[float, float]] = {}
     novelty: Novelty | None = None
@@ -44,13 +45,15 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def over(cls, log: Log, config: TrainConfig, meaning: Meaning, data: dict[str, Any] | None = None) -> Self:
         """Set out to train on a log: its items, categories, price levels and types."""
         vocab = vocabulary(log)
+        level, edges = price_levels(log.prices[np.unique(log.item)])
         return cls(
             config=config,
             meaning=msgspec.structs.replace(meaning, types=tuple(log.types)),
             items=vocab.items,
             categories=vocab.categories,
             category_of=vocab.category_of[1:].tolist(),
-            price_level=price_levels(log),
+            price_level=level,
+            price_edges=edges,
             data=data or {},
         )
 
@@ -62,6 +65,11 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             msgspec.json.encode(facts | {"vocabulary": hashlib.sha256(vocabulary).hexdigest()})
         )
         return kept
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Return what divides the levels of price that the network knows, nothing where it knows none."""
+        return tuple(self.price_edges) if self.config.prices else ()
 
     @property
     def vocabulary(self) -> Vocabulary:

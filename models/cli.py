@@ -211,7 +211,7 @@ def evaluate(
     tail: Annotated[float, typer.Option(min=0.0, max=0.99, help="Measure the last part only; 0: all of it.")] = 0.0,
     baselines: Annotated[
         bool,
-        typer.Option(help="Measure popularity, last item, V-SkNN and STAN too, fitted to what comes before the tail."),
+        typer.Option(help="Measure popularity, V-SkNN, LightGBM and others too, fitted to what comes before the tail."),
     ] = False,
     min_prefix: Annotated[
         int, typer.Option(min=1, help="Ask for the next item from a shopper's so manyth event on; papers: 2.")
@@ -252,7 +252,7 @@ def _measured(
 ) -> dict[str, dict[str, Any]]:
     """Return the metrics by contender."""
     from models.batches import Sequences
-    from models.contenders import compare, model, rivals
+    from models.contenders import compare, model, rivals, tabular_rivals
     from models.evaluate import evaluate, summary
     from models.histories import cutoff
 
@@ -269,6 +269,8 @@ def _measured(
         for name, contender in contenders.items():
             moved = advance(bars, name, len(log))
             found[name] = evaluate(log, whole, *contender, since, end, targets, min_prefix, moved)
+    if baselines:
+        found |= tabular_rivals(run, log, since, found[run.config.model])
     results = {name: summary(examples, meaning.k, meaning.horizons) for name, examples in found.items()}
     compared = compare(found, run.config.model, meaning.k) if baselines else {}
     return {name: result | compared.get(name, {}) for name, result in results.items()}
@@ -282,8 +284,8 @@ def _table(results: dict[str, dict[str, Any]]) -> Table:
         if not isinstance(value, dict):
             table.add_row(name, *(_cell(r[name], r["interval"].get(name)) for r in results.values()))
     for name in first["interval"]:
-        leads = (other["lead"][name] for other in others)
-        table.add_row(f"{name}, lead", "", *(_cell(lead.value, lead[1:]) for lead in leads))
+        leads = (other["lead"].get(name) for other in others)
+        table.add_row(f"{name}, lead", "", *(_cell(lead.value, lead[1:]) if lead else "-" for lead in leads))
     return table
 
 

@@ -39,7 +39,7 @@ def intent(
 
     Example: forecart intent --format taobao --data events.csv.gz --folds 5 --tail 0.25 --horizon 24h
     """
-    from models.boosted import boosted, logistic
+    from models.boosted import TABULAR
     from models.crossfit import base_rate, crossfit, recurrent, splits, tabular
     from models.histories import cutoff
 
@@ -53,8 +53,7 @@ def intent(
     with console.status("comparing") as status:
         contenders = {
             "lstm": recurrent(config, meaning, lambda _: None),
-            "lightgbm": tabular(boosted, log, meaning, seed),
-            "logistic": tabular(logistic, log, meaning, seed),
+            **{name: tabular(fit, log, meaning, seed) for name, fit in TABULAR.items()},
             "base rate": base_rate(meaning),
         }
         pooled = crossfit(parts, meaning, contenders, status.update)

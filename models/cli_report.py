@@ -66,9 +66,9 @@ def _named(folders: list[Path], points: list[Any]) -> dict[str, Any]:
 
 
 def _examined(points: dict[str, Any], log: Any, since: int) -> dict[str, Any]:
-    """Score the held-out part by each run, and by the baselines."""
+    """Score the held-out part by each run, and by the baselines, those of purchases last."""
     from models.batches import Sequences
-    from models.contenders import model, rivals
+    from models.contenders import model, rivals, tabular_rivals
     from models.evaluate import evaluate
 
     first, end, found = next(iter(points.values())).run, int(log.time.max()), {}
@@ -80,4 +80,4 @@ def _examined(points: dict[str, Any], log: Any, since: int) -> dict[str, Any]:
             whole = Sequences(log, run.vocabulary, run.meaning, end, run.config.longest)
             moved = advance(bars, name, len(log))
             found[name] = evaluate(log, whole, *contender, since, end, progress=moved)
-    return found
+    return found | tabular_rivals(first, log, since, next(iter(found.values())))

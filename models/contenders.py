@@ -1,19 +1,27 @@
 """Who is measured beside a model, and how far apart they are: intervals over shoppers, differences in pairs."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from models import bestsellers
 from models.baselines import BASELINES, LAST_ITEM
 from models.batches import Sequences
+from models.boosted import TABULAR
 from models.checkpoint import Checkpoint, Run
+from models.crossfit import Split, tabular
 from models.evaluate import Examples
-from models.intervals import mean_interval, paired_interval
+from models.histories import Log, labels
+from models.intervals import intervals, mean_interval, paired, paired_interval
 from models.neighbours import WAYS, Neighbours, manifest
 from models.steps import describe, torch_step, weigh
+from stream.core.joining import Weigh
 from stream.core.manifest import Manifest
-from stream.core.newcomers import Weigh
 from stream.core.quality import RANKING
 from stream.core.scoring import Step
+
+_ROUNDS = 300  # of the purchases' bootstrap, which sorts all events
 
 
 class Contender(NamedTuple):
@@ -51,21 +59,48 @@ def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
     return found
 
 
-def compare(found: dict[str, Examples], of: str, k: int) -> dict[str, dict[str, Any]]:
-    """Return by contender the 95 % interval of each ranking metric, and of the lead of `of`'s over it.
+def tabular_rivals(run: Run, log: Log, since: int, like: Examples) -> dict[str, Examples]:
+    """Predict the same purchases from hand-made features, by models fitted to the log before `since` (ms).
 
-    The same shoppers are drawn for all, and their examples are compared one by one.
+    There are none where that part does not have events of both kinds for each horizon.
+    """
+    train, test = log.time < since, np.zeros(len(log), bool)
+    test[like.rows] = True
+    label, known = labels(log.where(train), run.meaning, since)
+    if not ((label & known).any(0) & (~label & known).any(0)).all():
+        return {}
+    part = Split(0, log, train, test, since, int(log.time.max()))
+    no = slice(0)
+    unranked = replace(
+        like, rank=like.rank[no], rank_user=like.rank_user[no], known_item=like.known_item[no],
+        joined=like.joined[no], rank_row=like.rank_row[no],
+    )  # fmt: skip
+    found = {}
+    for name, fit in TABULAR.items():
+        p = tabular(fit, log, run.meaning, run.config.seed)(part)
+        found[name] = replace(unranked, intent=p, probability=p[like.known[:, 0], 0])
+    return found
+
+
+def compare(found: dict[str, Examples], of: str, k: int) -> dict[str, dict[str, Any]]:
+    """Return by contender the 95 % interval of each ranking metric and of PR-AUC, and of the lead of `of`'s over it.
+
+    The same shoppers are drawn for all, and their examples are compared one by one; the lead in PR-AUC is a share.
     """
     return {name: _compared(examples, found[of] if name != of else None, k) for name, examples in found.items()}
 
 
 def _compared(examples: Examples, other: Examples | None, k: int) -> dict[str, Any]:
-    user, intervals, leads = examples.rank_user, {}, {}
-    if not len(user):
-        return {"interval": {}, "lead": {}}
-    for name, metric in RANKING.items():
-        values = metric(examples.rank)
-        intervals[f"{name}@{k}"] = mean_interval(values, user)[1:]
+    bounds, leads = {}, {}
+    if len(user := examples.rank_user):
+        for name, metric in RANKING.items():
+            values = metric(examples.rank)
+            bounds[f"{name}@{k}"] = mean_interval(values, user)[1:]
+            if other:
+                leads[f"{name}@{k}"] = paired_interval(metric(other.rank), values, user)
+    if examples.label.any():
+        label, p, user = examples.label, examples.probability, examples.label_user
+        bounds["pr_auc"] = intervals("pr_auc", label, p, user, _ROUNDS)[1:]
         if other:
-            leads[f"{name}@{k}"] = paired_interval(metric(other.rank), values, user)
-    return {"interval": intervals} | ({"lead": leads} if other else {})
+            leads["pr_auc"] = paired("pr_auc", label, other.probability, p, user, _ROUNDS)
+    return {"interval": bounds} | ({"lead": leads} if other else {})

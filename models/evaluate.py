@@ -11,8 +11,9 @@ from models.batches import Sequences
 from models.histories import Log, labels
 from stream.core import score
 from stream.core.features import Events
+from stream.core.joining import Weigh, join
 from stream.core.manifest import Manifest
-from stream.core.newcomers import Table, Weigh, join
+from stream.core.newcomers import Table
 from stream.core.quality import INTENT, RANKING, ranks
 from stream.core.scoring import SCORED, Step
 from stream.core.session import record
@@ -160,6 +161,7 @@ def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDAr
         event_print=rows.astype(np.uint64) + 1,  # a log's rows are distinct events
         item_print=log.item[rows].astype(np.uint64) + np.uint64(1),
         category_print=sequences.category[rows].astype(np.uint64),
+        price=log.prices[log.item[rows]],
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stream.core.errors import DataError
 from stream.core.events import Event
+from stream.core.features import price_level
 from stream.core.formats import BadRow, BadRows, read
 from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
 
@@ -138,18 +139,16 @@ def vocabulary(log: Log) -> Vocabulary:
     return Vocabulary([log.items[i] for i in items], [log.categories[i] for i in categories], of[items].tolist())
 
 
-def price_levels(log: Log) -> list[int]:
-    """Return the price level of each item of `vocabulary`, 1 to `LEVELS` with as many items each, 0: no price.
+def price_levels(price: NDArray[np.float64]) -> tuple[list[int], list[float]]:
+    """Return the level of each price, 1 to `LEVELS` with as many items each, 0: none (NaN), and what divides them.
 
-    Empty where no item has a price.
+    Both are empty where no item has a price.
     """
-    price = log.prices[np.unique(log.item)]
     known = price[np.isfinite(price)]
     if not len(known):
-        return []
-    edges = np.quantile(known, np.linspace(0, 1, LEVELS + 1)[1:-1])
-    found: list[int] = np.where(np.isfinite(price), 1 + np.searchsorted(edges, price, side="right"), 0).tolist()
-    return found
+        return [], []
+    edges = np.quantile(known, np.linspace(0, 1, LEVELS + 1)[1:-1]).tolist()
+    return price_level(price, edges).tolist(), edges
 
 
 def sessions_of(log: Log, gap: int) -> Ints:

@@ -177,10 +177,6 @@ class Network(nn.Module):
             return state * 0
         return torch.lerp(state.detach(), state, self.intent_reach) if self.training else state
 
-    def categories(self) -> Tensor:
-        """Return the categories' normalised vectors, (categories + 1, D): those of items not yet seen."""
-        return F.normalize(self.category_vectors.weight, dim=-1)
-
     def catalog(self, item: Tensor, category: Tensor) -> Tensor:
         """Return what queries are compared with, (..., D + POPULARITY): directions, and popularities as counted."""
         return torch.cat([F.normalize(self.vectors(item, category), dim=-1), self.popularity[item]], -1)

@@ -7,6 +7,7 @@ compared with what came next.
 from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from models.batches import Sequences
@@ -17,8 +18,9 @@ from models.network import Network
 from models.steps import by_category, describe, torch_step
 from stream.core import score
 from stream.core.hashing import fingerprints
+from stream.core.joining import Answers, ByCategory, Floats, join
 from stream.core.manifest import Novelty, Vocabulary
-from stream.core.newcomers import Answers, ByCategory, Floats, Table, join
+from stream.core.newcomers import Table
 from stream.core.session import record
 
 HOUR = 3_600_000
@@ -76,7 +78,7 @@ def fit(checkpoint: Checkpoint, log: Log) -> Novelty:
     tried = [hours * HOUR for hours in _HALF_LIVES] if log.timed else [_FOREVER]
     records = _replay(checkpoint, part, fresh, since, tried)
     (_, bias), half_life = max((record.best(), half_life) for half_life, record in records.items())
-    return Novelty(bias=bias, half_life=half_life)
+    return Novelty(bias=bias, half_life=half_life, price_edges=checkpoint.run.edges or UNSET)
 
 
 def _replay(
@@ -87,7 +89,8 @@ def _replay(
     facts = describe(checkpoint, "float32", model="1")
     sequences = _without(Sequences(log, vocab, run.meaning, int(log.time.max()), run.config.longest), log, vocab, fresh)
     assert isinstance(checkpoint.network, Network)
-    by, steps = by_category(checkpoint.network, 0.0), [torch_step(checkpoint, recommend) for recommend in (False, True)]
+    by = by_category(checkpoint.network, 0.0, run.edges)
+    steps = [torch_step(checkpoint, recommend) for recommend in (False, True)]
     records = {half_life: (_Record(by, facts.items), Table()) for half_life in half_lives}
     sessions, order = np.zeros(len(log.users), record(facts)), np.argsort(log.time, kind="stable")
     split = int(np.searchsorted(log.time[order], since))

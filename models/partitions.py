@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.batches import Batch, Say, Sequences, together
 from models.checkpoint import Run
 from models.config import TrainConfig
-from models.histories import Log
+from models.histories import Log, price_levels
 from models.prepared import Prepared
 from stream.core.errors import DataError
 from stream.core.manifest import Meaning, Vocabulary
@@ -42,9 +42,10 @@ class Partitions:
         """Return the training part of a log, its run, and the times (ms) where the held-out tail begins and ends."""
         end = prepared.facts.end
         since = cutoff(prepared, tail) if tail else end + 1
-        vocab, events = vocabulary(prepared, since)
+        vocab, items, events = vocabulary(prepared, since)
         if not events:
             raise DataError("nothing is left to train on", "hold out a smaller tail")
+        level, edges = price_levels(prepared.prices[items])
         facts = {"path": prepared.facts.path, "format": prepared.facts.format, "partitions": prepared.facts.partitions}
         run = Run(
             config=config,
@@ -52,6 +53,8 @@ class Partitions:
             items=vocab.items,
             categories=vocab.categories,
             category_of=vocab.category_of[1:].tolist(),
+            price_level=level,
+            price_edges=edges,
             data=facts | {"events": prepared.facts.events, "trained": events, "bad": prepared.facts.bad},
         )
         return cls(prepared, run, since, events), run, since, end
@@ -149,8 +152,11 @@ def cutoff(prepared: Prepared, tail: float) -> int:
     return int(inside[place - counts[:span].sum()])
 
 
-def vocabulary(prepared: Prepared, since: int) -> tuple[Vocabulary, int]:
-    """Index what occurs before `since` (ms), as `models.histories.vocabulary` does; return the events there too."""
+def vocabulary(prepared: Prepared, since: int) -> tuple[Vocabulary, NDArray[np.int64], int]:
+    """Index what occurs before `since` (ms), as `models.histories.vocabulary` does.
+
+    Return its items' places in the log's table and the number of events, too.
+    """
     newest = np.full(len(prepared.items), -1, np.int64)
     of, items = np.full(len(prepared.items), -1, np.int64), np.zeros(len(prepared.items), bool)
     categories, events = np.zeros(len(prepared.categories), bool), 0
@@ -169,4 +175,4 @@ def vocabulary(prepared: Prepared, since: int) -> tuple[Vocabulary, int]:
     index = np.append(np.cumsum(categories), 0)  # -1, no category, is the last place
     found: list[Any] = [np.flatnonzero(items), np.flatnonzero(categories)]
     names = [prepared.items[i] for i in found[0]], [prepared.categories[i] for i in found[1]]
-    return Vocabulary(*names, index[of[found[0]]].tolist()), events
+    return Vocabulary(*names, index[of[found[0]]].tolist()), found[0], events

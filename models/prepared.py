@@ -15,6 +15,7 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from models.checkpoint import replace_file
 from models.histories import KNOWN_TYPES, Log
@@ -29,8 +30,8 @@ _TIMES = (0, 2**53)
 _IDS = ("user_id", "type", "item_id")
 _TABLES = ("item", "category", "type")
 PARQUET = "parquet"
-_COLUMNS = (*_IDS, "category_id", "timestamp")
-_SCHEMA = {"n": pl.Int64, **dict.fromkeys(_COLUMNS[:-1], pl.String), "timestamp": pl.Int64}
+_COLUMNS = (*_IDS, "category_id", "timestamp", "price")
+_SCHEMA = {"n": pl.Int64, **dict.fromkeys(_COLUMNS[:-2], pl.String), "timestamp": pl.Int64, "price": pl.Float64}
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,16 +60,19 @@ class Prepared:
     items: list[str]
     categories: list[str]
     types: list[str]
+    prices: NDArray[np.float64]  # of the items, NaN: none
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Read the tables; raise DataError where the folder is not whole."""
         try:
             facts = msgspec.json.decode((folder / FACTS).read_bytes(), type=Facts)
-            tables = [pl.read_parquet(folder / f"{name}.parquet")["name"].to_list() for name in _TABLES]
+            tables = [pl.read_parquet(folder / f"{name}.parquet") for name in _TABLES]
+            prices = tables[0]["price"].fill_null(np.nan).to_numpy()
         except (OSError, msgspec.DecodeError, pl.exceptions.PolarsError) as error:
             raise DataError(f"{folder} holds no prepared log: {error}", "prepare it again") from error
-        return cls(folder, facts, *tables)
+        items, categories, types = (table["name"].to_list() for table in tables)
+        return cls(folder, facts, items, categories, types, prices)
 
     def log(self, partition: int) -> Log:
         """Read one partition."""
@@ -80,7 +84,7 @@ class Prepared:
             items=self.items,
             categories=self.categories,
             types=self.types,
-            prices=np.full(len(self.items), np.nan),  # partitions do not keep them
+            prices=self.prices,
             timed=self.facts.timed,
             bad=BadRows(),
         )
@@ -131,12 +135,12 @@ def prepare(
 def _staged(data: Path, form: str, stage: Path, bad: BadRows, progress: Callable[[str], None]) -> list[Path]:
     """Write a file's events as Parquet, some rows at a time."""
 
-    def good(rows: Iterable[Event | BadRow]) -> Iterator[tuple[int, str, str, str, str | None, int]]:
+    def good(rows: Iterable[Event | BadRow]) -> Iterator[tuple[int, str, str, str, str | None, int, float | None]]:
         for n, row in enumerate(rows):
             if isinstance(row, BadRow):
                 bad.add(row)
             else:
-                yield n, row.user_id, row.type, row.item_id, row.category_id or None, row.timestamp
+                yield n, row.user_id, row.type, row.item_id, row.category_id or None, row.timestamp, row.price
 
     paths: list[Path] = []
     with data.open("rb") as file:
@@ -158,6 +162,8 @@ def _checked(data: Path) -> pl.LazyFrame:
         raise DataError(f"{data} has no column {', '.join(lacking)}", "name the columns like the fields of an event")
     if "category_id" not in schema:
         frame = frame.with_columns(category_id=pl.lit(None, pl.String))
+    if "price" not in schema:
+        frame = frame.with_columns(price=pl.lit(None, pl.Float64))
     time = pl.col("timestamp")
     time = time.dt.epoch("ms") if schema["timestamp"].is_temporal() else time.cast(pl.Int64, strict=False)
     ids = {name: _as_text(name, schema) for name in (*_IDS, "category_id")}
@@ -174,7 +180,8 @@ def _checked(data: Path) -> pl.LazyFrame:
     category = pl.when(length["category_id"] > 0).then(ids["category_id"])
     return frame.with_row_index("n").select(
         pl.col("n").cast(pl.Int64), *(ids[name].alias(name) for name in _IDS),
-        category.alias("category_id"), time.alias("timestamp"), reason.alias("reason"),
+        category.alias("category_id"), time.alias("timestamp"),
+        pl.col("price").cast(pl.Float64, strict=False), reason.alias("reason"),
     )  # fmt: skip
 
 
@@ -213,9 +220,18 @@ def _tables(rows: pl.LazyFrame, out: Path) -> dict[str, pl.DataFrame]:
         if name == "type":
             known = pl.DataFrame({"name": KNOWN_TYPES})
             table = pl.concat([known, table.join(known, on="name", how="anti", maintain_order="left")])
+        if name == "item":
+            table = table.join(_prices(rows), on="name", how="left", maintain_order="left")
         tables[name] = table.with_row_index(name)
         table.write_parquet(out / f"{name}.parquet")
     return tables
+
+
+def _prices(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return the first price known of each item that has one."""
+    told = rows.filter(pl.col("price").is_finite())
+    first = told.group_by("item_id").agg(pl.col("n").min()).select("n")
+    return _collect(told.join(first, on="n", how="semi").select("price", name="item_id"))
 
 
 def _partition(rows: pl.LazyFrame, tables: dict[str, pl.DataFrame], partitions: int, stage: Path) -> None:

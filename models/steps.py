@@ -11,8 +11,8 @@ from models.checkpoint import Checkpoint
 from models.network import Network
 from models.ranking import Ranking
 from stream.core.features import NUMERIC, Arrays
+from stream.core.joining import ByCategory
 from stream.core.manifest import Manifest
-from stream.core.newcomers import ByCategory
 from stream.core.scoring import Step
 
 _ROWS = 256  # shoppers whose catalogs are ranked at once
@@ -59,7 +59,7 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
                 ranked = [ranking(*part, everything, catalog, ranking.tables()) for part in parts]
                 outputs["item_scores"], places, own = (torch.cat(part) for part in zip(*ranked, strict=True))
                 outputs["items"] = places + 1
-                # What the ranking of newcomers needs: see `stream.core.newcomers.ByCategory`.
+                # What the ranking of newcomers needs: see `stream.core.joining.ByCategory`.
                 answers = {"query": found.query, "others": 1 - found.gate[:, -1].exp(), "own": own}
                 outputs |= answers | {"recent": found.recent}
         return _numpy(outputs), _numpy({name: getattr(found, name) for name in hidden})
@@ -70,13 +70,17 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
 def weigh(checkpoint: Checkpoint) -> ByCategory | None:
     """Return how a model ranks newcomers, None where nothing was fitted to them."""
     network, novelty = checkpoint.network, checkpoint.run.novelty
-    return by_category(network, novelty.bias) if novelty and isinstance(network, Network) else None
+    if novelty is None or not isinstance(network, Network):
+        return None
+    return by_category(network, novelty.bias, novelty.price_edges or ())
 
 
-def by_category(network: Network, bias: float) -> ByCategory:
-    """Rank newcomers by a network's vectors of categories."""
-    with torch.inference_mode():
-        return ByCategory(network.categories().cpu().numpy(), bias)
+def by_category(network: Network, bias: float, edges: tuple[float, ...]) -> ByCategory:
+    """Rank newcomers by a network's vectors of categories and, where it has them, of price levels."""
+    vectors = network.category_vectors.weight.detach().cpu().numpy()
+    if network.price_vectors is None or not edges:
+        return ByCategory(vectors, bias)
+    return ByCategory(vectors, bias, network.price_vectors.weight.detach().cpu().numpy(), edges)
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:

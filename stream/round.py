@@ -14,7 +14,8 @@ from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
 from stream.core.events import REASONS, BadEvent, Cause, Event, Recommendation, Score, SessionView, Source, decode
 from stream.core.features import Arrays, Events, encode
-from stream.core.newcomers import Answers, Table, join, pack
+from stream.core.joining import Answers, join
+from stream.core.newcomers import Table, pack
 from stream.core.ring import causes
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Scores

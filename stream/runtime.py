@@ -18,13 +18,13 @@ import onnxruntime
 
 from stream.core.errors import BundleError
 from stream.core.features import NUMERIC, Arrays
+from stream.core.joining import ByCategory, Weigh
 from stream.core.manifest import FORMAT, Manifest, Vocabulary
-from stream.core.newcomers import ByCategory, Weigh
 from stream.core.rules import Rank, Rules, lists
 from stream.core.scoring import Step
 
-STEP, TOP, CATALOG, CATEGORIES, VOCABULARY, PARITY, MANIFEST = (
-    *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "vocabulary.json"),
+STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
+    *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "prices.npy", "vocabulary.json"),
     *("parity.npz", "manifest.json"),
 )
 INDEX, LIST = "index.faiss", "list.onnx"  # of a large catalog
@@ -92,12 +92,21 @@ def load(folder: Path) -> Bundle:
 
 
 def _weigh(folder: Path, manifest: Manifest) -> Weigh | None:
-    if manifest.novelty is None:
+    novelty = manifest.novelty
+    if novelty is None:
         return None
-    vectors = np.load(folder / CATEGORIES, allow_pickle=False)
-    if vectors.shape != (manifest.categories + 1, manifest.dimension):
-        raise ValueError(f"{CATEGORIES} has the shape {vectors.shape}")
-    return ByCategory(vectors, manifest.novelty.bias)
+    vectors = _vectors(folder / CATEGORIES, manifest.categories + 1, manifest)
+    if not novelty.price_edges:
+        return ByCategory(vectors, novelty.bias)
+    prices = _vectors(folder / PRICES, len(novelty.price_edges) + 2, manifest)
+    return ByCategory(vectors, novelty.bias, prices, novelty.price_edges)
+
+
+def _vectors(path: Path, rows: int, manifest: Manifest) -> Floats:
+    found: Floats = np.load(path, allow_pickle=False)
+    if found.shape != (rows, manifest.dimension):
+        raise ValueError(f"{path.name} has the shape {found.shape}")
+    return found
 
 
 def _manifest(folder: Path) -> Manifest:

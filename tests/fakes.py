@@ -49,4 +49,5 @@ def events(rows: list[tuple[int, str, int, int]], arrived: int | None = None) ->
         event_print=fingerprints(ids),
         item_print=np.array(item, np.uint64) + np.uint64(1),
         category_print=np.zeros(n, np.uint64),
+        price=np.full(n, np.nan),
     )

@@ -216,7 +216,7 @@ def blocks() -> dict[str, str]:
         "room": f"The record's own headers come first, in their order, as far as {_HEADER_ROOM} bytes reach.",
         "letter example": shown(examples.letters[0]),
         "record": layout(examples.manifest),
-        "newcomer": fields(Newcomer, "Present", lambda _: "always"),
+        "newcomer": fields(Newcomer, "Present", lambda field: "always" if field.required else "where known"),
         "position": fields(Position, "Present", lambda _: "always"),
         "settings": settings(),
         "python": file("reader.py", "python"),

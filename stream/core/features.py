@@ -34,6 +34,7 @@ class Events:
     event_print: NDArray[np.uint64]
     item_print: NDArray[np.uint64]
     category_print: NDArray[np.uint64]
+    price: NDArray[np.float64]  # NaN: none
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -64,7 +65,13 @@ def encode(events: Sequence[Event], arrived: Ints, slot: Ints, types: Mapping[st
         event_print=fingerprints([e.event_id for e in events]),
         item_print=item_print,
         category_print=vocab.category_print[category],
+        price=np.array([e.price for e in events], np.float64),
     )
+
+
+def price_level(price: NDArray[np.float64], edges: Sequence[float]) -> Ints:
+    """Return the level of prices between `edges`, 1 and up, 0 where there is none (NaN)."""
+    return np.where(~np.isfinite(price), 0, 1 + np.searchsorted(np.asarray(edges, np.float64), price, side="right"))
 
 
 @dataclass(slots=True)

@@ -61,11 +61,12 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How items that training did not see are ranked, see `stream.core.newcomers`."""
+    """How items that training did not see are ranked, see `stream.core.joining`."""
 
     bias: float  # of the share that they get, a logit
     half_life: float = 86_400_000.0  # of their counts, ms
     limit: int = 4096  # how many are kept a partition
+    price_edges: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET  # between the levels of price; unset: not read
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

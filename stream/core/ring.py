@@ -42,6 +42,7 @@ def recall(heads: Sessions, rows: Rows, place: int, vocabulary: Vocabulary, mani
         event_print=recent("event"),
         item_print=recent("item"),
         category_print=recent("category"),
+        price=np.full(len(rows), np.nan),
     )
 
 

@@ -11,7 +11,7 @@ from docs.readers import page
 from stream.core.events import Event, Score, decode
 
 CHANGES = [
-    ("| `price` | number or null |", "| `price` | number |", "event"),
+    ("| `quantity` | number or null |", "| `quantity` | number |", "event"),
     ("| `late` | boolean |", "| `belated` | boolean |", "score"),
     ("| `not_utf8` |", "| `no_utf8` |", "reasons"),
     ("| `forecart-reason` |", "| `forecart-why` |", "headers"),

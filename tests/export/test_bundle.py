@@ -13,7 +13,8 @@ from models.checkpoint import load
 from models.heads import POPULARITY
 from models.steps import torch_step, weigh
 from stream.core.errors import BundleError, ParityError
-from stream.core.newcomers import ByCategory
+from stream.core.joining import ByCategory
+from stream.core.manifest import Novelty
 from stream.runtime import load as load_bundle
 
 
@@ -116,6 +117,10 @@ def test_the_catalog_is_plain_numpy(written: Path, run_folder: Path):
 def test_a_model_that_knows_prices_scores_alike_when_exported(priced, tmp_path: Path):
     with torch.no_grad():
         priced.network.price_vectors.weight[1:].normal_()
+    priced.run.novelty = Novelty(bias=-2.0, price_edges=priced.run.edges)
     manifest = bundle.write(priced, tmp_path / "bundle", "float32")
     assert max(manifest.parity.values()) < 1e-5
-    assert load_bundle(tmp_path / "bundle").manifest.model == manifest.model
+    found, known = load_bundle(tmp_path / "bundle"), weigh(priced)
+    assert found.manifest.model == manifest.model
+    assert isinstance(found.weigh, ByCategory) and found.weigh.edges == known.edges != ()
+    assert np.array_equal(found.weigh.prices, known.prices)

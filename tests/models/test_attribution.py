@@ -151,6 +151,7 @@ def test_a_planted_cause_comes_first_by_leaving_events_out(planted: Checkpoint):
         event_print=np.arange(1, n + 1, dtype=np.uint64),
         item_print=vocab.item_print[item],
         category_print=np.zeros(n, np.uint64),
+        price=np.full(n, np.nan),
     )
     _, heads = score(events, np.zeros(len(log.users), record(facts)), step, facts)
     intent = without_each(heads, step, facts, vocab, 8)["intent"][..., 0]

@@ -5,9 +5,10 @@ import pytest
 
 from models.batches import Sequences
 from models.checkpoint import Checkpoint
-from models.contenders import compare, model, rivals
+from models.contenders import compare, model, rivals, tabular_rivals
 from models.evaluate import Examples, evaluate
 from models.histories import cutoff
+from stream.core.quality import INTENT
 from tests.models.conftest import MEANING, small_run
 
 
@@ -58,3 +59,45 @@ def test_a_model_is_compared_with_all_others(log, checkpoint):
     assert min(hits["STAN"], hits["V-SkNN"], hits["last-item"]) > hits["popularity"]
     users = [examples.rank_user for examples in found.values()]
     assert all(np.array_equal(users[0], other) for other in users)
+
+
+def test_purchases_are_also_told_from_hand_made_features_learned_before_the_tail(log, checkpoint):
+    run, since, end = checkpoint.run, cutoff(log, 0.3), int(log.time.max())
+    whole = Sequences(log, run.vocabulary, MEANING, end, 64)
+    own = evaluate(log, whole, *model(checkpoint), since, end)
+    found = tabular_rivals(run, log, since, own)
+    assert list(found) == ["lightgbm", "logistic"]
+    for examples in found.values():
+        assert not len(examples.rank)
+        assert examples.intent.shape == own.intent.shape
+        assert INTENT["pr_auc"](examples.label, examples.probability) > 1.2 * own.label.mean()
+    leads = compare({"lstm": own, **found}, "lstm", 20)
+    ahead = leads["logistic"]["lead"]["pr_auc"]
+    assert list(leads["logistic"]["lead"]) == ["pr_auc"]
+    pr_auc = [INTENT["pr_auc"](own.label, one.probability) for one in (own, found["logistic"])]
+    assert ahead.value == pytest.approx(pr_auc[0] / pr_auc[1] - 1)
+    assert ahead.low < ahead.value < ahead.high
+
+
+def test_what_comes_after_changes_no_prediction_of_theirs(log, checkpoint):
+    run, since, end = checkpoint.run, cutoff(log, 0.3), int(log.time.max())
+    seen = log.where(log.time < end - (end - since) // 2)
+    predicted = []
+    for part in (log, seen):
+        whole = Sequences(part, run.vocabulary, MEANING, end, 64)
+        own = evaluate(part, whole, *model(checkpoint), since, end)
+        rows = dict(zip(zip(part.user[own.rows], part.time[own.rows], strict=True), range(len(own.rows)), strict=True))
+        predicted.append((rows, tabular_rivals(run, part, since, own)["lightgbm"].intent))
+    (whole_rows, whole_p), (rows, p) = predicted
+    assert len(rows) > 100
+    both = [(whole_rows[at], n) for at, n in rows.items()]
+    assert np.allclose(whole_p[[w for w, _ in both]], p[[n for _, n in both]])
+
+
+def test_without_purchases_before_the_tail_nobody_learns_of_them(log, checkpoint):
+    run, since, end = checkpoint.run, cutoff(log, 0.3), int(log.time.max())
+    buys = log.type == log.types.index(MEANING.purchase)
+    part = log.where(~buys | (log.time >= since))
+    own = evaluate(part, Sequences(part, run.vocabulary, MEANING, end, 64), *model(checkpoint), since, end)
+    assert own.label.any()
+    assert tabular_rivals(run, part, since, own) == {}

@@ -111,14 +111,15 @@ def test_price_levels_are_of_the_items_that_are_there_with_as_many_each():
     rows = [Event(f"e{n}", "u", "view", f"i{n}", NOON + n, price=float(n) if n % 2 else None) for n in range(64)]
     rows.append(Event("again", "u", "view", "i1", NOON + 99, price=1e9))
     log = gather(rows, timed=True)
-    levels = price_levels(log)
+    levels, edges = price_levels(log.prices[np.unique(log.item)])
     assert levels[0::2] == [0] * 32  # no price
     assert np.bincount(levels[1::2])[1:].tolist() == [2] * LEVELS
     assert levels[1] == 1  # by its first price
     few = log.where(log.item < 4)
-    assert len(price_levels(few)) == len(vocabulary(few).items) == 4
-    assert price_levels(log.where(log.item % 2 == 0)) == []
+    assert edges == sorted(edges) and len(edges) == LEVELS - 1
+    assert len(price_levels(few.prices[np.unique(few.item)])[0]) == len(vocabulary(few).items) == 4
+    assert price_levels(log.prices[np.unique(log.item[log.item % 2 == 0])]) == ([], [])
 
 
 def test_the_synthetic_shop_has_no_prices(log):
-    assert price_levels(log) == []
+    assert price_levels(log.prices) == ([], [])

@@ -1,12 +1,13 @@
 """What unseen items deserve, fitted: more where more of what comes next is new."""
 
 import numpy as np
+from msgspec import UNSET
 
 from models.checkpoint import Checkpoint
-from models.histories import Log, gather
+from models.histories import LEVELS, Log, gather
 from models.novelty import fit
 from stream.core.events import Event
-from tests.fakes import HOUR
+from tests.fakes import HOUR, NOON
 
 
 def _log(log: Log, renewed: float) -> Log:
@@ -26,6 +27,13 @@ def _log(log: Log, renewed: float) -> Log:
 def test_the_more_is_new_the_more_it_gets(log: Log, checkpoint: Checkpoint):
     biases = [fit(checkpoint, _log(log, renewed)).bias for renewed in (0.0, 0.2, 0.8)]
     assert biases[0] < biases[1] < biases[2]
+
+
+def test_a_model_of_prices_says_how_they_are_divided(priced: Checkpoint, checkpoint: Checkpoint, log: Log):
+    events = (Event(f"e{n}", f"u{n % 9}", "view", f"new-{n % 5}", NOON + n, price=2.0) for n in range(60))
+    fitted = fit(priced, gather(events, timed=True))
+    assert fitted.price_edges == priced.run.edges and len(priced.run.edges) == LEVELS - 1
+    assert fit(checkpoint, log).price_edges is UNSET
 
 
 def test_the_half_life_is_one_of_those_tried(log: Log, checkpoint: Checkpoint):

@@ -46,14 +46,15 @@ def test_the_cutoff_and_the_vocabulary_are_the_plain_logs(data: Path, tmp_path: 
     since = histories.cutoff(log, tail)
     assert cutoff(found, tail) == since
     seen = log.where(log.time < since)
-    plain, (vocab, events) = histories.vocabulary(seen), vocabulary(found, since)
+    plain, (vocab, items, events) = histories.vocabulary(seen), vocabulary(found, since)
     assert events == len(seen)
+    assert items.tolist() == np.unique(seen.item).tolist()
     assert (vocab.items, vocab.categories) == (plain.items, plain.categories)
     assert np.array_equal(vocab.category_of, plain.category_of)
 
 
 def test_one_partition_trains_to_the_same_weights(data: Path, tmp_path: Path):
-    source, run = partitions(data, tmp_path / "one", 10**6)
+    source, run = partitions(data, tmp_path / "one", 10**6, prices=True)
     found = train(source, run, tmp_path / "run").network.state_dict()
     log = histories.load(data, "events")
     end = int(log.time.max())

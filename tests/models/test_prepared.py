@@ -18,9 +18,10 @@ COLUMNS = ("user", "item", "category", "type", "time")
 
 
 def shuffled() -> list[Event]:
-    """Let 200 shoppers shop, and mix up the order of what they do."""
+    """Let 200 shoppers shop, mix up the order of what they do, and price two thirds of it."""
     events = list(simulate(200, 2, 0, NOON, items=60, categories=6).events())
-    return [events[n] for n in np.random.default_rng(0).permutation(len(events))]
+    mixed = [events[n] for n in np.random.default_rng(0).permutation(len(events))]
+    return [msgspec.structs.replace(e, price=n / 8) if n % 3 else e for n, e in enumerate(mixed)]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def test_one_partition_is_the_plain_log(data: Path, tmp_path: Path):
     assert found.facts.bad == dict(plain.bad.count) == {"not_json": 1, "not_utf8": 1, "missing_field": 1}
     assert (log.items, log.categories, log.types) == (plain.items, plain.categories, plain.types)
     assert len(log.users) == len(plain.users)
+    assert np.array_equal(log.prices, plain.prices, equal_nan=True)
     for name in COLUMNS:
         assert np.array_equal(getattr(log, name), getattr(plain, name)), name
 
@@ -62,13 +64,14 @@ def test_partitions_hold_whole_shoppers(data: Path, tmp_path: Path):
 
 def test_a_folder_of_parquet_is_read_as_it_is(tmp_path: Path):
     plain = gather(shuffled(), timed=True)
-    names = ("event_id", "user_id", "type", "item_id", "timestamp", "category_id")
+    names = ("event_id", "user_id", "type", "item_id", "timestamp", "category_id", "price")
     events = [{n: getattr(e, n) for n in names} for e in shuffled()]
     frame = pl.DataFrame(events)
     for n in range(3):
         (tmp_path / f"in/day={n}").mkdir(parents=True)
         frame[n * 400 : (n + 1) * 400 if n < 2 else None].write_parquet(tmp_path / f"in/day={n}/part.parquet")
     log = opened(tmp_path / "in", tmp_path / "out", 10**6, "parquet").log(0)
+    assert np.array_equal(log.prices, plain.prices, equal_nan=True)
     for name in COLUMNS:
         assert np.array_equal(getattr(log, name), getattr(plain, name)), name
 

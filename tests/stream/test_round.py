@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stream.core.events import Event
+from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
-from stream.core.newcomers import ByCategory
 from stream.offline import Line
 from stream.round import Limits, Partition, Scorer, Work
 from stream.runtime import Bundle
