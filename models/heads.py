@@ -113,23 +113,13 @@ class Mixture(nn.Module):
         answers = torch.cat([log_p[..., None], others], -1)
         return -torch.logsumexp(log_gate + answers, -1).sum()
 
-    def answers(self, logits: Tensor, recent: Tensor, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return each answer's probabilities of all items, (n, ANSWERS, items), and the support (n, reaches).
-
-        `logits` (n, items) are of items 1 and up; `tables` holds `*_neighbours` and `*_weights` of each reach.
-        What newcomers among the recent items have of their own is left out: see `own`.
-        """
-        named, support = self.named(recent, logits.shape[1], tables)
-        nothing = torch.zeros_like(logits)
-        found = [torch.softmax(logits, -1), *(nothing.scatter_add(1, place, share) for place, share in named)]
-        return torch.stack(found, 1), support
-
     def named(
         self, recent: Tensor, items: int, tables: dict[str, Tensor]
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Return what each answer but the ranking names, and the support (n, reaches).
 
-        That is places in a catalog of `items`, (n, m), and what each adds to its item's probability, (n, m).
+        That is places in a catalog of `items`, (n, m), and what each adds to its item's probability, (n, m). `tables`
+        holds `*_neighbours` and `*_weights` of each reach. What newcomers have of their own is left out: see `own`.
         """
         named, support = [], []
         known = catalogued(recent, items)

@@ -1,6 +1,6 @@
 """The list of items of a step: the mixture chooses candidates from the whole catalog, the judge orders them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from models.heads import POPULARITY, catalogued
 from models.judge import CANDIDATES, describe, surround
 from models.network import Network, windows
 
-_BUDGET, _ROWS, _MOST = 4096, 256, 40_000
+_BUDGET, _MOST = 4096, 40_000
+_ROWS, _CELLS = (16, 256), 1 << 21  # shoppers ranked at once; their probabilities of items, which caches should hold
 _NONE = -1e4  # the log of a probability of no item
+_BARRED = -2.0  # below 0 whatever probability is added
 
 
 class Candidates(NamedTuple):
@@ -28,19 +30,58 @@ class Candidates(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What may be listed: `answers` (n, ANSWERS, m) and `mixed` (n, m) are probabilities, below 0 for no item.
+    """What may be listed: `ranked` (n, m), probabilities of the ranking, and `mixed`, below 0 for what may not be.
 
-    `place` (n, m) are their places in the catalog, None where they are all of it; `support` is (n, reaches).
+    `place` (n, m) are their places in the catalog, None where they are all of it. `named` are the columns that each
+    other answer names and what each adds to its probability; `support` is (n, reaches).
     """
 
     place: Tensor | None
-    answers: Tensor
+    ranked: Tensor
     mixed: Tensor
+    named: list[tuple[Tensor, Tensor]]
     support: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        place: Tensor | None,
+        ranked: Tensor,
+        gate: Tensor,
+        allowed: Tensor,
+        named: list[tuple[Tensor, Tensor]],
+        support: Tensor,
+    ) -> Self:
+        """Mix the answers by the log weights `gate`; `allowed` (m,) or (n, m) says what may be listed.
+
+        The answers beside the ranking name few items: over all items only their sum is ever written.
+        """
+        weight = gate.exp()
+        mixed = torch.addcmul(torch.where(allowed, 0.0, _BARRED), ranked, weight[:, :1])
+        columns = torch.cat([column for column, _ in named], 1)
+        shares = torch.cat([share * weight[:, [n]] for n, (_, share) in enumerate(named, 1)], 1)
+        return cls(place, ranked, mixed.scatter_add_(1, columns, shares), named, support)
 
     def at(self, column: Tensor) -> Tensor:
         """Return the places of columns, (n, k)."""
         return column if self.place is None else self.place.gather(1, column)
+
+    def said(self, column: Tensor) -> Tensor:
+        """Return each answer's probabilities of at most 255 distinct columns a row, (n, k) to (n, k, ANSWERS)."""
+        count = column.shape[1]
+        slots = torch.arange(1, count + 1, dtype=torch.uint8, device=column.device).expand(column.shape)
+        slot = torch.zeros_like(self.mixed, dtype=torch.uint8).scatter(1, column, slots)
+        found = [self.ranked.gather(1, column)]
+        for named, share in self.named:
+            nothing = share.new_zeros(column.shape[0], count + 1)
+            found.append(nothing.scatter_add(1, slot.gather(1, named).long(), share)[:, 1:])
+        return torch.stack(found, -1)
+
+
+def rows_of(items: int) -> int:
+    """Return how many shoppers to rank at once over so many items."""
+    least, most = _ROWS
+    return min(max(_CELLS // max(items, 1), least), most)
 
 
 class Ranking(nn.Module):
@@ -71,19 +112,27 @@ class Ranking(nn.Module):
         Newcomers, whose indices lie above the catalog's, are in no list. Last comes, (n, RECENT), what each recent
         item has of its own, newcomers included.
         """
-        pool = self._whole(query, gate, recent, catalog, tables)
-        pool = pool._replace(mixed=pool.mixed.masked_fill(~allowed[1:], -1.0))
+        pool = self._whole(query, gate, recent, allowed[1:], catalog, tables)
         return *self._list(pool, gate, recent, catalog), self._own(gate, recent)
 
     def candidates(
         self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]
     ) -> Candidates:
         """Return the candidates of queries (n, D + POPULARITY) over a catalog (items, D + POPULARITY)."""
-        return self._choose(self._whole(query, gate, recent, catalog, tables), gate, recent, catalog)
+        everything = torch.ones(len(catalog), dtype=torch.bool, device=catalog.device)
+        return self._choose(self._whole(query, gate, recent, everything, catalog, tables), gate, recent, catalog)
 
-    def _whole(self, query: Tensor, gate: Tensor, recent: Tensor, catalog: Tensor, tables: dict[str, Tensor]) -> Pool:
-        answers, support = self.mixture.answers(query @ catalog.T, recent, tables)
-        return Pool(None, answers, (answers * gate.exp()[..., None]).sum(1), support)
+    def _whole(
+        self,
+        query: Tensor,
+        gate: Tensor,
+        recent: Tensor,
+        allowed: Tensor,
+        catalog: Tensor,
+        tables: dict[str, Tensor],
+    ) -> Pool:
+        named, support = self.mixture.named(recent, len(catalog), tables)
+        return Pool.of(None, torch.softmax(query @ catalog.T, -1), gate, allowed, named, support)
 
     def _own(self, gate: Tensor, recent: Tensor) -> Tensor:
         return self.mixture.own(recent) * gate[:, -1:].exp()
@@ -101,8 +150,7 @@ class Ranking(nn.Module):
 
     def _choose(self, pool: Pool, gate: Tensor, recent: Tensor, catalog: Tensor) -> Candidates:
         p, at = torch.topk(pool.mixed, min(CANDIDATES, pool.mixed.shape[1]))
-        said = pool.answers.gather(2, at[:, None].expand(-1, pool.answers.shape[1], -1)).transpose(1, 2)
-        place = pool.at(at)
+        said, place = pool.said(at), pool.at(at)
         # A place of -1, no item, is a place like any other until it is blanked; newcomers have none in the catalog.
         known = catalogued(recent, len(catalog))
         seen = catalog[(known - 1).clamp_min(0)] * (known > 0)[..., None]
@@ -143,12 +191,10 @@ class Listing(Ranking):
         place, slots = _distinct([found, *(place for place, _ in named)])
         known = place.clamp_min(0)
         logits = (catalog[known] @ query[..., None])[..., 0]
-        nothing = torch.zeros_like(logits)
-        shares = [nothing.scatter_add(1, slot, share) for slot, (_, share) in zip(slots[1:], named, strict=True)]
-        answers = torch.stack([torch.exp(logits - log_mass), *shares], 1)
+        columns = [(slot, share) for slot, (_, share) in zip(slots[1:], named, strict=True)]
         there = (place >= 0) & allowed[known + 1]
-        mixed = (answers * gate.exp()[..., None]).sum(1).masked_fill(~there, -1.0)
-        return *self._list(Pool(known, answers, mixed, support), gate, recent, catalog), self._own(gate, recent)
+        pool = Pool.of(known, torch.exp(logits - log_mass), gate, there, columns, support)
+        return *self._list(pool, gate, recent, catalog), self._own(gate, recent)
 
 
 def _distinct(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -176,7 +222,10 @@ def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, 
             out = network(given.item, given.category, given.type, given.numeric, **state)
             asked = given.target > 0
             recent = windows(state["recent"], given.item)[asked]
-            parts = (part.split(_ROWS) for part in (out.query[asked], out.gate[asked], recent, given.target[asked]))
+            parts = (
+                part.split(rows_of(len(catalog)))
+                for part in (out.query[asked], out.gate[asked], recent, given.target[asked])
+            )
             for query, gate, ring, target in zip(*parts, strict=True):
                 found = ranking.candidates(query, gate, ring, catalog, ranking.tables())
                 hit = found.place + 1 == target[:, None]

@@ -9,13 +9,11 @@ from msgspec import UNSET
 
 from models.checkpoint import Checkpoint
 from models.network import Network
-from models.ranking import Ranking
+from models.ranking import Ranking, rows_of
 from stream.core.features import NUMERIC, Arrays
 from stream.core.joining import ByCategory
 from stream.core.manifest import Manifest
 from stream.core.scoring import Step
-
-_ROWS = 256  # shoppers whose catalogs are ranked at once
 
 
 def describe(checkpoint: Checkpoint, dtype: str, **more: Any) -> Manifest:
@@ -55,7 +53,8 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
             found = module(**given)
             outputs = {"intent": found.intent}
             if recommend:
-                parts = zip(*(part.split(_ROWS) for part in (found.query, found.gate, found.recent)), strict=True)
+                rows = rows_of(len(catalog))
+                parts = zip(*(part.split(rows) for part in (found.query, found.gate, found.recent)), strict=True)
                 ranked = [ranking(*part, everything, catalog, ranking.tables()) for part in parts]
                 outputs["item_scores"], places, own = (torch.cat(part) for part in zip(*ranked, strict=True))
                 outputs["items"] = places + 1

@@ -13,11 +13,11 @@ from models.baselines import Baseline
 from models.batches import Sequences
 from models.config import TrainConfig
 from models.covisits import OWN, REACHES, RECENT, beside, count
-from models.heads import Mixture
+from models.heads import ANSWERS, Mixture
 from models.histories import Log
 from models.neighbours import WAYS, Neighbours
 from models.network import Network
-from models.ranking import Ranking, examples
+from models.ranking import Pool, Ranking, examples
 from models.train import Candidates, losses
 from stream.core.features import NUMERIC
 from tests.models.conftest import MEANING, small_run
@@ -93,11 +93,17 @@ def test_a_newcomer_among_the_recent_items_keeps_its_own_share_and_gives_nothing
     tables = {name: buffer for name, buffer in head.named_buffers() if not name.endswith("mass")}
     recent = torch.zeros(2, RECENT, dtype=torch.long)
     recent[0, :2], recent[1, :2] = torch.tensor([FAR_ABOVE, 3]), torch.tensor([0, 3])
-    answers, support = head.answers(torch.randn(2, 6), recent, tables)
+    named, support = head.named(recent, 6, tables)
+    everything = torch.ones(6, dtype=torch.bool)
+    ranked, gate = torch.softmax(torch.randn(2, 6), -1), torch.log_softmax(torch.randn(2, ANSWERS), -1)
+    pool = Pool.of(None, ranked, gate, everything, named, support)
+    answers = pool.said(torch.arange(6).expand(2, -1))
     assert torch.equal(support[0], support[1])
     assert torch.allclose(head.support(recent), support)
-    assert torch.equal(answers[0, 1:-1], answers[1, 1:-1])
-    assert answers[0, -1].tolist() == pytest.approx([0, 0, OWN / (1 + OWN), 0, 0, 0])
+    assert torch.equal(answers[:, :, 0], ranked)
+    assert torch.allclose((answers * gate.exp()[:, None]).sum(-1), pool.mixed)
+    assert torch.equal(answers[0, :, 1:-1], answers[1, :, 1:-1])
+    assert answers[0, :, -1].tolist() == pytest.approx([0, 0, OWN / (1 + OWN), 0, 0, 0])
     assert head.own(recent)[0, :2].tolist() == pytest.approx([1 / (1 + OWN), OWN / (1 + OWN)])
 
 

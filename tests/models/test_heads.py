@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from models.covisits import OWN, REACHES, RECENT, Table
 from models.heads import Attention, Mixture, Purchase
 from models.network import windows
+from models.ranking import Pool
 
 
 def test_the_mixture_is_a_distribution_that_its_loss_agrees_with():
@@ -32,8 +33,9 @@ def test_the_mixture_is_a_distribution_that_its_loss_agrees_with():
         for name in tables
         for part in ("neighbours", "weights")
     }
-    answers, support = head.answers(logits, recent, given)
-    p = (answers * gate.exp()[..., None]).sum(1)
+    named, support = head.named(recent, items, given)
+    allowed = torch.ones(items, dtype=torch.bool)
+    p = Pool.of(None, torch.softmax(logits, -1), gate, allowed, named, support).mixed
     assert torch.allclose(support, head.support(recent), rtol=1e-5)
     assert torch.allclose(p.sum(1), torch.ones(n), atol=1e-5)
     target = recent[:, 2]
@@ -50,10 +52,8 @@ def test_the_mixture_is_a_distribution_that_its_loss_agrees_with():
 def test_no_items_yet_leave_the_ranking_alone():
     head = Mixture(5, 4)
     given = {name: buffer for name, buffer in head.named_buffers() if not name.endswith("mass")}
-    logits = torch.randn(1, 5)
-    answers, _ = head.answers(logits, torch.zeros(1, RECENT, dtype=torch.long), given)
-    assert torch.allclose(answers[:, 0], torch.softmax(logits, 1))
-    assert not answers[:, 1:].any()
+    named, _ = head.named(torch.zeros(1, RECENT, dtype=torch.long), 5, given)
+    assert not any(share.any() for _, share in named)
 
 
 def test_attention_along_sequences_is_the_same_as_event_by_event():
