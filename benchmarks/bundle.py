@@ -11,8 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+import onnx
+import onnx.utils
+
 from stream.core.errors import BundleError
-from stream.runtime import load
+from stream.runtime import INTENT, MANIFEST, STEP, VOCABULARY, load
 
 _SHOPPERS = ("--shoppers", "2000", "--days", "7", "--seed", "1")
 _TRAINING = ("--horizon", "1h", "--set", "epochs=1", "--set", "judged=0")
@@ -27,11 +30,26 @@ def bundle(dimension: int = 128) -> Path:
     """Return the folder of the bundle, made where there is none that this version reads."""
     folder = cache() / f"bundle-{dimension}"
     try:
-        load(folder)
+        whole = INTENT in load(folder).manifest.files
     except BundleError:
+        whole = False
+    if not whole:
         _make(folder, dimension)
         load(folder)
     return folder
+
+
+def light(folder: Path) -> Path:
+    """Return a folder for who knows no bundles: the step without what lists need, 32-bit states, ids, meaning."""
+    made = folder.with_name(f"{folder.name}-light")
+    made.mkdir(exist_ok=True)
+    step = onnx.load(folder / STEP)
+    wanted = [value.name for value in step.graph.output if value.name not in ("query", "gate")]
+    given = [value.name for value in step.graph.input]
+    onnx.save(onnx.utils.Extractor(step).extract_model(given, wanted), made / STEP)
+    for name in (MANIFEST, VOCABULARY):
+        shutil.copy(folder / name, made)
+    return made
 
 
 def _make(folder: Path, dimension: int) -> None:

@@ -30,7 +30,7 @@ from machine import facts
 
 from stream import settings as configuration
 from stream.core.events import Event, Score, SessionView, Source
-from stream.core.session import hidden, record
+from stream.core.session import hidden, record, take
 from stream.kafka.broker import Broker
 from stream.kafka.client import again
 from stream.kafka.topics import apply
@@ -112,7 +112,7 @@ class Bare:
             "type": np.fromiter((self.types[e.type] for e in events), np.int64, n),
             "numeric": np.zeros((n, len(self.manifest.inputs)), np.float32),
         }
-        outputs, state = self.step(inputs, hidden(self.sessions[rows], self.manifest))
+        outputs, state = self.step(inputs, hidden(take(self.sessions, rows), self.manifest))
         for name, value in state.items():
             self.sessions[name][rows] = value
         return outputs["intent"]
@@ -121,8 +121,9 @@ class Bare:
         """Produce so many changelog records of the touched shoppers, of the worker's size."""
         users = list(islice(cycle(shoppers), records))
         rows = np.fromiter((self.slots[user] for user in users), np.int64, len(users))
-        for user, session in zip(users, self.sessions[rows], strict=True):
-            self.out.produce(self.settings.changelog, session.tobytes(), b"u" + user.encode())
+        size, raw = self.sessions.itemsize, take(self.sessions, rows).tobytes()
+        for n, user in enumerate(users):
+            self.out.produce(self.settings.changelog, raw[n * size : (n + 1) * size], b"u" + user.encode())
 
 
 def _waves(batch: list[Event]) -> tuple[list[list[int]], Iterable[str]]:

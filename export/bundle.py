@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from export import index as indices
-from export.graph import write_step, write_top
+from export.graph import write_intent, write_step, write_top
 from export.index import NEVER
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
@@ -17,7 +17,20 @@ from models.ranking import Ranking
 from models.steps import describe, weigh
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
-from stream.runtime import CATALOG, CATEGORIES, MANIFEST, PARITY, PRICES, STEP, TOP, VOCABULARY, Ids, Network, digest
+from stream.runtime import (
+    CATALOG,
+    CATEGORIES,
+    INTENT,
+    MANIFEST,
+    PARITY,
+    PRICES,
+    STEP,
+    TOP,
+    VOCABULARY,
+    Ids,
+    Network,
+    digest,
+)
 
 
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = NEVER) -> Manifest:
@@ -50,21 +63,25 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str) ->
     for name, table in (tables | kinds).items():
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
+    write_intent(checkpoint, state_dtype, folder / INTENT)
     files = {name.removesuffix(".npy"): folder / name for name in tables}
     write_top(checkpoint, files, folder / TOP)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
-    manifest = describe(checkpoint, state_dtype, training=_training(checkpoint))
+    manifest = describe(checkpoint, state_dtype, training=_training(checkpoint), files=_hashes(folder))
     runtime = Network(folder, manifest)
     real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
     parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})
     if indices.wanted(index, len(catalog)):
         parity |= indices.write(checkpoint, files, folder)
     np.savez(folder / PARITY, **vectors)  # type: ignore[arg-type]  # its own keywords are never names of vectors
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-    manifest = msgspec.structs.replace(manifest, files=hashes, parity=parity)
+    manifest = msgspec.structs.replace(manifest, files=_hashes(folder), parity=parity)
     manifest = msgspec.structs.replace(manifest, model=digest(manifest))
     (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return manifest
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 def _training(checkpoint: Checkpoint) -> dict[str, object]:

@@ -19,18 +19,59 @@ from stream.core.features import NUMERIC
 
 _OPSET = 20
 _ROWS = 3  # of the examples that the exporter traces
+_EVENT = ("item", "category", "type", "numeric")
 
 
 def write_step(checkpoint: Checkpoint, path: Path) -> None:
     """Export one step with a dynamic batch: inputs and state in, query, gate, intent and state out."""
-    n, network = 3, checkpoint.network
-    # Each input is a tensor of its own: the exporter takes one tensor given twice for one input.
-    given = (*(torch.zeros(n, dtype=torch.long) for _ in range(3)), torch.zeros(n, len(NUMERIC)))
-    state = network.state(n)
-    names = ["item", "category", "type", "numeric", *state]
+    network = checkpoint.network
+    state = network.state(_ROWS)
+    names = [*_EVENT, *state]
     found = ["query", "gate", "intent", *(f"{name}_next" for name in state)]
-    _export(network.step(), dict(zip(names, (*given, *state.values()), strict=True)), names, found, path)
+    _export(network.step(), dict(zip(names, (*_event(), *state.values()), strict=True)), names, found, path)
     _forget_origin(path)
+
+
+class _Stored(torch.nn.Module):
+    """A step that says nothing but purchases, and whose states are as they are stored."""
+
+    def __init__(self, step: torch.nn.Module, floats: torch.dtype) -> None:
+        super().__init__()
+        self.step, self.floats = step, floats
+
+    def forward(
+        self,
+        item: torch.Tensor,
+        category: torch.Tensor,
+        type: torch.Tensor,
+        numeric: torch.Tensor,
+        state: dict[str, torch.Tensor],
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the intent and the next states."""
+        full = {n: value.float() if value.is_floating_point() else value.long() for n, value in state.items()}
+        found = self.step(item, category, type, numeric, **full)._asdict()
+        after = (found[name] for name in state)
+        stored = (v.to(self.floats) if v.is_floating_point() else v.int() for v in after)
+        return found["intent"], *stored
+
+
+def write_intent(checkpoint: Checkpoint, state_dtype: str, path: Path) -> None:
+    """Export the step without what only lists need; states are in `state_dtype`, indices in 32 bits."""
+    floats = getattr(torch, state_dtype)
+    state = {
+        name: value.to(floats) if value.is_floating_point() else value.int()
+        for name, value in checkpoint.network.state(_ROWS).items()
+    }
+    given = dict(zip(_EVENT, _event(), strict=True))
+    found = ["intent", *(f"{name}_next" for name in state)]
+    module = _Stored(checkpoint.network.step(), floats)
+    _export(module, given | {"state": state}, [*_EVENT, "state"], found, path)
+    _forget_origin(path)
+
+
+def _event() -> tuple[torch.Tensor, ...]:
+    # Each input is a tensor of its own: the exporter takes one tensor given twice for one input.
+    return *(torch.zeros(_ROWS, dtype=torch.long) for _ in range(3)), torch.zeros(_ROWS, len(NUMERIC))
 
 
 def write_top(checkpoint: Checkpoint, tables: dict[str, Path], path: Path) -> None:
@@ -82,11 +123,14 @@ def _write_ranking(
 
 
 def _export(module: torch.nn.Module, given: dict[str, Any], batched: list[str], found: list[str], path: Path) -> None:
-    """Export a module; the first axis of the `batched` inputs is dynamic."""
+    """Export a module; the first axis of the `batched` inputs is dynamic, that of each in a dictionary too."""
     batch = torch.export.Dim("batch", min=1)
     nested = {name: value for name, value in given.items() if isinstance(value, dict)}
     flat = [name for name in given if name not in nested] + [name for value in nested.values() for name in value]
-    shapes = {name: {0: batch} if name in batched else dict.fromkeys(nested.get(name, ())) or None for name in given}
+    shapes: dict[str, Any] = {}
+    for name in given:
+        axes = {0: batch} if name in batched else None
+        shapes[name] = dict.fromkeys(nested[name], axes) if name in nested else axes
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own future changes

@@ -48,7 +48,8 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
         catalog = network.catalog(torch.arange(1, len(categories), device=device), categories[1:])
 
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        given = {name: torch.from_numpy(value).to(device) for name, value in (*inputs.items(), *hidden.items())}
+        given = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
+        given |= {name: _full(torch.from_numpy(value)).to(device) for name, value in hidden.items()}
         with torch.inference_mode():
             found = module(**given)
             outputs = {"intent": found.intent}
@@ -80,6 +81,11 @@ def by_category(network: Network, bias: float, edges: tuple[float, ...]) -> ByCa
     if network.price_vectors is None or not edges:
         return ByCategory(vectors, bias)
     return ByCategory(vectors, bias, network.price_vectors.weight.detach().cpu().numpy(), edges)
+
+
+def _full(state: torch.Tensor) -> torch.Tensor:
+    """Return a stored tensor of the state in the precision that is calculated with."""
+    return state.float() if state.is_floating_point() else state.long()
 
 
 def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:

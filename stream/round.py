@@ -19,7 +19,7 @@ from stream.core.newcomers import Table, pack
 from stream.core.ring import causes
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Scores
-from stream.core.session import Sessions, record
+from stream.core.session import Sessions, put, record, take
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
@@ -165,17 +165,17 @@ class Scorer:
     ) -> tuple[Scores, list[Message]]:
         users = [e.user_id for e in events]
         touched, slot = np.unique(part.store.slots(users), return_inverse=True)
-        before = part.store.records[touched]
+        before = take(part.store.records, touched)
         batch = encode(events, arrived, slot, self.types, self.vocabulary)
         rules = self.rules()
         lists = self._lists(self.lists, rules) if self.lists else None
         scores, after = score(batch, before, self.step, self.manifest, self.explain, lists, self.clock)
         scores.newcomers.update(rules.names)
-        part.store.records[touched] = after
+        put(part.store.records, touched, after)
         changed = np.zeros(len(touched), bool)
         changed[slot[scores.outcome == SCORED]] = True
         part.store.remove(part.store.users(touched[after["model"] == 0].tolist()))
-        sessions = _packed(part.store.users(touched[changed].tolist()), after[changed])
+        sessions = _packed(part.store.users(touched[changed].tolist()), take(after, np.flatnonzero(changed)))
         return scores, sessions + self._join(part, events, batch, scores, rules)
 
     def _lists(self, rank: Callable[[Answers, Rules], Arrays], rules: Rules) -> Lists:

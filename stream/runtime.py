@@ -27,9 +27,10 @@ STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
     *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "prices.npy", "vocabulary.json"),
     *("parity.npz", "manifest.json"),
 )
+INTENT = "intent.onnx"  # the step for purchases alone
 INDEX, LIST = "index.faiss", "list.onnx"  # of a large catalog
 TOLERANCE = 1e-5
-_ROWS = 256  # shoppers whose catalogs are ranked at once: their probabilities of all items stand in memory
+_ROWS = 256  # shoppers that step, or whose catalogs are ranked, at once: what stands in between stays in caches
 _REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
 
 
@@ -135,6 +136,7 @@ class Network:
         self.hidden = tuple(manifest.hidden)
         self._next = tuple(f"{name}_next" for name in self.hidden)
         self._step, self._k = session(folder / STEP), manifest.meaning.k
+        self._intent = session(folder / INTENT) if INTENT in manifest.files else None
         self._rank = (
             _indexed_rank(folder, manifest)
             if INDEX in manifest.files
@@ -142,8 +144,11 @@ class Network:
         )
 
     def intent(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
-        """Step without recommendations."""
-        intent, *state = self._step.run(("intent", *self._next), {**inputs, **hidden})
+        """Step without recommendations, with the states as they are stored."""
+        given = {**inputs, **hidden}
+        if self._intent is None:  # a bundle from before there was a graph for it
+            given |= _full(hidden)
+        intent, *state = _parted(self._intent or self._step, ("intent", *self._next), given)
         return {"intent": intent}, dict(zip(self.hidden, state, strict=True))
 
     def recommend(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
@@ -169,7 +174,7 @@ class Network:
     def whole(self, inputs: Arrays, hidden: Arrays) -> tuple[Mapping[str, NDArray[Any]], Arrays]:
         """Step and return the query and its gate as they are."""
         names = ("intent", "query", "gate")
-        found = self._step.run((*names, *self._next), {**inputs, **hidden})
+        found = _parted(self._step, (*names, *self._next), {**inputs, **_full(hidden)})
         return dict(zip(names, found, strict=False)), dict(zip(self.hidden, found[len(names) :], strict=True))
 
 
@@ -182,14 +187,27 @@ def exact_rank(top: onnxruntime.InferenceSession, items: int) -> Rank:
     ) -> tuple[Floats, Ints, Floats]:
         given: Arrays = {"query": query, "gate": gate, "recent": recent}
         once = {"allowed": everything if allowed is None else allowed}
-        lists = [
-            top.run(("scores", "items", "own"), {name: part[at : at + _ROWS] for name, part in given.items()} | once)
-            for at in range(0, len(query), _ROWS)
-        ]
-        scores, places, own = (np.concatenate(part) for part in zip(*lists, strict=True))
+        scores, places, own = _parted(top, ("scores", "items", "own"), given, once)
         return scores[:, :k], places[:, :k] + 1, own
 
     return rank
+
+
+def _parted(
+    graph: onnxruntime.InferenceSession, names: tuple[str, ...], given: Arrays, once: Arrays | None = None
+) -> list[NDArray[Any]]:
+    """Run a graph on some rows after others, so that what it works with stays small; `once` is not by row."""
+    n = len(next(iter(given.values())))
+    parts = [
+        graph.run(names, {name: rows[at : at + _ROWS] for name, rows in given.items()} | dict(once or {}))
+        for at in range(0, max(n, 1), _ROWS)
+    ]
+    return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def _full(state: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the state in the precision that is calculated with."""
+    return {n: v.astype(np.int64 if v.dtype.kind == "i" else np.float32, copy=False) for n, v in state.items()}
 
 
 def _indexed_rank(folder: Path, manifest: Manifest) -> Rank:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from bundle import cache
+from bundle import cache, light
 from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import BrokerError
@@ -47,7 +47,8 @@ class Peer:
 
 def _common(settings: Settings, name: str, folder: Path) -> list[str]:
     scores = _scores(settings, name)
-    return [settings.bootstrap_servers, settings.events_topic, scores, scores, str(settings.bundle), str(folder)]
+    bundle = light(Path(str(settings.bundle)))
+    return [settings.bootstrap_servers, settings.events_topic, scores, scores, str(bundle), str(folder)]
 
 
 def _scores(settings: Settings, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import repeat
+from operator import attrgetter
 from typing import Self
 
 import numpy as np
@@ -13,6 +15,7 @@ from stream.core.manifest import Vocabulary
 
 Ints = NDArray[np.int64]
 Arrays = Mapping[str, NDArray[np.generic]]
+_COLUMNS = attrgetter("item_id", "category_id", "type", "timestamp", "event_id", "price")
 
 AGAIN = ("item_again", "item_near", "item_wanted", "category_again", "category_near", "pace")
 NUMERIC = ("log_gap", "opens", "fresh", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", *AGAIN)
@@ -47,25 +50,25 @@ class Events:
 def encode(events: Sequence[Event], arrived: Ints, slot: Ints, types: Mapping[str, int], vocab: Vocabulary) -> Events:
     """Turn decoded events, all of known types, into arrays."""
     n = len(events)
-    item = np.fromiter((vocab.item_index.get(e.item_id, 0) for e in events), np.int64, n)
-    named = vocab.category_index
-    category = np.fromiter((named.get(e.category_id, 0) if e.category_id else 0 for e in events), np.int64, n)
+    items, categories, kinds, times, ids, prices = zip(*map(_COLUMNS, events), strict=True) if n else ((),) * 6
+    item = np.fromiter(map(vocab.item_index.get, items, repeat(0)), np.int64, n)
+    category = np.fromiter(map(vocab.category_index.get, categories, repeat(0)), np.int64, n)
     category = np.where(category == 0, vocab.category_of[item], category)
     item_print = vocab.item_print[item]
     if len(unknown := np.flatnonzero(item == 0)):
-        item_print[unknown] = fingerprints([events[i].item_id for i in unknown.tolist()])
+        item_print[unknown] = fingerprints([items[i] for i in unknown.tolist()])
         item[unknown] = vocab.newcomer(item_print[unknown])
     return Events(
         slot=slot,
-        time=np.fromiter((e.timestamp for e in events), np.int64, n),
+        time=np.fromiter(times, np.int64, n),
         arrived=arrived,
-        type=np.fromiter((types[e.type] for e in events), np.int64, n),
+        type=np.fromiter(map(types.__getitem__, kinds), np.int64, n),
         item=item,
         category=category,
-        event_print=fingerprints([e.event_id for e in events]),
+        event_print=fingerprints(ids),
         item_print=item_print,
         category_print=vocab.category_print[category],
-        price=np.array([e.price for e in events], np.float64),
+        price=np.array(prices, np.float64),
     )
 
 

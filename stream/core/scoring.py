@@ -18,7 +18,8 @@ from stream.core.session import Sessions
 Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 """(inputs, hidden) -> (outputs, hidden), each a mapping of arrays whose first axis is the batch.
 
-Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, inputs). Outputs: `intent` float32
+Inputs: `item`, `category`, `type` int64 (n,), `numeric` float32 (n, inputs). The state is given as it is stored, and
+given back in any precision. Outputs: `intent` float32
 (n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
 vocabulary, best first, and `item_scores` float32 (n, k); what else it gives is kept for the ranking of
 newcomers.
@@ -36,6 +37,7 @@ _LISTED = {"intent", "items", "item_scores"}
 _CODE = {reason: code for code, reason in enumerate(REASONS, 1)}
 _THIN = 4  # waves of fewer shoppers are left to runs, a shopper each
 _RUN = 256  # events looked ahead at once
+_EXPONENT = 0x7C00  # of a half float; all ones in what is not finite
 Rows = NDArray[np.intp]
 
 
@@ -120,7 +122,7 @@ def score(
     have the session after each event. With `lists` the rows that the clock chooses get theirs, all at once, from
     what the step answers; without, only a step that gives `items` itself recommends.
     """
-    sessions = sessions.copy()
+    sessions = session.raw(sessions).copy().view(sessions.dtype)
     scores = Scores.empty(len(events), len(manifest.meaning.horizons))
     if keep:
         scores.after = np.zeros(len(events), sessions.dtype)
@@ -156,14 +158,14 @@ def _bought(now: Sessions, manifest: Manifest) -> NDArray[np.uint64]:
 
 def _wave(rows: Rows, events: Events, course: _Course) -> None:
     scores, meaning = course.scores, course.manifest.meaning
-    now = course.sessions[events.slot]
+    now = session.take(course.sessions, events.slot)
     session.expire(now, events, meaning)
     outcome = np.where(session.late(now, events, meaning), _CODE["late"], SCORED)
     outcome[session.duplicate(now, events)] = _CODE["duplicate"]
     scores.outcome[rows] = outcome
     if outcome.any():
         fit = np.flatnonzero(outcome == SCORED)
-        rows, events, now = rows[fit], events.take(fit), now[fit]
+        rows, events, now = rows[fit], events.take(fit), session.take(now, fit)
     if len(rows):
         _advance(rows, events, now, course)
 
@@ -250,12 +252,25 @@ def _advance(rows: Rows, events: Events, now: Sessions, course: _Course) -> None
     scores.put(rows, outputs)
     scores.late[rows], scores.length[rows], scores.started[rows] = met.behind, now["length"], now["started"]
     scores.outcome[rows[~finite]] = _CODE["not_finite"]
-    course.sessions[events.slot[finite]] = now[finite]
+    if finite.all():
+        session.put(course.sessions, events.slot, now)
+    else:
+        fit = np.flatnonzero(finite)
+        session.put(course.sessions, events.slot[fit], session.take(now, fit))
     if scores.after is not None:
         scores.after[rows] = now
+
+
+def _sound(values: NDArray[Any]) -> bool:
+    """Tell whether all values are finite; numpy would convert half floats one by one, whose exponent is ten bits up."""
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    return bool((values.view(np.uint16) & _EXPONENT).max(initial=0) < _EXPONENT)
 
 
 def _finite(outputs: Arrays, now: Sessions, manifest: Manifest) -> NDArray[np.bool_]:
     parts = [outputs["intent"], *(now[name] for name in manifest.hidden)]
     parts += [outputs[name] for name in ("item_scores", "query") if name in outputs]
+    if all(map(_sound, parts)):
+        return np.ones(len(now), np.bool_)
     return np.logical_and.reduce([np.isfinite(p).reshape(len(now), -1).all(1) for p in parts])

@@ -24,8 +24,24 @@ def record(manifest: Manifest) -> np.dtype[np.void]:
 
 
 def hidden(now: Sessions, manifest: Manifest) -> Arrays:
-    """Return the state tensors as a step takes them, whatever they are stored as."""
-    return {n: now[n].astype(np.int64 if n in manifest.integers else np.float32) for n in manifest.hidden}
+    """Return the state tensors as they are stored, each of them contiguous."""
+    return {n: np.ascontiguousarray(now[n]) for n in manifest.hidden}
+
+
+def raw(sessions: Sessions) -> NDArray[np.void]:
+    """View records as bytes: numpy copies them whole instead of field by field, in a seventh of the time."""
+    return sessions.view(f"V{sessions.itemsize}")
+
+
+def take(sessions: Sessions, rows: NDArray[np.intp]) -> Sessions:
+    """Return a copy of some records."""
+    found: Sessions = raw(sessions)[rows].view(sessions.dtype)
+    return found
+
+
+def put(sessions: Sessions, rows: NDArray[np.intp], found: Sessions) -> None:
+    """Write records into their rows, in place."""
+    raw(sessions)[rows] = raw(found)
 
 
 def _head(ring: int) -> list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]:

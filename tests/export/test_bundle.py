@@ -124,3 +124,29 @@ def test_a_model_that_knows_prices_scores_alike_when_exported(priced, tmp_path: 
     assert found.manifest.model == manifest.model
     assert isinstance(found.weigh, ByCategory) and found.weigh.edges == known.edges != ()
     assert np.array_equal(found.weigh.prices, known.prices)
+
+
+@pytest.mark.parametrize("state", ["float16", "float32"])
+def test_the_graph_for_purchases_says_what_the_whole_step_says(run_folder: Path, tmp_path: Path, state: str):
+    """Run both on states as they are stored: the same intents, and the next states to the last bit or two."""
+    point = load(run_folder)
+    manifest = bundle.write(point, tmp_path / "bundle", state)
+    assert "intent.onnx" in manifest.files
+    found = load_bundle(tmp_path / "bundle")
+    whole = found.asking_step
+    given = {name: value[:, :9] for name, value in random_histories(point, seed=5).items()}
+    now = {
+        name: np.zeros((len(given["item"]), *shape), "i4" if name in manifest.integers else state)
+        for name, shape in manifest.hidden.items()
+    }
+    for t in range(9):
+        event = {name: value[:, t] for name, value in given.items()}
+        expected, later = whole(event, now)
+        said, now = found.intent_step(event, now)
+        assert set(said) == {"intent"}
+        assert said["intent"] == pytest.approx(expected["intent"], abs=1e-6)
+        for name, value in now.items():
+            assert value.dtype == (np.int32 if name in manifest.integers else state)
+            assert value == pytest.approx(
+                later[name].astype(value.dtype), rel=2e-3 if state == "float16" else 1e-5, abs=1e-6
+            )
