@@ -39,12 +39,16 @@ def bundle(dimension: int = 128) -> Path:
     return folder
 
 
-def light(folder: Path) -> Path:
-    """Return a folder for who knows no bundles: the step without what lists need, 32-bit states, ids, meaning."""
+def light(folder: Path, query: bool = False) -> Path:
+    """Return a folder for who knows no bundles: ids, meaning, and the step with 32-bit states.
+
+    The step is without what lists need, but for the `query` where it is asked for.
+    """
     made = folder.with_name(f"{folder.name}-light")
     made.mkdir(exist_ok=True)
     step = onnx.load(folder / STEP)
-    wanted = [value.name for value in step.graph.output if value.name not in ("query", "gate")]
+    left = ("gate",) if query else ("gate", "query")
+    wanted = [value.name for value in step.graph.output if value.name not in left]
     given = [value.name for value in step.graph.input]
     onnx.save(onnx.utils.Extractor(step).extract_model(given, wanted), made / STEP)
     for name in (MANIFEST, VOCABULARY):

@@ -71,6 +71,15 @@ ROWS = (
         "growth.py --soak 600",
     ),
     Row("retrieval", "the best items by an index", _retrieval, "retrieval.py"),
+    Row(
+        "recommending",
+        "one worker that recommends, exactly once, from 200,000 items",
+        lambda r: (
+            f"{r['to_lists']:.2f} of what lists alone allow;"
+            f" {r['to_kafka_streams_exactly_once_v2']:.0f} times Kafka Streams, exactly once v2"
+        ),
+        "recommending.py",
+    ),
     Row("step", "one step, to a plain LSTM's of the same width", lambda r: f"{r['ratio']:.1f} times", "step.py"),
     Row(
         "capacity",

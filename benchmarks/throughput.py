@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-from bundle import bundle
+from bundle import bundle, light
 from confluent_kafka import Consumer, Producer, TopicPartition
 from machine import facts
 
@@ -298,7 +298,8 @@ def main() -> None:
 
             settings = backlog(options, broker.address, options.rounds)
             rate = worker(settings, options.events, folder, "beside", options.partitions)
-            rates, missing = measure(settings, options.peer_events, options.partitions, folder, options.peer_seconds)
+            theirs = settings.model_copy(update={"bundle": light(options.bundle)})
+            rates, missing = measure(theirs, options.peer_events, options.partitions, folder, options.peer_seconds)
             line |= {"worker_beside_peers_events_per_second": round(rate)}
             line |= {f"{k}_events_per_second": round(v) for k, v in rates.items()}
             line |= {f"to_{k}": round(rate / v, 1) for k, v in rates.items()} | {"not_run": missing}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from bundle import cache, light
+from bundle import cache
 from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import BrokerError
@@ -47,8 +47,7 @@ class Peer:
 
 def _common(settings: Settings, name: str, folder: Path) -> list[str]:
     scores = _scores(settings, name)
-    bundle = light(Path(str(settings.bundle)))
-    return [settings.bootstrap_servers, settings.events_topic, scores, scores, str(bundle), str(folder)]
+    return [settings.bootstrap_servers, settings.events_topic, scores, scores, str(settings.bundle), str(folder)]
 
 
 def _scores(settings: Settings, name: str) -> str:
@@ -84,16 +83,22 @@ PEERS = (
 
 
 def measure(
-    settings: Settings, events: int, partitions: int, folder: Path, seconds: float
+    settings: Settings,
+    events: int,
+    partitions: int,
+    folder: Path,
+    seconds: float,
+    peers: tuple[Peer, ...] = PEERS,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Run each peer over the backlog, until `events` are scored or `seconds` are over.
 
-    Returns the events a second of those that ran, and why the others did not.
+    The settings' bundle is a folder of `bundle.light`. Returns the events a second of those that ran, and why the
+    others did not.
     """
     rates: dict[str, float] = {}
     missing: dict[str, str] = {}
     said: dict[str, float] = {}
-    for peer in PEERS:
+    for peer in peers:
         state = folder / peer.name
         state.mkdir()
         try:

@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -20,10 +21,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
-/** The bundle's step, an event at a time; the numeric inputs are 0, as in the bare loop. */
+/**
+ * The bundle's step, an event at a time; the numeric inputs are 0, as in the bare loop. Where there is a graph of the
+ * catalog, the items of the largest products with the query come with it.
+ */
 final class Model {
-    /** The probability of a purchase by horizon, and the next state. */
-    record Answer(Map<String, Double> intent, byte[] state) {}
+    /** The probability of a purchase by horizon, the next state, and items, null without a catalog. */
+    record Answer(Map<String, Double> intent, byte[] state, List<String> items) {}
 
     /** A tensor of the state: its place among the packed bytes is its place among the parts. */
     private record Part(String name, int size, boolean whole) {
@@ -34,6 +38,8 @@ final class Model {
 
     private final OrtEnvironment environment = OrtEnvironment.getEnvironment();
     private final OrtSession session;
+    private final OrtSession catalog;
+    private final List<String> ids = new ArrayList<>();
     private final String name;
     private final List<Part> parts = new ArrayList<>();
     private final Map<String, Long> items = new HashMap<>();
@@ -51,7 +57,10 @@ final class Model {
         manifest.get("integers").forEach(part -> whole.add(part.asText()));
         manifest.get("hidden").properties().forEach(
             part -> parts.add(new Part(part.getKey(), part.getValue().get(0).asInt(), whole.contains(part.getKey()))));
-        names.forEach(item -> items.put(item.asText(), items.size() + 1L));
+        names.forEach(item -> {
+            ids.add(item.asText());
+            items.put(item.asText(), (long) ids.size());
+        });
         manifest.get("meaning").get("types").forEach(type -> types.put(type.asText(), (long) types.size()));
         manifest.get("meaning").get("horizons").forEach(horizon -> horizons.add(horizon.asText()));
         name = manifest.get("model").asText();
@@ -62,6 +71,11 @@ final class Model {
         OrtSession.SessionOptions options = new OrtSession.SessionOptions();
         options.setIntraOpNumThreads(1);
         session = environment.createSession(bundle.resolve("step.onnx").toString(), options);
+        Path exact = bundle.resolve("exact.onnx");
+        catalog = Files.exists(exact) ? environment.createSession(exact.toString(), options) : null;
+        if (catalog != null) {
+            wanted.add("query");
+        }
     }
 
     String name() {
@@ -77,9 +91,20 @@ final class Model {
             for (String horizon : horizons) {
                 byHorizon.put(horizon, Math.round(intent.get() * 1e7) / 1e7);
             }
-            return new Answer(byHorizon, packed(found));
+            return new Answer(byHorizon, packed(found), catalog == null ? null : best(found));
         } finally {
             given.values().forEach(OnnxTensor::close);
+        }
+    }
+
+    private List<String> best(OrtSession.Result found) throws OrtException {
+        Map<String, OnnxTensor> asked = Map.of("query", (OnnxTensor) found.get("query").orElseThrow());
+        try (OrtSession.Result result = catalog.run(asked)) {
+            List<String> listed = new ArrayList<>();
+            for (long place : ((long[][]) result.get(0).getValue())[0]) {
+                listed.add(ids.get((int) place));
+            }
+            return listed;
         }
     }
 

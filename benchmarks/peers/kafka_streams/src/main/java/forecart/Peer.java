@@ -48,7 +48,7 @@ public final class Peer {
                 Model.Answer answer = model.step(event.item_id(), event.type(), states.get(event.user_id()));
                 states.put(event.user_id(), answer.state());
                 var at = context.recordMetadata().orElseThrow();
-                Score score = Score.of(event, at.partition(), at.offset(), model.name(), answer.intent());
+                Score score = Score.of(event, at.partition(), at.offset(), model.name(), answer);
                 context.forward(record.withValue(json.writeValueAsBytes(score)));
             } catch (Exception error) {
                 throw new IllegalStateException(error);
