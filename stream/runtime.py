@@ -133,7 +133,8 @@ class Network:
     """The two graphs of a bundle: one step of the LSTM, and the exact top k of the catalog."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.hidden = tuple(manifest.hidden)
+        self.hidden, self._shapes = tuple(manifest.hidden), manifest.hidden
+        self._kinds = {n: np.dtype("i4" if n in manifest.integers else manifest.state_dtype) for n in self.hidden}
         self._next = tuple(f"{name}_next" for name in self.hidden)
         self._step, self._k = session(folder / STEP), manifest.meaning.k
         self._intent = session(folder / INTENT) if INTENT in manifest.files else None
@@ -143,13 +144,18 @@ class Network:
             else exact_rank(session(folder / TOP), manifest.items)
         )
 
+    def fresh(self, n: int) -> Arrays:
+        """Return the states of `n` new shoppers as they are stored."""
+        return {name: np.zeros((n, *shape), self._kinds[name]) for name, shape in self._shapes.items()}
+
     def intent(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step without recommendations, with the states as they are stored."""
-        given = {**inputs, **hidden}
         if self._intent is None:  # a bundle from before there was a graph for it
-            given |= _full(hidden)
-        intent, *state = _parted(self._intent or self._step, ("intent", *self._next), given)
-        return {"intent": intent}, dict(zip(self.hidden, state, strict=True))
+            state = _full(hidden)
+        else:
+            state = {name: value.astype(self._kinds[name], copy=False) for name, value in hidden.items()}
+        intent, *after = _parted(self._intent or self._step, ("intent", *self._next), {**inputs, **state})
+        return {"intent": intent}, dict(zip(self.hidden, after, strict=True))
 
     def recommend(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         """Step and rank the whole catalog."""
@@ -247,14 +253,18 @@ def difference(network: Network, vectors: Mapping[str, NDArray[Any]]) -> float:
     """Compare steps with expected sequences.
 
     `vectors` has the inputs (B, T, ...) and, as `expected_*`, intent, query and gate (B, T, ...) and the last
-    state.
+    state. The graph for purchases alone, whose states are stored ones, is compared with the whole step on those.
     """
     names = ("item", "category", "type", "numeric")
-    last = {name: np.zeros_like(vectors[f"expected_{name}"]) for name in network.hidden}
-    state: Arrays = last
+    last: Arrays = {name: np.zeros_like(vectors[f"expected_{name}"]) for name in network.hidden}
+    state, stored = last, network.fresh(len(vectors["item"]))
     worst = 0.0
     for t in range(vectors["item"].shape[1]):
-        outputs, state = network.whole({name: vectors[name][:, t] for name in names}, state)
+        inputs = {name: vectors[name][:, t] for name in names}
+        expected, _ = network.whole(inputs, stored)
+        alone, stored = network.intent(inputs, stored)
+        worst = max(worst, float(np.abs(alone["intent"] - expected["intent"]).max()))
+        outputs, state = network.whole(inputs, state)
         for name, value in outputs.items():
             worst = max(worst, float(np.abs(value - vectors[f"expected_{name}"][:, t]).max()))
     for name, value in state.items():

@@ -86,21 +86,21 @@ def test_a_bundle_is_never_overwritten(written: Path, run_folder: Path):
         bundle.write(load(run_folder), written, "float16")
 
 
-@pytest.mark.parametrize("where", ["graph", "history"])
+@pytest.mark.parametrize("where", ["write_step", "write_intent", "history"])
 def test_without_parity_nothing_is_written(where: str, run_folder: Path, tmp_path: Path, monkeypatch):
-    """Change one weight between training and export, or what a history should give."""
+    """Change a unit's weights between training and export, or what a history should give."""
     point = load(run_folder)
-    if where == "graph":
-        original = bundle.write_step
+    if where != "history":
+        original = getattr(bundle, where)
 
-        def other(checkpoint, path):
+        def other(checkpoint, *rest):
             with torch.no_grad():
-                checkpoint.network.lstm.weight_hh_l0[0, 0] += 0.01
-            original(checkpoint, path)
+                checkpoint.network.rhythm.weight_hh_l0[:, 0] += 0.1
+            original(checkpoint, *rest)
             with torch.no_grad():
-                checkpoint.network.lstm.weight_hh_l0[0, 0] -= 0.01
+                checkpoint.network.rhythm.weight_hh_l0[:, 0] -= 0.1
 
-        monkeypatch.setattr(bundle, "write_step", other)
+        monkeypatch.setattr(bundle, where, other)
     else:
         monkeypatch.setattr("export.parity.difference", lambda *_: float("nan"))
     with pytest.raises(ParityError, match="nothing was written"):

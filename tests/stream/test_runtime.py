@@ -28,8 +28,9 @@ def _inputs(n: int, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.
     inputs = {name: random.integers(0, 3, n) for name in ("category", "type")}
     inputs |= {"item": random.integers(0, 2500, n), "numeric": random.random((n, len(manifest.inputs)), np.float32)}
     floats = (name for name in manifest.hidden if name != "recent")
-    state = {name: random.random((n, *manifest.hidden[name]), np.float32) for name in floats}
-    return inputs, state | {"recent": random.integers(0, 200, (n, 8)) * (np.arange(8) < random.integers(1, 9, (n, 1)))}
+    state = {name: random.random((n, *manifest.hidden[name])).astype(manifest.state_dtype) for name in floats}
+    recent = random.integers(0, 200, (n, 8)) * (np.arange(8) < random.integers(1, 9, (n, 1)))
+    return inputs, state | {"recent": recent.astype(np.int32)}
 
 
 def test_the_demo_bundle_lists_the_best_of_what_it_mixes():
@@ -39,7 +40,8 @@ def test_the_demo_bundle_lists_the_best_of_what_it_mixes():
     outputs, state = bundle.recommending_step(inputs, hidden)
     plain, plain_state = bundle.intent_step(inputs, hidden)
     assert np.array_equal(outputs["intent"], plain["intent"])
-    assert all(np.array_equal(state[name], plain_state[name]) for name in bundle.manifest.hidden)
+    for name, value in plain_state.items():
+        assert np.array_equal(state[name].astype(value.dtype), value)
     whole, _ = runtime.Network(DEMO, bundle.manifest).whole(inputs, hidden)
     logits = (whole["query"] @ np.load(DEMO / runtime.CATALOG).T).astype(np.float64)
     gate, recent = np.exp(whole["gate"]), state["recent"]
