@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from stream.core.errors import AbortedError, FaultError, StuckError
 from stream.core.pace import Pace
 from stream.kafka.commit import Aborted, Committer, Stand
-from stream.kafka.membership import Batch, Membership, Owned, Ownership, joined
+from stream.kafka.membership import Batch, Membership, Owned, Ownership, apart, joined
 from stream.kafka.recovery import Progress, Recovery
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
@@ -166,31 +166,39 @@ class Engine:
         began = time.perf_counter()
         works: list[Work] = []
         stands: dict[int, Stand] = {}
-        for batch in joined(batches, self.ownership.chunk):
-            held = membership.owned.get(batch.partition)
-            if held is None or batch.membership is not membership or batch.end <= held.part.position:
-                continue
-            held.ahead += batch.partition not in stands
-            works.append(self._score(batch, held))
-            stands[batch.partition] = Stand.of(held)
+        for group in apart(joined(batches, self.ownership.chunk), self.ownership.chunk):
+            fit = []
+            for batch in group:
+                held = membership.owned.get(batch.partition)
+                if held and batch.membership is membership and batch.end > held.part.position:
+                    fit.append((batch, held))
+            works += self._score(fit)
+            for batch, held in fit:
+                held.ahead += batch.partition not in stands
+                stands[batch.partition] = Stand.of(held)
         if works:
             scored = self.telemetry.observe_stage("score", began)
             self._pace.scored(sum(w.records for w in works), scored - began)
             self.ownership.chunk = self._pace.chunk
         return works, stands
 
-    def _score(self, batch: Batch, held: Owned) -> Work:
-        part, records = held.part, batch.records
-        if batch.start > part.position:
-            raise FaultError(
-                f"partition {part.number}: a batch begins at {batch.start}, expected was {part.position}",
-                "a restart goes on from the last commit; please report it",
-            )
-        if batch.start < part.position:
-            records = [record for record in records if record.offset >= part.position]
-        work = self.scorer.process(part, records, int(time.time() * 1000))
-        part.position = batch.end
-        return work
+    def _score(self, batches: list[tuple[Batch, Owned]]) -> list[Work]:
+        """Score batches of different partitions, from where their sessions stand."""
+        chunks = []
+        for batch, held in batches:
+            part, records = held.part, batch.records
+            if batch.start > part.position:
+                raise FaultError(
+                    f"partition {part.number}: a batch begins at {batch.start}, expected was {part.position}",
+                    "a restart goes on from the last commit; please report it",
+                )
+            if batch.start < part.position:
+                records = [record for record in records if record.offset >= part.position]
+            chunks.append((part, records))
+        works = self.scorer.process_all(chunks, int(time.time() * 1000)) if chunks else []
+        for batch, held in batches:
+            held.part.position = batch.end
+        return works
 
     def _count(self, works: list[Work]) -> None:
         t, now = self.telemetry, time.time() * 1000

@@ -18,8 +18,8 @@ from stream.core.joining import Answers, join
 from stream.core.newcomers import Table, pack
 from stream.core.ring import causes
 from stream.core.rules import Rules
-from stream.core.scoring import SCORED, Lists, Scores
-from stream.core.session import Sessions, put, record, take
+from stream.core.scoring import SCORED, Lists, Rows, Scores
+from stream.core.session import Sessions, put, record, take, together
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
@@ -91,6 +91,18 @@ class Work:
     evicted: int
 
 
+@dataclass(slots=True)
+class _Read:
+    """A chunk, decoded: its events, the places of their records, record times (ms) of events, who is no event."""
+
+    part: Partition
+    records: Sequence[Record]
+    events: list[Event]
+    at: list[int]
+    arrived: np.ndarray[tuple[int], np.dtype[np.int64]]
+    rejected: list[tuple[int, str]]
+
+
 class Scorer:
     """Score chunks of records with one model; with `explain` each score has its causes."""
 
@@ -119,12 +131,25 @@ class Scorer:
 
     def process(self, part: Partition, records: Sequence[Record], now: int) -> Work:
         """Score a chunk in order; the partition's sessions and clock move on. `now` (ms) is written as `scored_at`."""
+        return self.process_all([(part, records)], now)[0]
+
+    def process_all(self, chunks: Sequence[tuple[Partition, Sequence[Record]]], now: int) -> list[Work]:
+        """Score chunks of different partitions; where no newcomers join the lists of one, all at once."""
+        reads = [self._read(part, records, now) for part, records in chunks]
+        apart = [[one] for one in reads] if self.weigh else [reads]
+        found = [outcome for some in apart for outcome in self._score(some)]
+        return [self._work(one, *outcome, now) for one, outcome in zip(reads, found, strict=True)]
+
+    def _read(self, part: Partition, records: Sequence[Record], now: int) -> _Read:
         events, at, rejected = self._decode(records)
         arrived = np.fromiter((r.timestamp for r in records), np.int64, len(records))
         # A producer whose clock is ahead must not end other shoppers' sessions.
         sane = arrived[at][arrived[at] <= now + self.limits.future]
         part.clock = max(part.clock, int(sane.max(initial=0)))
-        scores, changes = self._score(part, events, arrived[at])
+        return _Read(part, records, events, at, arrived[at], rejected)
+
+    def _work(self, read: _Read, scores: Scores, changes: list[Message], now: int) -> Work:
+        part, records, events, at, rejected = read.part, read.records, read.events, read.at, read.rejected
         for i, code in zip(np.flatnonzero(scores.outcome).tolist(), scores.outcome[scores.outcome > 0], strict=True):
             rejected.append((at[i], REASONS[code - 1]))
         rejected.sort()
@@ -138,7 +163,7 @@ class Scorer:
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
             foreign=sum(records[i].key != key for i, key in zip(at, keys, strict=True)),
-            arrived=arrived[at][scores.outcome == SCORED],
+            arrived=read.arrived[scores.outcome == SCORED],
             records=len(records),
             evicted=len(evicted),
         )
@@ -160,23 +185,40 @@ class Scorer:
                 at.append(i)
         return events, at, rejected
 
-    def _score(
-        self, part: Partition, events: list[Event], arrived: np.ndarray[tuple[int], np.dtype[np.int64]]
-    ) -> tuple[Scores, list[Message]]:
-        users = [e.user_id for e in events]
-        touched, slot = np.unique(part.store.slots(users), return_inverse=True)
-        before = take(part.store.records, touched)
+    def _score(self, reads: list[_Read]) -> list[tuple[Scores, list[Message]]]:
+        """Return the outcomes of chunks, and the changelog's records; their sessions stand in one batch meanwhile."""
+        touched, slots, before, base = [], [], [], 0
+        for one in reads:
+            places, slot = np.unique(one.part.store.slots([e.user_id for e in one.events]), return_inverse=True)
+            touched.append(places)
+            slots.append(slot + base)
+            before.append(take(one.part.store.records, places))
+            base += len(places)
+        events = [event for one in reads for event in one.events]
+        arrived, slot = np.concatenate([one.arrived for one in reads]), np.concatenate(slots)
         batch = encode(events, arrived, slot, self.types, self.vocabulary)
         rules = self.rules()
         lists = self._lists(self.lists, rules) if self.lists else None
-        scores, after = score(batch, before, self.step, self.manifest, self.explain, lists, self.clock)
+        scores, after = score(batch, together(before), self.step, self.manifest, self.explain, lists, self.clock)
         scores.newcomers.update(rules.names)
-        put(part.store.records, touched, after)
-        changed = np.zeros(len(touched), bool)
+        changed = np.zeros(base, bool)
         changed[slot[scores.outcome == SCORED]] = True
-        part.store.remove(part.store.users(touched[after["model"] == 0].tolist()))
-        sessions = _packed(part.store.users(touched[changed].tolist()), take(after, np.flatnonzero(changed)))
-        return scores, sessions + self._join(part, events, batch, scores, rules)
+        found, row, base = [], 0, 0
+        for one, places in zip(reads, touched, strict=True):
+            own = scores if len(reads) == 1 else scores.part(row, row + len(one.events))
+            here = slice(base, base + len(places))
+            sessions = self._kept(one.part.store, places, after[here], changed[here])
+            found.append((own, sessions + self._join(one.part, one.events, batch, own, rules)))
+            row, base = row + len(one.events), base + len(places)
+        return found
+
+    def _kept(
+        self, store: SessionStore, places: Rows, after: Sessions, changed: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    ) -> list[Message]:
+        """Put sessions back into their store; return the changelog's records of those that changed."""
+        put(store.records, places, after)
+        store.remove(store.users(places[after["model"] == 0].tolist()))
+        return _packed(store.users(places[changed].tolist()), take(after, np.flatnonzero(changed)))
 
     def _lists(self, rank: Callable[[Answers, Rules], Arrays], rules: Rules) -> Lists:
         def lists(answers: Answers) -> Arrays:

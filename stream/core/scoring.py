@@ -35,7 +35,7 @@ Beside the step's answers the rows have `bought` uint64 (n, ring): fingerprints 
 SCORED = 0
 _LISTED = {"intent", "items", "item_scores"}
 _CODE = {reason: code for code, reason in enumerate(REASONS, 1)}
-_THIN = 4  # waves of fewer shoppers are left to runs, a shopper each
+_THIN = 4  # later waves of fewer shoppers are left to runs, a shopper each
 _RUN = 256  # events looked ahead at once
 _EXPONENT = 0x7C00  # of a half float; all ones in what is not finite
 Rows = NDArray[np.intp]
@@ -62,6 +62,21 @@ class Scores:
         """Return room for `n` outcomes."""
         whole = np.zeros(n, np.int64)
         return cls(np.zeros(n, np.uint8), np.zeros(n, bool), whole, whole.copy(), np.zeros((n, horizons), np.float32))
+
+    def part(self, begin: int, end: int) -> Self:
+        """Return the outcomes of some rows, what is kept for newcomers left out."""
+        rows = slice(begin, end)
+        return type(self)(
+            outcome=self.outcome[rows],
+            late=self.late[rows],
+            length=self.length[rows],
+            started=self.started[rows],
+            intent=self.intent[rows],
+            items=None if self.items is None else self.items[rows],
+            item_scores=None if self.item_scores is None else self.item_scores[rows],
+            newcomers=self.newcomers,
+            after=None if self.after is None else self.after[rows],
+        )
 
     def put(self, rows: Rows, outputs: Arrays) -> None:
         """Store a wave's outputs."""
@@ -129,9 +144,9 @@ def score(
     due = Due(clock, np.zeros(len(events), np.bool_)) if lists else None
     course = _Course(sessions, step, manifest, scores, due)
     runs: dict[int, list[int]] = {}
-    for rows in waves(events.slot):
+    for place, rows in enumerate(waves(events.slot)):
         # How far a state moves is told event by event.
-        if len(rows) >= _THIN or clock.on == MOVED:
+        if place == 0 or len(rows) >= _THIN or clock.on == MOVED:
             _wave(rows, events.take(rows), course)
             continue
         for row in rows.tolist():

@@ -39,6 +39,14 @@ def take(sessions: Sessions, rows: NDArray[np.intp]) -> Sessions:
     return found
 
 
+def together(parts: list[Sessions]) -> Sessions:
+    """Return the records of all parts, one after the other; a single part as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    found: Sessions = np.concatenate([raw(part) for part in parts]).view(parts[0].dtype)
+    return found
+
+
 def put(sessions: Sessions, rows: NDArray[np.intp], found: Sessions) -> None:
     """Write records into their rows, in place."""
     raw(sessions)[rows] = raw(found)

@@ -5,7 +5,7 @@ brought it. It owns the sessions of its partitions.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from stream.kafka.client import group_metadata
@@ -67,6 +67,20 @@ def joined(batches: Iterable[Batch], size: int) -> list[Batch]:
             newest[batch.partition] = replace(batch)
             found.append(newest[batch.partition])
     return found
+
+
+def apart(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Group batches, in their order, so that no partition is in a group twice and none has many more than `size`."""
+    group: dict[int, Batch] = {}
+    records = 0
+    for batch in batches:
+        if batch.partition in group or (group and records + len(batch.records) > size):
+            yield list(group.values())
+            group, records = {}, 0
+        group[batch.partition] = batch
+        records += len(batch.records)
+    if group:
+        yield list(group.values())
 
 
 @dataclass(slots=True)

@@ -141,12 +141,12 @@ def test_batches_are_scored_in_order_and_committed(rig):
 
 
 def test_a_round_waits_for_the_running_commit_as_long_as_the_pace_says(rig, monkeypatch):
-    open_, scored, process = threading.Event(), [], rig.scorer.process
+    open_, scored, process = threading.Event(), [], rig.scorer.process_all
     spare = {"seconds": 99.0}
 
-    def note(part, records, now):
-        scored.append(len(records))
-        return process(part, records, now)
+    def note(chunks, now):
+        scored.append(sum(len(records) for _, records in chunks))
+        return process(chunks, now)
 
     async def until(n):
         async with asyncio.timeout(20):
@@ -155,7 +155,7 @@ def test_a_round_waits_for_the_running_commit_as_long_as_the_pace_says(rig, monk
 
     async def main():
         await rig.join(0)
-        commit, rig.scorer.process = rig.committer.commit, note
+        commit, rig.scorer.process_all = rig.committer.commit, note
         rig.committer.commit = lambda *given: (open_.wait(20), commit(*given))
         monkeypatch.setattr(rig.engine._pace, "spare", lambda _now, _events: spare["seconds"])
         task = asyncio.create_task(rig.engine.run())
@@ -219,15 +219,15 @@ def test_batches_of_another_membership_are_dropped(rig):
 def test_a_round_whose_membership_ended_is_dropped_and_its_sessions_are_not_kept(rig):
     async def main():
         membership = await rig.join(0)
-        process = rig.scorer.process
+        process = rig.scorer.process_all
 
         def late(*args):
             rig.ownership.drop()
             return process(*args)
 
-        rig.scorer.process = late
+        rig.scorer.process_all = late
         await rig.play(rig.batch(0, 3))
-        rig.scorer.process = process
+        rig.scorer.process_all = process
         assert membership.owned[0].ahead == 1
         await rig.join(0, generation=2)
 

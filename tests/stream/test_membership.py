@@ -1,9 +1,9 @@
-"""Batches that follow on each other become one; others stay apart."""
+"""Batches that follow on each other become one; others stay apart, in groups of different partitions."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.membership import Batch, Membership, joined
+from stream.kafka.membership import Batch, Membership, apart, joined
 
 FIRST, SECOND = Membership("g", 1, "m", None), Membership("g", 1, "m", None)
 steps = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4), st.booleans(), st.sampled_from([FIRST, SECOND])))
@@ -37,3 +37,11 @@ def test_batches_that_follow_are_joined_up_to_the_size():
     assert [(b.start, b.end) for b in joined(batches, 2)] == [(0, 2), (2, 4), (4, 5)]
     assert len(joined([Batch(FIRST, 0, 0, 1, [0]), Batch(SECOND, 0, 1, 2, [1])], 9)) == 2
     assert len(joined([Batch(FIRST, 0, 0, 1, [0]), Batch(FIRST, 0, 2, 3, [2])], 9)) == 2
+
+
+def test_a_group_has_a_partition_once_and_keeps_the_order():
+    some = [(0, 0, 3), (1, 0, 2), (0, 3, 1), (2, 0, 9)]
+    batches = [Batch(FIRST, p, start, start + n, list(range(n))) for p, start, n in some]
+    assert list(apart(batches, 6)) == [batches[:2], [batches[2]], [batches[3]]]
+    assert list(apart(batches[:2], 2)) == [[batches[0]], [batches[1]]]
+    assert list(apart([], 6)) == []

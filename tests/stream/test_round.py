@@ -7,6 +7,8 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream.core.events import Event
 from stream.core.joining import ByCategory
@@ -269,3 +271,24 @@ def test_causes_change_nothing_else():
 def test_without_being_asked_for_nothing_is_explained(scorer: Scorer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("stream.round.causes", None)
     assert len(scorer.process(_part(scorer), [_line(0), _line(1, time=NOON + 1)], NOON).scores) == 2
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcd"), st.sampled_from(["i1", "i2", "new"]), st.booleans()))
+)
+def test_partitions_scored_together_come_out_as_each_alone(rows):
+    """The same shopper's name in two partitions is two shoppers; what is no event stays with its own partition."""
+    chunks = [[], [], []]
+    for n, (number, user, item, fit) in enumerate(rows):
+        chunks[number].append(_line(n, user, item, NOON + n) if fit else _line(n, user, value=b"{"))
+    for make in (_scorer, _explaining):
+        alone, at_once = make(), make()
+        parts = [[Partition(n, SessionStore(alone.layout)) for n in range(3)] for _ in range(2)]
+        expected = [alone.process(part, chunk, NOON) for part, chunk in zip(parts[0], chunks, strict=True)]
+        found = at_once.process_all(list(zip(parts[1], chunks, strict=True)), NOON)
+        for one, other in zip(expected, found, strict=True):
+            assert (one.partition, one.scores, one.dead, one.changes) == (
+                *(other.partition, other.scores, other.dead, other.changes),
+            )
+            assert (one.rejected, one.records, one.foreign) == (other.rejected, other.records, other.foreign)
+            assert one.intent.tolist() == other.intent.tolist() and one.arrived.tolist() == other.arrived.tolist()
