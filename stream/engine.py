@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from stream.core.errors import AbortedError, FaultError, StuckError
+from stream.core.errors import AbortedError, FaultError, FencedError, StuckError
 from stream.core.pace import Pace
 from stream.kafka.commit import Aborted, Committer, Stand
 from stream.kafka.membership import Batch, Membership, Owned, Ownership, apart, joined
@@ -220,6 +220,11 @@ class Engine:
         log.warning("a transaction was aborted, its partitions are recovered: %s", error)
         now = time.monotonic()
         if len(self._aborts) == _ABORTS and now - self._aborts[0] < _ABORTS_SECONDS:
+            if error.replaced:
+                raise FencedError(
+                    f"another process runs as {self.committer.name} ({error})",
+                    "stop the other process, or give one of them another --name; nothing is lost",
+                )
             raise AbortedError(
                 f"more than {_ABORTS} transactions were aborted within {_ABORTS_SECONDS:.0f} s, the last one: {error}",
                 "look at the brokers' health; a restart goes on from the last commit",

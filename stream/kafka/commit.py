@@ -45,14 +45,21 @@ class Stand(NamedTuple):
 
 
 class Aborted(Exception):
-    """Raised where a transaction was aborted and its partitions are to be recovered."""
+    """Raised where a transaction was aborted and its partitions are to be recovered.
+
+    `replaced` tells that another process has the membership: again and again, it is one of the same name.
+    """
+
+    def __init__(self, text: str, replaced: bool = False) -> None:
+        super().__init__(text)
+        self.replaced = replaced
 
 
 class Committer:
     """The only owner of the transactional producer."""
 
     def __init__(self, settings: Settings, name: str, pause: Callable[[str], None] = lambda _point: None) -> None:
-        self._settings, self._name, self._pause = settings, name, pause
+        self._settings, self.name, self._pause = settings, name, pause
         self._timeout = settings.transaction_timeout_seconds
         self._producer = producer(
             settings,
@@ -77,7 +84,7 @@ class Committer:
             again(time.monotonic() + _INIT_SECONDS, lambda: self._producer.init_transactions(_INIT_SECONDS))
         except KafkaException as error:
             raise BrokerError(
-                f"the transactions of {self._name} cannot begin: {error.args[0].str()}",
+                f"the transactions of {self.name} cannot begin: {error.args[0].str()}",
                 "check the brokers and the rights on the transactional id",
             ) from error
 
@@ -91,7 +98,7 @@ class Committer:
         try:
             again(deadline, self._producer.begin_transaction)
             self._open = True
-            self._send(self._settings.changelog, [Message(CLAIM + self._name.encode(), None)], partition)
+            self._send(self._settings.changelog, [Message(CLAIM + self.name.encode(), None)], partition)
             again(deadline, lambda: self._producer.commit_transaction(_left(deadline)))
         except KafkaException as error:
             self._fail(error)
@@ -176,17 +183,17 @@ class Committer:
             self._abort(str(error))
         cause = error.args[0]
         if cause.txn_requires_abort() and not cause.fatal():
-            self._abort(f"{cause.name()}: {cause.str()}")
+            self._abort(f"{cause.name()}: {cause.str()}", cause.name() == "FENCED_INSTANCE_ID")
         self._end(error, "the transaction failed")
 
-    def _abort(self, text: str) -> NoReturn:
+    def _abort(self, text: str, replaced: bool = False) -> NoReturn:
         deadline = time.monotonic() + self._timeout * _SHARE
         try:
             again(deadline, lambda: self._producer.abort_transaction(_left(deadline)))
         except KafkaException as error:
             self._end(error, f"a transaction could not be aborted ({text})")
         self._open = False
-        raise Aborted(text)
+        raise Aborted(text, replaced)
 
     def _end(self, error: KafkaException, what: str) -> NoReturn:
         """Raise what ends the process: fenced, no answer from the brokers, or unknown."""
@@ -194,7 +201,7 @@ class Committer:
         text = f"{cause.name()}: {cause.str()}"
         if cause.fatal() or cause.name() in _FENCED:
             raise FencedError(
-                f"another process runs as {self._name}, or a transaction timed out ({text})",
+                f"another process runs as {self.name}, or a transaction timed out ({text})",
                 "stop the other process, or give one of them another --name; nothing is lost",
             ) from error
         if passing(cause):

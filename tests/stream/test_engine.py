@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from stream.core.errors import AbortedError, FaultError, StuckError
+from stream.core.errors import AbortedError, FaultError, FencedError, StuckError
 from stream.core.events import Event
 from stream.core.manifest import Vocabulary
 from stream.engine import Engine
@@ -30,6 +30,7 @@ class Committer:
         self.committed: list[int] = []
         self.aborts = self.claims = self.left_open = self.claim_aborts = 0
         self.pause = 0.0
+        self.name, self.replaced = "w0", False
 
     def claim(self, _partition):
         self.claims += 1
@@ -41,7 +42,7 @@ class Committer:
         time.sleep(self.pause)
         if works and self.aborts:
             self.aborts -= 1
-            raise Aborted("told to")
+            raise Aborted("told to", self.replaced)
         for work in works:
             self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
         self.position = {number: stand.offset for number, stand in stands.items()}
@@ -264,15 +265,18 @@ def test_an_aborted_transaction_is_recovered_and_done_again(rig):
     assert not rig.failed
 
 
-def test_too_many_aborts_end_the_process(rig):
+@pytest.mark.parametrize(("replaced", "kind"), [(False, AbortedError), (True, FencedError)])
+def test_too_many_aborts_end_the_process(rig, replaced, kind):
+    """Where each was because another process has the membership, that is what is said."""
+
     async def main():
         await rig.join(0)
-        rig.committer.aborts = 99
+        rig.committer.aborts, rig.committer.replaced = 99, replaced
         for _ in range(7):
             await rig.play(rig.batch(0, 1))
 
     asyncio.run(main())
-    assert [type(e) for e in rig.failed] == [AbortedError]
+    assert [type(e) for e in rig.failed] == [kind]
 
 
 def test_a_recovery_that_fails_after_an_abort_ends_the_process(rig):
