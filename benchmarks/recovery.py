@@ -31,8 +31,8 @@ from stream.core.session import FORMAT, record
 from stream.kafka.client import admin
 from stream.kafka.recovery import POSITION, Position, Recovery
 from stream.kafka.topics import apply, remove
+from stream.records import USER
 from stream.rehydrate import Rehydrator
-from stream.round import USER
 from stream.runtime import Bundle, load
 from stream.settings import Settings
 

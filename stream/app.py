@@ -29,8 +29,9 @@ from stream.kafka.membership import Ownership
 from stream.kafka.recovery import Recovery
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
+from stream.records import Limits
 from stream.rehydrate import Rehydrator
-from stream.round import Limits, Scorer
+from stream.round import Scorer
 from stream.runtime import Bundle
 from stream.runtime import load as load_bundle
 from stream.settings import Settings
@@ -185,7 +186,7 @@ def _wire(app: App, settings: Settings) -> None:
 
     @app.on_rebalance_complete.connect  # type: ignore[arg-type]
     async def recover(_app: Any, **_: Any) -> None:
-        await engine.recover({tp.partition for tp in app.consumer.assignment()})
+        await engine.restorer.recover({tp.partition for tp in app.consumer.assignment()})
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def settle(_app: Any, _revoked: Any, **_: Any) -> None:
@@ -194,7 +195,7 @@ def _wire(app: App, settings: Settings) -> None:
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def stop(_app: Any, **_: Any) -> None:
         await engine.stop()
-        engine.recovery.close()
+        engine.restorer.recovery.close()
         app.reader.stop()
         app.health.stop()
 

@@ -9,28 +9,26 @@ before what comes next.
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from stream.core.errors import AbortedError, FaultError, FencedError, StuckError
+from stream.core.errors import FaultError, StuckError
 from stream.core.pace import Pace
 from stream.kafka.commit import Aborted, Committer, Stand
 from stream.kafka.membership import Batch, Membership, Owned, Ownership, apart, joined
-from stream.kafka.recovery import Progress, Recovery
+from stream.kafka.recovery import Recovery
+from stream.restore import Restorer
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
-_PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
 
 class Engine:
-    """Take batches, score them in rounds, commit each round, recover what a rebalance brings."""
+    """Take batches, score them in rounds, commit each round; its restorer recovers what a rebalance brings."""
 
     def __init__(
         self,
@@ -43,12 +41,9 @@ class Engine:
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
     ) -> None:
-        self.scorer, self.committer, self.recovery = scorer, committer, recovery
+        self.scorer, self.committer = scorer, committer
         self.ownership, self.telemetry, self.fail = ownership, telemetry, fail
-        self.seek = seek
         self.moved = time.monotonic()
-        self.recovered = False
-        self.stopping = False
         self._limit, self._pace = round_chunks, Pace(ownership.chunk)
         ownership.chunk = self._pace.chunk
         self._pending: list[Batch] = []
@@ -58,12 +53,15 @@ class Engine:
         self._flying = 0  # rounds that are being scored or committed
         self._idle = asyncio.Event()
         self._idle.set()
-        self._aborts: deque[float] = deque(maxlen=_ABORTS)
+        self.restorer = Restorer(committer, recovery, ownership, telemetry, seek, fail, self._committing, self._move)
 
     @property
     def at_work(self) -> bool:
         """Tell whether batches wait or a round runs."""
         return bool(self._pending) or not self._idle.is_set()
+
+    def _move(self) -> None:
+        self.moved = time.monotonic()
 
     async def take(self, batch: Batch) -> None:
         """Accept a batch, once there is room for it."""
@@ -71,7 +69,7 @@ class Engine:
             self._room.clear()
             await self._room.wait()
         if not self.at_work:
-            self.moved = time.monotonic()
+            self._move()
         self._pending.append(batch)
         self._came.set()
 
@@ -89,7 +87,7 @@ class Engine:
                 batches = self._next()
                 self._room.set()
                 membership = self.ownership.current
-                if membership and not self.stopping:
+                if membership and not self.restorer.stopping:
                     await self._round(batches, membership)
         except Exception as error:
             self.fail(error)
@@ -114,7 +112,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Finish the running round, begin no other, give up a recovery, leave nothing open."""
-        self.stopping = True
+        self.restorer.stopping = True
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self.settle()
@@ -129,7 +127,7 @@ class Engine:
         self._flying += 1
         self._idle.clear()
         works, stands = await self._in(self._scoring, self._score_all, batches, membership)
-        self.moved = time.monotonic()
+        self._move()
         if self._last:
             await self._last
         self._last = asyncio.create_task(self._commit(works, stands, membership))
@@ -148,11 +146,11 @@ class Engine:
                     stand.held.ahead -= 1
                 self._count(works)
         except Aborted as error:
-            await self._begin_again(membership, error)
+            await self.restorer.begin_again(membership, error)
         except Exception as error:
             self.fail(error)
         finally:
-            self.moved = time.monotonic()
+            self._move()
             self._came.set()
             self._flying -= 1
             if not self._flying:
@@ -215,94 +213,6 @@ class Engine:
             t.foreign.inc(w.foreign)
             t.evicted.inc(w.evicted)
 
-    def _note_abort(self, error: Aborted) -> None:
-        self.telemetry.transactions.labels("aborted").inc()
-        log.warning("a transaction was aborted, its partitions are recovered: %s", error)
-        now = time.monotonic()
-        if len(self._aborts) == _ABORTS and now - self._aborts[0] < _ABORTS_SECONDS:
-            if error.replaced:
-                raise FencedError(
-                    f"another process runs as {self.committer.name} ({error})",
-                    "stop the other process, or give one of them another --name; nothing is lost",
-                )
-            raise AbortedError(
-                f"more than {_ABORTS} transactions were aborted within {_ABORTS_SECONDS:.0f} s, the last one: {error}",
-                "look at the brokers' health; a restart goes on from the last commit",
-            )
-        self._aborts.append(now)
-
-    async def _begin_again(self, membership: Membership, error: Aborted) -> None:
-        """Recover what an aborted transaction held; a failure ends the process."""
-        try:
-            self._note_abort(error)
-            partitions = set(membership.owned)
-            if renewed := self.ownership.renew(membership):
-                await self._until_recovered(renewed, partitions)
-        except Exception as failure:
-            self.fail(failure)
-
-    async def recover(self, partitions: set[int]) -> None:
-        """Recover the partitions of a new assignment; a failure ends the process."""
-        try:
-            if membership := self.ownership.current:
-                self.telemetry.rebalances.inc()
-                self.telemetry.forget_partitions(partitions)
-                await self._until_recovered(membership, partitions)
-        except Exception as error:
-            self.fail(error)
-
-    async def _until_recovered(self, membership: Membership, partitions: set[int]) -> None:
-        """Recover, again after each abort, until it is done or the membership ended."""
-        while True:
-            try:
-                return await self._recover(membership, partitions)
-            except Aborted as error:
-                self._note_abort(error)
-            renewed = self.ownership.renew(membership)
-            if renewed is None:
-                return
-            membership = renewed
-
-    async def _recover(self, membership: Membership, partitions: set[int]) -> None:
-        """Recover, then commit the positions: this proves membership and producer before anything is scored."""
-        self.recovered, began = False, time.monotonic()
-        self.telemetry.recovering.set(1)
-        found: dict[int, Owned] | None = {}
-        if partitions:
-            await self._in(self._committing, self.committer.claim, min(partitions))
-            found = await self._in(self._committing, self._recover_all, partitions, membership)
-        if found is None:
-            log.info("recovery dropped: its membership ended, or the worker stops")
-            return
-        if found:
-            stands = {number: Stand.of(held) for number, held in found.items()}
-            await self._in(self._committing, self.committer.commit, [], stands, membership)
-        # What is owned is fetched: first the consumer must stand where the sessions do.
-        await self.seek({number: held.part.position for number, held in found.items()})
-        membership.owned.update(found)
-        self.telemetry.recovering.set(0)
-        self.telemetry.recovery.observe(time.monotonic() - began)
-        self.recovered = self.ownership.current is membership
-
-    def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, Owned] | None:
-        kept = {number: membership.kept.pop(number, None) for number in sorted(partitions)}
-        remaining: dict[int, int] = {}
-        told = time.monotonic()
-
-        def wanted() -> bool:
-            return self.ownership.current is membership and not self.stopping
-
-        def progress(at: Progress) -> None:
-            nonlocal told
-            self.moved = time.monotonic()
-            remaining[at.partition] = max(at.end - at.at, 0)
-            self.telemetry.recovered_offsets.labels(at.partition).set(remaining[at.partition])
-            if self.moved - told > _PROGRESS_SECONDS:
-                told = self.moved
-                log.info("recovering: %d changelog records remain", sum(remaining.values()))
-
-        return self.recovery.recover(kept, wanted, progress)
-
     def refresh(self) -> None:
         """Bring the gauges up to date, when they are scraped."""
         membership, t = self.ownership.current, self.telemetry
@@ -340,4 +250,4 @@ class Engine:
         """Return why the worker is not ready: assigned, recovered, model loaded."""
         if self.ownership.current is None:
             return "not assigned"
-        return "" if self.recovered else "recovering"
+        return "" if self.restorer.recovered else "recovering"

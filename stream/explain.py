@@ -17,7 +17,8 @@ from stream.core.formats import BadRows
 from stream.core.ring import Outputs, fields, without_each, without_fields
 from stream.core.session import Sessions
 from stream.offline import limits, run
-from stream.round import Message, Partition, Scorer
+from stream.records import Message
+from stream.round import Partition, Scorer
 from stream.runtime import Bundle, load
 from stream.sessions import SessionStore
 from stream.settings import Settings

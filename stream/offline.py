@@ -15,7 +15,8 @@ import msgspec
 from stream.core.events import REASONS
 from stream.core.formats import HOPELESS, BadRow, BadRows, raw_lines, read, wrong_format
 from stream.files import sink, source
-from stream.round import Headers, Limits, Message, Partition, Scorer
+from stream.records import Headers, Limits, Message
+from stream.round import Partition, Scorer
 from stream.runtime import load as load_bundle
 from stream.sessions import SessionStore
 from stream.settings import Settings

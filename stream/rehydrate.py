@@ -9,7 +9,7 @@ from stream.core.manifest import Manifest, Vocabulary
 from stream.core.newcomers import Table, load
 from stream.core.scoring import Step
 from stream.core.session import Sessions
-from stream.round import ITEM, USER
+from stream.records import ITEM, USER
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 

@@ -1,66 +1,26 @@
 """Records of a partition in, what is to be published out: decode, score, encode. `forecart score` is this, too."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-import msgspec
 import numpy as np
 
 from stream.core import score
 from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
-from stream.core.events import REASONS, BadEvent, Cause, Event, Recommendation, Score, SessionView, Source, decode
+from stream.core.events import REASONS, BadEvent, Event, decode
 from stream.core.features import Arrays, Events, encode
 from stream.core.joining import Answers, join
 from stream.core.newcomers import Table, pack
-from stream.core.ring import causes
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
+from stream.records import ITEM, USER, Limits, Message, Publisher, Record
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
-Headers = list[tuple[str, bytes]]
-USER, ITEM = b"u", b"i"
 _SWEEPS = 24  # in a TTL
-# Bytes of the input's headers and key that a dead letter carries: with its own headers below 64 KiB.
-_HEADER_ROOM, _KEY_ROOM = 49_152, 8_192
-_encode = msgspec.json.Encoder().encode
-
-
-class Record(Protocol):
-    """What is needed of a Kafka record; `timestamp` in ms."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Sizes in bytes, and how many ms an event may lie after its record's timestamp."""
-
-    event_bytes: int
-    dead_letter_bytes: int
-    future: int
-
-
-class Message(msgspec.Struct, gc=False):
-    """One record to publish; a value of None is a tombstone."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(slots=True)
@@ -125,7 +85,7 @@ class Scorer:
             self.step = bundle.asking_step
         self.weigh = bundle.weigh if recommend else None
         self.explain = explain
-        self.limits, self.topic = limits, topic
+        self.limits, self.publisher = limits, Publisher(bundle, topic, limits)
         self.layout = record(bundle.manifest)
         self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
 
@@ -157,8 +117,8 @@ class Scorer:
         keys = [event.user_id.encode() for event in events]
         return Work(
             partition=part.number,
-            scores=self._messages(part.number, records, events, keys, at, scores, now),
-            dead=[self._dead(part.number, records[i], reason) for i, reason in rejected],
+            scores=self.publisher.scored(part.number, records, events, keys, at, scores, now),
+            dead=[self.publisher.dead(part.number, records[i], reason) for i, reason in rejected],
             changes=changes + evicted,
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
@@ -246,86 +206,6 @@ class Scorer:
         gone = part.store.idle(part.clock, ttl)
         part.store.remove(gone)
         return [Message(USER + user.encode(), None) for user in gone]
-
-    def _messages(
-        self,
-        number: int,
-        records: Sequence[Record],
-        events: list[Event],
-        keys: list[bytes],
-        at: list[int],
-        scores: Scores,
-        now: int,
-    ) -> list[Message]:
-        horizons, model = self.manifest.meaning.horizons, self.manifest.model
-        # Seven digits are more than float32 holds, and half the bytes of its shortest double.
-        intent = scores.intent.astype(np.float64).round(7).tolist()
-        length, started, late = scores.length.tolist(), scores.started.tolist(), scores.late.tolist()
-        recommended, why = self._recommended(scores), self._why(scores)
-        messages = []
-        for i in np.flatnonzero(scores.outcome == SCORED).tolist():
-            event, source = events[i], records[at[i]]
-            value = Score(
-                event.event_id,
-                event.user_id,
-                Source(number, source.offset),
-                event.timestamp,
-                now,
-                model,
-                dict(zip(horizons, intent[i], strict=True)),
-                SessionView(length[i], started[i]),
-                recommended[i] if recommended else [],
-                late[i],
-                why[i] if why else [],
-            )
-            messages.append(Message(keys[i], _encode(value), source.headers))
-        return messages
-
-    def _recommended(self, scores: Scores) -> list[list[Recommendation]]:
-        if scores.items is None or scores.item_scores is None:
-            return []
-        names, known, new = self.vocabulary.items, len(self.vocabulary.items), scores.newcomers
-        rows = zip(scores.items.tolist(), scores.item_scores.astype(np.float64).round(5).tolist(), strict=True)
-        return [
-            [
-                Recommendation(names[item - 1] if item <= known else new[item], value)
-                for item, value in zip(items, values, strict=True)
-                if item  # a blank follows where there are fewer
-            ]
-            for items, values in rows
-        ]
-
-    def _why(self, scores: Scores) -> list[list[Cause]]:
-        if scores.after is None:
-            return []
-        return causes(scores.after, self.intent_step, self.manifest, self.vocabulary)
-
-    def _dead(self, number: int, source: Record, reason: str) -> Message:
-        """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""
-        place = {"topic": self.topic, "partition": str(number), "offset": str(source.offset)}
-        facts = place | {"reason": reason, "timestamp": str(source.timestamp)}
-        raw, largest = source.value, self.limits.dead_letter_bytes
-        if raw is not None and len(raw) > largest:
-            facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}
-            raw = raw[:largest]
-        if source.key is not None and len(source.key) > _KEY_ROOM:
-            facts["key-length"] = str(len(source.key))
-        streams = place | {"exception": f"forecart.{reason}", "message": f"this record is no event: {reason}"}
-        headers = [(f"forecart-{name}", value.encode()) for name, value in facts.items()]
-        headers += [(f"__streams.errors.{name}", value.encode()) for name, value in streams.items()]
-        key = source.key if source.key is None else source.key[:_KEY_ROOM]
-        return Message(key, raw, [*_carried(source.headers), *headers])
-
-
-def _carried(headers: Sequence[tuple[str, bytes]]) -> Headers:
-    """Keep the headers that a dead letter has room for."""
-    room, kept = _HEADER_ROOM, []
-    for name, value in headers:
-        room -= len(name) + len(value or b"")
-        if room < 0:
-            break
-        kept.append((name, value))
-    return kept
 
 
 def _packed(users: list[str], sessions: Sessions) -> list[Message]:

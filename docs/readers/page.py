@@ -19,7 +19,8 @@ from stream.core.session import record
 from stream.kafka.recovery import Position
 from stream.kafka.topics import DEFAULT_PARTITIONS, wanted
 from stream.offline import Line
-from stream.round import _HEADER_ROOM, Limits, Message, Partition, Scorer
+from stream.records import HEADER_ROOM, Limits, Message
+from stream.round import Partition, Scorer
 from stream.runtime import load
 from stream.sessions import SessionStore
 from stream.settings import PREFIX, Settings
@@ -213,7 +214,7 @@ def blocks() -> dict[str, str]:
         "bundle": fields(Meaning, "Default", default),
         "reasons": listed("reasons", ("Reason", "Meaning"), REASONS),
         "headers": listed("headers", ("Header", "Meaning"), examples.headers),
-        "room": f"The record's own headers come first, in their order, as far as {_HEADER_ROOM} bytes reach.",
+        "room": f"The record's own headers come first, in their order, as far as {HEADER_ROOM} bytes reach.",
         "letter example": shown(examples.letters[0]),
         "record": layout(examples.manifest),
         "newcomer": fields(Newcomer, "Present", lambda field: "always" if field.required else "where known"),

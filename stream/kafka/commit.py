@@ -17,7 +17,8 @@ from stream.core.errors import BrokerError, FaultError, FencedError
 from stream.kafka.client import again, passing, producer
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.recovery import POSITION, Position
-from stream.round import Message, Work
+from stream.records import Message
+from stream.round import Work
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from stream.kafka.client import group_metadata
-from stream.round import Partition, Record
+from stream.records import Record
+from stream.round import Partition
 
 
 @dataclass(slots=True, eq=False)

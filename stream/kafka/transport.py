@@ -17,7 +17,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from faust.transport.drivers import aiokafka as driver
 
 from stream.kafka.membership import Batch, Mark, Membership, Ownership
-from stream.round import Record
+from stream.records import Record
 
 log = logging.getLogger(__name__)
 

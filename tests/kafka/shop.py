@@ -25,7 +25,8 @@ from stream import settings as configuration
 from stream.core.events import Event
 from stream.kafka.topics import apply
 from stream.offline import Line
-from stream.round import Limits, Partition, Scorer
+from stream.records import Limits
+from stream.round import Partition, Scorer
 from stream.runtime import load
 from stream.sessions import SessionStore
 

@@ -1,133 +1,18 @@
-"""Rounds without Kafka: which batches are scored, what an abort does, when it is enough."""
+"""Rounds without Kafka: which batches are scored and committed, and how they end."""
 
 import asyncio
 import threading
-import time
-from collections import Counter
 
-import msgspec
 import pytest
 
-from stream.core.errors import AbortedError, FaultError, FencedError, StuckError
-from stream.core.events import Event
-from stream.core.manifest import Vocabulary
-from stream.engine import Engine
-from stream.kafka.commit import Aborted
-from stream.kafka.membership import Batch, Mark, Owned, Ownership
-from stream.kafka.recovery import Progress
-from stream.offline import Line
-from stream.round import Limits, Partition, Scorer
-from stream.runtime import Bundle
-from stream.sessions import SessionStore
-from stream.telemetry import Telemetry
-from tests.fakes import NOON, manifest, step
-
-
-class Committer:
-    """Remember what was committed; abort when told to."""
-
-    def __init__(self) -> None:
-        self.committed: list[int] = []
-        self.aborts = self.claims = self.left_open = self.claim_aborts = 0
-        self.pause = 0.0
-        self.name, self.replaced = "w0", False
-
-    def claim(self, _partition):
-        self.claims += 1
-        if self.claim_aborts and not self.aborts and self.claims > 1:
-            self.claim_aborts -= 1
-            raise Aborted("told to")
-
-    def commit(self, works, stands, _membership):
-        time.sleep(self.pause)
-        if works and self.aborts:
-            self.aborts -= 1
-            raise Aborted("told to", self.replaced)
-        for work in works:
-            self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
-        self.position = {number: stand.offset for number, stand in stands.items()}
-
-    def abort(self):
-        self.left_open += 1
-
-
-class Recovery:
-    """Recover from what was committed last."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.scorer, self.position, self.calls = scorer, 0, Counter()
-        self.broken = self.hangs = False
-
-    def recover(self, kept, wanted, progress):
-        self.calls.update("kept" if held else "anew" for held in kept.values())
-        if self.broken:
-            raise StuckError("told to", "")
-        while self.hangs and wanted():
-            time.sleep(0.01)
-        if not wanted():
-            return None
-        for number in kept:
-            progress(Progress(number, 1, 4, 1))
-        return {
-            number: held or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
-            for number, held in kept.items()
-        }
+from stream.core.errors import FaultError, StuckError
+from stream.kafka.membership import Mark
+from tests.stream.rig import Rig
 
 
 @pytest.fixture
 def rig():
     return Rig()
-
-
-class Rig:
-    """An engine with fakes around it."""
-
-    def __init__(self) -> None:
-        bundle = Bundle(manifest(), Vocabulary([], [], []), step, step)
-        self.scorer = Scorer(bundle, False, Limits(9999, 9999, 9**15), "events")
-        self.committer, self.recovery = Committer(), Recovery(self.scorer)
-        self.ownership, self.failed, self.sought = Ownership("g", 100), [], []
-        self.telemetry = Telemetry()
-        self.engine = Engine(
-            scorer=self.scorer,
-            committer=self.committer,
-            recovery=self.recovery,
-            ownership=self.ownership,
-            telemetry=self.telemetry,
-            round_chunks=3,
-            seek=self.seek,
-            fail=self.failed.append,
-        )
-
-    async def seek(self, positions):
-        """Fail where the consumer would fetch already: it must stand right before anything is owned."""
-        assert self.ownership.current and not set(positions) & set(self.ownership.current.owned)
-        self.sought.append(positions)
-
-    async def join(self, *partitions: int, generation: int = 1):
-        membership = self.ownership.take(generation, "m", None, set(partitions))
-        await self.engine.recover(set(partitions))
-        return membership
-
-    def batch(self, start, end, membership=None, partition=0):
-        records = [
-            Line(o, NOON, b"u", msgspec.json.encode(Event(f"e{o}", "u", "view", "i", NOON + o)))
-            for o in range(start, end)
-        ]
-        return Batch(membership or self.ownership.current, partition, start, end, records)
-
-    async def play(self, *batches):
-        task = asyncio.create_task(self.engine.run())
-        for batch in batches:
-            await self.engine.take(batch)
-        for _ in range(200):
-            await asyncio.sleep(0.005)
-            if not self.engine.at_work:
-                break
-        task.cancel()
-
-    def result(self, name):
-        return self.telemetry.registry.get_sample_value("forecart_transactions_total", {"result": name})
 
 
 def test_batches_are_scored_in_order_and_committed(rig):
@@ -238,84 +123,6 @@ def test_a_round_whose_membership_ended_is_dropped_and_its_sessions_are_not_kept
     assert rig.recovery.calls == {"anew": 2}
 
 
-def test_clean_sessions_of_a_kept_partition_are_caught_up_only(rig):
-    async def main():
-        await rig.join(0, 1)
-        await rig.play(rig.batch(0, 3))
-        rig.ownership.drop()
-        await rig.join(0, generation=2)
-        await rig.play(rig.batch(3, 4))
-
-    asyncio.run(main())
-    assert rig.recovery.calls == {"anew": 2, "kept": 1}
-    assert rig.committer.committed == [0, 1, 2, 3]
-
-
-def test_an_aborted_transaction_is_recovered_and_done_again(rig):
-    async def main():
-        await rig.join(0)
-        rig.committer.aborts = 1
-        await rig.play(rig.batch(0, 3))
-        await rig.play(rig.batch(0, 3))
-
-    asyncio.run(main())
-    assert rig.committer.committed == [0, 1, 2]
-    assert rig.sought == [{0: 0}, {0: 0}]
-    assert rig.result("aborted") == 1
-    assert not rig.failed
-
-
-@pytest.mark.parametrize(("replaced", "kind"), [(False, AbortedError), (True, FencedError)])
-def test_too_many_aborts_end_the_process(rig, replaced, kind):
-    """Where each was because another process has the membership, that is what is said."""
-
-    async def main():
-        await rig.join(0)
-        rig.committer.aborts, rig.committer.replaced = 99, replaced
-        for _ in range(7):
-            await rig.play(rig.batch(0, 1))
-
-    asyncio.run(main())
-    assert [type(e) for e in rig.failed] == [kind]
-
-
-def test_a_recovery_that_fails_after_an_abort_ends_the_process(rig):
-    async def main():
-        await rig.join(0)
-        rig.committer.aborts = 1
-        rig.recovery.broken = True
-        await rig.play(rig.batch(0, 3))
-
-    asyncio.run(main())
-    assert [type(e) for e in rig.failed] == [StuckError]
-
-
-def test_an_abort_in_a_recovery_after_an_abort_is_recovered_too(rig):
-    async def main():
-        await rig.join(0)
-        rig.committer.aborts, rig.committer.claim_aborts = 1, 2
-        await rig.play(rig.batch(0, 3))
-        await rig.play(rig.batch(0, 3))
-
-    asyncio.run(main())
-    assert not rig.failed
-    assert rig.committer.committed == [0, 1, 2]
-    assert rig.result("aborted") == 3
-
-
-def test_stopping_gives_up_a_recovery(rig):
-    async def main():
-        rig.recovery.hangs = True
-        joining = asyncio.create_task(rig.join(0))
-        await asyncio.sleep(0.05)
-        await asyncio.wait_for(rig.engine.stop(), 2)
-        await joining
-
-    asyncio.run(main())
-    assert not rig.failed
-    assert rig.committer.left_open == 1
-
-
 def test_a_stop_that_cannot_drain_ends_the_process(rig, monkeypatch):
     monkeypatch.setattr("stream.engine._DRAIN_SECONDS", 0.1)
 
@@ -329,14 +136,6 @@ def test_a_stop_that_cannot_drain_ends_the_process(rig, monkeypatch):
 
     asyncio.run(main())
     assert [type(e) for e in rig.failed] == [StuckError]
-
-
-def test_a_recovery_tells_how_far_it_is(rig, monkeypatch, caplog):
-    monkeypatch.setattr("stream.engine._PROGRESS_SECONDS", -1.0)
-    caplog.set_level("INFO")
-    asyncio.run(rig.join(0, 1))
-    assert [r.message for r in caplog.records] == [f"recovering: {n} changelog records remain" for n in (3, 6)]
-    assert rig.telemetry.registry.get_sample_value("forecart_recovery_remaining", {"partition": "1"}) == 3
 
 
 def test_readiness_and_liveness(rig):

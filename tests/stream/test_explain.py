@@ -11,7 +11,8 @@ from stream.core.events import Event
 from stream.core.features import AGAIN
 from stream.explain import explain_log
 from stream.offline import Line
-from stream.round import Limits, Partition, Scorer
+from stream.records import Limits
+from stream.round import Partition, Scorer
 from stream.runtime import load
 from stream.sessions import SessionStore
 from stream.settings import Settings

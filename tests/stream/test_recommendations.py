@@ -13,7 +13,8 @@ from stream.core.catalog import Catalog
 from stream.core.clock import Clock
 from stream.core.events import Event
 from stream.offline import Line
-from stream.round import Limits, Partition, Scorer
+from stream.records import Limits
+from stream.round import Partition, Scorer
 from stream.sessions import SessionStore
 from tests.fakes import NOON
 from tests.stream.test_runtime import DEMO

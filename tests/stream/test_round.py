@@ -14,7 +14,8 @@ from stream.core.events import Event
 from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
 from stream.offline import Line
-from stream.round import Limits, Partition, Scorer, Work
+from stream.records import Limits
+from stream.round import Partition, Scorer, Work
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 from tests.fakes import DAY, NOON, manifest, step
@@ -269,7 +270,7 @@ def test_causes_change_nothing_else():
 
 
 def test_without_being_asked_for_nothing_is_explained(scorer: Scorer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("stream.round.causes", None)
+    monkeypatch.setattr("stream.records.causes", None)
     assert len(scorer.process(_part(scorer), [_line(0), _line(1, time=NOON + 1)], NOON).scores) == 2
 
 

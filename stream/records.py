@@ -1,0 +1,145 @@
+"""The records around a round: what is needed of one that comes in, what is published of a score or a dead letter."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from stream.core.events import Cause, Event, Recommendation, Score, SessionView, Source
+from stream.core.ring import causes
+from stream.core.scoring import SCORED, Scores
+from stream.runtime import Bundle
+
+Headers = list[tuple[str, bytes]]
+USER, ITEM = b"u", b"i"  # first bytes of a changelog key
+# Bytes of the input's headers and key that a dead letter carries: with its own headers below 64 KiB.
+HEADER_ROOM, _KEY_ROOM = 49_152, 8_192
+_encode = msgspec.json.Encoder().encode
+
+
+class Record(Protocol):
+    """What is needed of a Kafka record; `timestamp` in ms."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, and how many ms an event may lie after its record's timestamp."""
+
+    event_bytes: int
+    dead_letter_bytes: int
+    future: int
+
+
+class Message(msgspec.Struct, gc=False):
+    """One record to publish; a value of None is a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Publisher:
+    """Write the records that are published of a bundle's scores and of what could not be scored."""
+
+    def __init__(self, bundle: Bundle, topic: str, limits: Limits) -> None:
+        self._manifest, self._vocabulary, self._step = bundle.manifest, bundle.vocabulary, bundle.intent_step
+        self._topic, self._largest = topic, limits.dead_letter_bytes
+
+    def scored(
+        self,
+        number: int,
+        records: Sequence[Record],
+        events: list[Event],
+        keys: list[bytes],
+        at: list[int],
+        scores: Scores,
+        now: int,
+    ) -> list[Message]:
+        """Return the scores of a chunk of partition `number`, in order.
+
+        `events` are those of the records at the places `at`, `keys` their shoppers' ids; `now` (ms) is written as
+        `scored_at`.
+        """
+        horizons, model = self._manifest.meaning.horizons, self._manifest.model
+        # Seven digits are more than float32 holds, and half the bytes of its shortest double.
+        intent = scores.intent.astype(np.float64).round(7).tolist()
+        length, started, late = scores.length.tolist(), scores.started.tolist(), scores.late.tolist()
+        recommended, why = self._recommended(scores), self._why(scores)
+        messages = []
+        for i in np.flatnonzero(scores.outcome == SCORED).tolist():
+            event, source = events[i], records[at[i]]
+            value = Score(
+                event.event_id,
+                event.user_id,
+                Source(number, source.offset),
+                event.timestamp,
+                now,
+                model,
+                dict(zip(horizons, intent[i], strict=True)),
+                SessionView(length[i], started[i]),
+                recommended[i] if recommended else [],
+                late[i],
+                why[i] if why else [],
+            )
+            messages.append(Message(keys[i], _encode(value), source.headers))
+        return messages
+
+    def _recommended(self, scores: Scores) -> list[list[Recommendation]]:
+        if scores.items is None or scores.item_scores is None:
+            return []
+        names, known, new = self._vocabulary.items, len(self._vocabulary.items), scores.newcomers
+        rows = zip(scores.items.tolist(), scores.item_scores.astype(np.float64).round(5).tolist(), strict=True)
+        return [
+            [
+                Recommendation(names[item - 1] if item <= known else new[item], value)
+                for item, value in zip(items, values, strict=True)
+                if item  # a blank follows where there are fewer
+            ]
+            for items, values in rows
+        ]
+
+    def _why(self, scores: Scores) -> list[list[Cause]]:
+        if scores.after is None:
+            return []
+        return causes(scores.after, self._step, self._manifest, self._vocabulary)
+
+    def dead(self, number: int, source: Record, reason: str) -> Message:
+        """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""
+        place = {"topic": self._topic, "partition": str(number), "offset": str(source.offset)}
+        facts = place | {"reason": reason, "timestamp": str(source.timestamp)}
+        raw, largest = source.value, self._largest
+        if raw is not None and len(raw) > largest:
+            facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}
+            raw = raw[:largest]
+        if source.key is not None and len(source.key) > _KEY_ROOM:
+            facts["key-length"] = str(len(source.key))
+        streams = place | {"exception": f"forecart.{reason}", "message": f"this record is no event: {reason}"}
+        headers = [(f"forecart-{name}", value.encode()) for name, value in facts.items()]
+        headers += [(f"__streams.errors.{name}", value.encode()) for name, value in streams.items()]
+        key = source.key if source.key is None else source.key[:_KEY_ROOM]
+        return Message(key, raw, [*_carried(source.headers), *headers])
+
+
+def _carried(headers: Sequence[tuple[str, bytes]]) -> Headers:
+    """Keep the headers that a dead letter has room for."""
+    room, kept = HEADER_ROOM, []
+    for name, value in headers:
+        room -= len(name) + len(value or b"")
+        if room < 0:
+            break
+        kept.append((name, value))
+    return kept

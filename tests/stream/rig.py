@@ -1,0 +1,124 @@
+"""An engine with fakes around it: what stands for Kafka in the tests of rounds and of recoveries."""
+
+import asyncio
+import time
+from collections import Counter
+
+import msgspec
+
+from stream.core.errors import StuckError
+from stream.core.events import Event
+from stream.core.manifest import Vocabulary
+from stream.engine import Engine
+from stream.kafka.commit import Aborted
+from stream.kafka.membership import Batch, Owned, Ownership
+from stream.kafka.recovery import Progress
+from stream.offline import Line
+from stream.records import Limits
+from stream.round import Partition, Scorer
+from stream.runtime import Bundle
+from stream.sessions import SessionStore
+from stream.telemetry import Telemetry
+from tests.fakes import NOON, manifest, step
+
+
+class Committer:
+    """Remember what was committed; abort when told to."""
+
+    def __init__(self) -> None:
+        self.committed: list[int] = []
+        self.aborts = self.claims = self.left_open = self.claim_aborts = 0
+        self.pause = 0.0
+        self.name, self.replaced = "w0", False
+
+    def claim(self, _partition):
+        self.claims += 1
+        if self.claim_aborts and not self.aborts and self.claims > 1:
+            self.claim_aborts -= 1
+            raise Aborted("told to")
+
+    def commit(self, works, stands, _membership):
+        time.sleep(self.pause)
+        if works and self.aborts:
+            self.aborts -= 1
+            raise Aborted("told to", self.replaced)
+        for work in works:
+            self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
+        self.position = {number: stand.offset for number, stand in stands.items()}
+
+    def abort(self):
+        self.left_open += 1
+
+
+class Recovery:
+    """Recover from what was committed last."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer, self.position, self.calls = scorer, 0, Counter()
+        self.broken = self.hangs = False
+
+    def recover(self, kept, wanted, progress):
+        self.calls.update("kept" if held else "anew" for held in kept.values())
+        if self.broken:
+            raise StuckError("told to", "")
+        while self.hangs and wanted():
+            time.sleep(0.01)
+        if not wanted():
+            return None
+        for number in kept:
+            progress(Progress(number, 1, 4, 1))
+        return {
+            number: held or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
+            for number, held in kept.items()
+        }
+
+
+class Rig:
+    """An engine with fakes around it."""
+
+    def __init__(self) -> None:
+        bundle = Bundle(manifest(), Vocabulary([], [], []), step, step)
+        self.scorer = Scorer(bundle, False, Limits(9999, 9999, 9**15), "events")
+        self.committer, self.recovery = Committer(), Recovery(self.scorer)
+        self.ownership, self.failed, self.sought = Ownership("g", 100), [], []
+        self.telemetry = Telemetry()
+        self.engine = Engine(
+            scorer=self.scorer,
+            committer=self.committer,
+            recovery=self.recovery,
+            ownership=self.ownership,
+            telemetry=self.telemetry,
+            round_chunks=3,
+            seek=self.seek,
+            fail=self.failed.append,
+        )
+
+    async def seek(self, positions):
+        """Fail where the consumer would fetch already: it must stand right before anything is owned."""
+        assert self.ownership.current and not set(positions) & set(self.ownership.current.owned)
+        self.sought.append(positions)
+
+    async def join(self, *partitions: int, generation: int = 1):
+        membership = self.ownership.take(generation, "m", None, set(partitions))
+        await self.engine.restorer.recover(set(partitions))
+        return membership
+
+    def batch(self, start, end, membership=None, partition=0):
+        records = [
+            Line(o, NOON, b"u", msgspec.json.encode(Event(f"e{o}", "u", "view", "i", NOON + o)))
+            for o in range(start, end)
+        ]
+        return Batch(membership or self.ownership.current, partition, start, end, records)
+
+    async def play(self, *batches):
+        task = asyncio.create_task(self.engine.run())
+        for batch in batches:
+            await self.engine.take(batch)
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            if not self.engine.at_work:
+                break
+        task.cancel()
+
+    def result(self, name):
+        return self.telemetry.registry.get_sample_value("forecart_transactions_total", {"result": name})
