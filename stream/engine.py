@@ -8,6 +8,7 @@ before what comes next.
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -164,7 +165,9 @@ class Engine:
         began = time.perf_counter()
         works: list[Work] = []
         stands: dict[int, Stand] = {}
-        for group in apart(joined(batches, self.ownership.chunk), self.ownership.chunk):
+        # A shopper's last event of a round is told in one chunk of its partition.
+        size = sys.maxsize if self.scorer.clock.last else self.ownership.chunk
+        for group in apart(joined(batches, size), self.ownership.chunk):
             fit = []
             for batch in group:
                 held = membership.owned.get(batch.partition)

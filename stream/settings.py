@@ -36,7 +36,7 @@ class Settings(BaseModel):
     )
     recommend_every: int = Field(1, ge=1, description="The n of nth.")
     recommend_moved: float = Field(0.1, ge=0, description="How far moved is: root mean square of the state's change.")
-    recommend_last: bool = Field(False, description="Of a shopper's events in a chunk only the last has a list.")
+    recommend_last: bool = Field(False, description="Of a shopper's events in a round only the last has a list.")
     exclude_bought: bool = Field(False, description="List nothing that was bought among the shopper's recent events.")
     only_categories: str = Field("", description="List these categories alone, separated by commas; empty: all.")
     category_cap: int = Field(0, ge=0, description="Items of one category in a list at most; 0: no bound.")

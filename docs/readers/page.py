@@ -108,7 +108,8 @@ def kind(type_: inspect.Type) -> str:
 
 def topics() -> str:
     """Tabulate the topics as `forecart topics apply` creates them."""
-    planned = {topic.role: topic for topic in wanted(Settings.model_construct(), DEFAULT_PARTITIONS, 3)}
+    asked = Settings.model_construct(catalog_topic="none")  # unless it is named there is none
+    planned = {topic.role: topic for topic in wanted(asked, DEFAULT_PARTITIONS, 3)}
     common = set.intersection(*(set(topic.config.items()) for topic in planned.values()))
     rows = []
     for role, (setting, *facts) in explained("topics", planned, MEANINGS["topics"]):
@@ -116,10 +117,8 @@ def topics() -> str:
         rows.append([role, f"`{planned[role].name}`", f"`{setting}`", *facts, ", ".join(own)])
     head = ("Topic", "Default name", "Setting", "Key", "Written by", "Read by", "Records stay", "Created with")
     same = ", ".join(f"`{name}={value}`" for name, value in sorted(common))
-    every = (
-        f"All are created with the same number of partitions ({DEFAULT_PARTITIONS} by default), replication 3, {same}"
-    )
-    return f"{table(head, rows)}\n\n{every}."
+    count = f"as many partitions as the events ({DEFAULT_PARTITIONS} by default), the catalog with one"
+    return f"{table(head, rows)}\n\nAll are created with {count}, all with replication 3, {same}."
 
 
 def settings() -> str:

@@ -5,7 +5,7 @@ import numpy as np
 
 from stream.core.hashing import fingerprints
 from stream.core.manifest import Vocabulary
-from stream.core.rules import Rules
+from stream.core.rules import Others, Rules
 
 REASONS = ("no_key", "oversized", "not_json", "schema", "range")
 _KEY, _VALUE = 256, 4096  # bytes at most
@@ -58,7 +58,8 @@ class Catalog:
         self._category = self._given.copy()
         self._there = np.ones(len(self._category), np.bool_)
         self._pins: dict[str, int] = {}
-        self._others: dict[str, Item] = {}  # that the model does not know
+        self._others = Others.of([], [], [], [])
+        self._changed: dict[str, Item | None] = {}  # of the others, since the rules were made; None: taken back
         self._made: Rules | None = None  # of the records so far
 
     def apply(self, key: bytes | None, value: bytes | None) -> str:
@@ -75,10 +76,8 @@ class Catalog:
         if index:
             said = fingerprints([item.category])[0] if item.category else self._given[index]
             self._there[index], self._category[index] = item.availability, said
-        elif value is None:
-            self._others.pop(name, None)
         else:
-            self._others[name] = item
+            self._changed[name] = None if value is None else item
         return ""
 
     def rules(self) -> Rules:
@@ -87,28 +86,41 @@ class Catalog:
         return self._made
 
     def _make(self) -> Rules:
-        place, others = self._vocabulary.place, self._others
+        self._merge()
         allowed = self._there.copy()
-        placed = {n: item.category for n, item in others.items() if item.category}
-        prints = dict(zip(placed, fingerprints(list(placed.values())).tolist(), strict=True)) if placed else {}
-        index = dict(zip(placed, place(list(placed)).tolist(), strict=True))
-        refused = [name for name, item in others.items() if not item.availability]
         if self._only is not None:
             allowed &= np.isin(self._category, self._only)
-            only = set(self._only.tolist())
-            refused += [name for name in others if prints.get(name) not in only]
-        pins = [name for name in sorted(self._pins, key=lambda n: (self._pins[n], n)) if name not in set(refused)]
-        at = place(pins)
-        known = at < len(allowed)
-        fit = ~known | allowed[np.where(known, at, 0)]
+        pins = sorted(self._pins, key=lambda name: (self._pins[name], name))
+        at = self._vocabulary.place(pins)
+        known, row = at < len(allowed), self._others.rows(at)
+        new = ~self._others.refused[row]
+        if self._only is not None:
+            new &= np.isin(self._others.category[row], self._only)
+        fit = np.where(known, allowed[np.where(known, at, 0)], new)
         return Rules(
             category=self._category.copy(),
             allowed=allowed,
             pins=at[fit],
-            names={int(i): n for i, n in zip(at, pins, strict=True) if i >= len(allowed)},
-            refused=place([n for n, item in others.items() if not item.availability]),
-            placed={index[name]: prints[name] for name in placed},
+            names={int(i): n for i, n, there in zip(at, pins, fit & ~known, strict=True) if there},
+            others=self._others,
             categories=self._only,
             cap=self._cap,
             exclude_bought=self._exclude,
         )
+
+    def _merge(self) -> None:
+        """Take up what changed of the others, all at once: a shop may have more of them than the model has items."""
+        if not self._changed:
+            return
+        old, index = self._others, self._vocabulary.place(list(self._changed))
+        stay = ~np.isin(old.index, np.append(index, -1))
+        there = [item is not None for item in self._changed.values()]
+        items = [item for item in self._changed.values() if item]
+        said = fingerprints([item.category or "" for item in items])
+        self._others = Others.of(
+            np.concatenate([old.index[stay], index[there]]),
+            np.concatenate([old.category[stay], np.where([bool(item.category) for item in items], said, 0)]),
+            np.concatenate([old.refused[stay], [not item.availability for item in items]]),
+            np.concatenate([old.price[stay], [np.nan if item.price is None else item.price for item in items]]),
+        )
+        self._changed.clear()

@@ -85,13 +85,13 @@ def join(
     changelog records change, once each.
     """
     touched, table.stale = table.stale, {}
-    at = np.flatnonzero(scores.outcome == SCORED)
+    at, prices = np.flatnonzero(scores.outcome == SCORED), _prices(events, rules)
     while len(at):
         before = table.heat(novelty.half_life)
         seen: list[tuple[int, int, float]] = []  # place in the block, slot, heat from there on
         size = 0
         for row in at[:_BLOCK].tolist():
-            index, category, price = int(events.item[row]), int(events.category[row]), float(events.price[row])
+            index, category, price = int(events.item[row]), int(events.category[row]), float(prices[row])
             if index > items and size and table.moves(index, category, price):
                 break
             size += 1
@@ -112,6 +112,13 @@ def join(
                 _rank(table, block[listed], log_count[listed], scores, items, weigh, rules)
         touched.update(dict.fromkeys(table.cut(novelty.limit, novelty.half_life)))
     return list(touched)
+
+
+def _prices(events: Events, rules: Rules | None) -> NDArray[np.float64]:
+    """Return the price that each event has, or else what the shop's catalog has for its item; NaN: none."""
+    if rules is None or not len(rules.others):
+        return events.price
+    return np.where(np.isnan(events.price), rules.others.price[rules.others.rows(events.item)], events.price)
 
 
 def _log_counts(

@@ -6,9 +6,10 @@ is full or nothing is left that may be listed.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -24,21 +25,51 @@ Rank = Callable[[Floats, Floats, Ints, Mask | None, int], tuple[Floats, Ints, Fl
 PAGE = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the shop says of items that the model does not know, by their ascending `index`.
+
+    `category` is a fingerprint, 0 where their events say it, `refused` whether they may not be listed, `price` NaN
+    where none is known. A last row, of no item, says nothing.
+    """
+
+    index: Ints
+    category: Prints
+    refused: Mask
+    price: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, index: ArrayLike, category: ArrayLike, refused: ArrayLike, price: ArrayLike) -> Self:
+        """Put items, (n,) each, in order."""
+        index = np.asarray(index, np.int64)
+        order = np.argsort(index, kind="stable")
+        columns = (index, np.asarray(category, np.uint64), np.asarray(refused, bool), np.asarray(price, np.float64))
+        ends = (-1, 0, False, np.nan)
+        return cls(*(np.append(c[order], np.array(end, c.dtype)) for c, end in zip(columns, ends, strict=True)))
+
+    def __len__(self) -> int:
+        return len(self.index) - 1
+
+    def rows(self, items: Ints) -> NDArray[np.intp]:
+        """Return items' rows, of any shape; the last one where an item is not there."""
+        row = np.searchsorted(self.index[:-1], items)
+        return np.where(self.index[row] == items, row, len(self))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The rules of now over the known items, by index (items + 1,), and over newcomers, by theirs.
+    """The rules of now over the known items, by index (items + 1,), and over newcomers.
 
     `category` holds fingerprints, 0 for none, which no cap counts. `pins` are indices, the first of each list
-    first; they obey the other rules. `names` names the newcomers among them. `placed` gives newcomers a category
-    other than their events do. With `categories`, fingerprints, only items of these are listed.
+    first; they obey the other rules. `names` names the newcomers among them. `others` is what the shop says of
+    newcomers. With `categories`, fingerprints, only items of these are listed.
     """
 
     category: Prints
     allowed: Mask | None = None
     pins: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     names: dict[int, str] = field(default_factory=dict)
-    refused: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    placed: dict[int, int] = field(default_factory=dict)
+    others: Others = field(default_factory=lambda: Others.of([], [], [], []))
     categories: Prints | None = None
     cap: int = 0
     exclude_bought: bool = False
@@ -51,16 +82,14 @@ class Rules:
     def categories_of(self, items: Ints) -> Prints:
         """Return the categories of items, as far as they do not come from newcomers' events."""
         known = np.where(items < len(self.category), items, 0)
-        found = self.category[known]
-        for item, category in self.placed.items():
-            found[items == item] = category
-        return found
+        row = self.others.rows(items)
+        return np.where(row < len(self.others), self.others.category[row], self.category[known])
 
     def newcomers(self, index: Ints, category: Prints) -> tuple[Mask, Prints]:
         """Tell which newcomers may be listed, and their categories; `category` are those that their events give."""
-        said = self.categories_of(index)
+        row = self.others.rows(index)
+        said, fit = self.categories_of(index), ~self.others.refused[row]
         category = np.where(said != 0, said, category)
-        fit = ~np.isin(index, self.refused)
         return (fit if self.categories is None else fit & np.isin(category, self.categories)), category
 
     def pick(self, scores: Floats, items: Ints, category: Prints, bought: Ints, k: int) -> tuple[Floats, Ints]:

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from stream.core.clock import Clock
 from stream.core.errors import FaultError, StuckError
 from stream.kafka.membership import Mark
 from tests.stream.rig import Rig
@@ -68,6 +69,25 @@ def test_a_round_waits_for_the_running_commit_as_long_as_the_pace_says(rig, monk
 
     asyncio.run(main())
     assert rig.committer.committed == list(range(5))
+
+
+@pytest.mark.parametrize(("last", "sizes"), [(False, [2, 2]), (True, [4])])
+def test_where_only_the_last_event_of_a_round_has_a_list_a_partition_is_one_chunk(rig, monkeypatch, last, sizes):
+    scored, process = [], rig.scorer.process_all
+
+    def note(chunks, now):
+        scored.extend(len(records) for _, records in chunks)
+        return process(chunks, now)
+
+    async def main():
+        membership = await rig.join(0)
+        rig.ownership.chunk = 2
+        monkeypatch.setattr(rig.scorer, "process_all", note)
+        monkeypatch.setattr(rig.scorer, "clock", Clock(last=last))
+        rig.engine._score_all([rig.batch(0, 2), rig.batch(2, 4)], membership)
+
+    asyncio.run(main())
+    assert scored == sizes
 
 
 def test_what_lies_below_the_position_is_dropped(rig):

@@ -1,9 +1,14 @@
 """The catalog: strict records with reasons, the last good one stays, rules follow it."""
 
+import time
+
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stream.core.catalog import REASONS, Catalog
+from stream.core.catalog import REASONS, Catalog, Item
 from stream.core.hashing import fingerprints
 from stream.core.manifest import Vocabulary
 
@@ -45,7 +50,7 @@ def test_a_record_without_a_value_takes_back_what_was_said():
     assert np.array_equal(after.allowed, before.allowed)
     assert np.array_equal(after.category, before.category)
     assert not len(after.pins)
-    assert not len(after.refused)
+    assert not len(after.others)
 
 
 def test_a_filter_of_categories_goes_by_the_shops_own_and_else_by_the_models():
@@ -63,7 +68,7 @@ def test_pins_have_their_order_and_obey_the_other_rules():
     rules, (new, gone) = catalog.rules(), VOCAB.place(["new", "gone"]).tolist()
     assert rules.pins.tolist() == [2, 1, new]
     assert rules.names == {new: "new"}
-    assert rules.refused.tolist() == [gone]
+    assert rules.others.refused[rules.others.rows(np.array([new, gone]))].tolist() == [False, True]
 
 
 def test_rules_that_were_handed_out_do_not_change():
@@ -72,3 +77,42 @@ def test_rules_that_were_handed_out_do_not_change():
     catalog.apply(b"a", b'{"availability": false}')
     assert before.allowed[1]
     assert not catalog.rules().allowed[1]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["", "x", "z", None]), st.booleans())))
+def test_the_others_are_the_newest_record_of_each(records):
+    """Whenever the rules are made meanwhile, they end as those of one reading."""
+    catalog, newest = _catalog(), {}
+    for n, (name, category, stop) in enumerate(records):
+        item = Item(availability=n % 3 != 0, category=category or None, price=float(n))
+        catalog.apply(name.encode(), None if category is None else msgspec.json.encode(item))
+        newest[name] = None if category is None else item
+        if stop:
+            catalog.rules()
+    others = catalog.rules().others
+    kept = {name: item for name, item in newest.items() if item and name not in VOCAB.item_index}
+    assert len(others) == len(kept)
+    row = others.rows(VOCAB.place(list(kept)))
+    assert others.refused[row].tolist() == [not item.availability for item in kept.values()]
+    assert others.price[row].tolist() == [item.price for item in kept.values()]
+    said = fingerprints([item.category or "" for item in kept.values()]) if kept else []
+    assert others.category[row].tolist() == [
+        int(print_) if item.category else 0 for print_, item in zip(said, kept.values(), strict=True)
+    ]
+
+
+def test_a_change_costs_little_beside_many_items_that_the_model_does_not_know():
+    catalog = _catalog()
+    for n in range(200_000):
+        catalog.apply(f"new-{n}".encode(), b'{"availability": true, "category": "z", "pins": %d}' % (n < 1000))
+    catalog.rules()
+    began = time.process_time()
+    for _ in range(4):
+        catalog.apply(b"new-7", b'{"availability": false}')
+        rules = catalog.rules()
+    assert time.process_time() - began < 2  # a change is to show within a second
+    assert len(rules.pins) == 999
+    items = np.r_[np.arange(3), VOCAB.place([f"new-{n}" for n in range(50_000)])]
+    began = time.process_time()
+    rules.newcomers(items, np.zeros(len(items), np.uint64))
+    assert time.process_time() - began < 0.2  # for each block of events

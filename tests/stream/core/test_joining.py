@@ -11,6 +11,7 @@ from stream.core.features import Events
 from stream.core.joining import ByCategory, join
 from stream.core.manifest import Novelty, Vocabulary
 from stream.core.newcomers import Table
+from stream.core.rules import Others, Rules
 from stream.core.scoring import Scores
 from tests.fakes import HOUR, NOON, events
 
@@ -55,7 +56,9 @@ def _scores(batch: Events, query: np.ndarray, k: int = 3) -> Scores:
     return scores
 
 
-def joined(table: Table, rows: list[Row], k: int = 99, chunk: int = 9999, by: ByCategory = BY) -> tuple[list, list]:
+def joined(
+    table: Table, rows: list[Row], k: int = 99, chunk: int = 9999, by: ByCategory = BY, rules=None
+) -> tuple[list, list]:
     """Return the lists, as (name, score), and the changed names."""
     lists, changed = [], []
     for at in range(0, len(rows), chunk):
@@ -66,7 +69,7 @@ def joined(table: Table, rows: list[Row], k: int = 99, chunk: int = 9999, by: By
         wide = np.zeros((len(part), k), np.int64), np.full((len(part), k), -1, np.float32)
         wide[0][:, :3], wide[1][:, :3] = scores.items, scores.item_scores
         scores.items, scores.item_scores = wide
-        changed += join(table, batch, scores, [row[0] for row in part], NOVELTY, 3, by)
+        changed += join(table, batch, scores, [row[0] for row in part], NOVELTY, 3, by, rules)
         for items, values in zip(scores.items.tolist(), scores.item_scores.tolist(), strict=True):
             there = [(i, v) for i, v in zip(items, values, strict=True) if v > 0]
             lists.append([(VOCAB.items[i - 1] if i <= 3 else scores.newcomers[i], v) for i, v in there])
@@ -164,3 +167,14 @@ def test_the_first_price_decides_which_of_a_category_s_newcomers_comes_first():
     assert there["dear"] / there["cheap"] == pytest.approx(dear / cheap, rel=1e-4)
     without = dict(joined(Table(), rows)[0][-1])
     assert without["dear"] == pytest.approx(without["cheap"])
+
+
+def test_a_newcomer_without_a_price_of_its_own_has_the_shops():
+    place = VOCAB.place(["dear", "cheap"])
+    rules = Rules(category=np.zeros(4, np.uint64), others=Others.of(place, [0, 0], [False, False], [20.0, 5.0]))
+    rows = [("dear", "x", 0), ("cheap", "x", 0), ("a", "x", 0)]
+    said, _ = joined(Table(), rows, by=PRICED, rules=rules)
+    priced = [(name, kind, at, {"dear": 20.0, "cheap": 5.0}.get(name, math.nan)) for name, kind, at in rows]
+    theirs, _ = joined(Table(), priced, by=PRICED)
+    assert dict(said[-1]) == pytest.approx(dict(theirs[-1]))
+    assert dict(said[-1])["dear"] != pytest.approx(dict(said[-1])["cheap"])

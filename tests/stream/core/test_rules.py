@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stream.core.rules import PAGE, Rules, lists
+from stream.core.rules import PAGE, Others, Rules, lists
 
 ITEMS, WIDTH, K = 2000, 4, 20
 
@@ -90,8 +90,7 @@ def test_twenty_items_of_one_in_a_hundred_are_exact_in_one_look():
 def test_newcomers_obey_the_catalog_and_keep_their_events_category():
     rules = Rules(
         category=np.zeros(3, np.uint64),
-        refused=np.array([10]),
-        placed={11: 5},
+        others=Others.of([11, 10], [5, 0], [False, True], [np.nan, np.nan]),
         categories=np.array([5], np.uint64),
     )
     fit, category = rules.newcomers(np.array([10, 11, 12, 13]), np.array([5, 9, 5, 9], np.uint64))
