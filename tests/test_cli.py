@@ -80,13 +80,13 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken\n")
     log = ["--format", "events", "--data", str(shop)]
     trained = forecart(
-        "train", *log, "--out", run, "--holdout-tail", "0.1", "--set", "dimension=8", "--set", "epochs=2"
+        "train", *log, "--out", run, "--holdout-tail", "0.3", "--set", "dimension=8", "--set", "epochs=2"
     )
     assert trained.returncode == 0, trained.stderr
     assert "1 rows left out: not_json, first in line" in trained.stderr
     assert json.loads(trained.stdout.splitlines()[-1])["hr@20"] >= 0
     assert {"loss.png", "run.json", "weights.npz"} <= {path.name for path in Path(run).iterdir()}
-    measured = forecart("evaluate", run, *log, "--tail", "0.1", "--baselines")
+    measured = forecart("evaluate", run, *log, "--tail", "0.3", "--baselines")
     line = json.loads(measured.stdout.splitlines()[-1])
     names = {"hr@20", "mrr@20", "ndcg@20", "pr_auc", "roc_auc", "log_loss", "brier", "ece"}
     assert names | {"users", "events", "positives"} <= set(line)
@@ -98,7 +98,7 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     assert line["hr@20_cold"] == pytest.approx(chosen["hr@20_cold"], abs=0.01)
     assert line["targets_cold"] == chosen["targets_cold"] > 0
     page = tmp_path / "report.html"
-    reported = forecart("report", run, *log, "--tail", "0.1", "--rounds", "20", "--out", str(page))
+    reported = forecart("report", run, *log, "--tail", "0.3", "--rounds", "20", "--out", str(page))
     told = json.loads(reported.stdout.splitlines()[-1])
     assert told["report"] == str(page)
     assert told["hr@20"] == pytest.approx(line["hr@20"])
