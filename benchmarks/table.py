@@ -28,7 +28,8 @@ class Row:
 
 def _to_peers(r: Result) -> str:
     names = {
-        "faust": "Faust as it comes",
+        "faust_json": "Faust with tables of JSON, as documented",
+        "faust": "Faust with tables of bytes",
         "kafka_streams_exactly_once_v2": "Kafka Streams, exactly once v2",
         "kafka_streams": "Kafka Streams, at least once",
         "quix_exactly_once": "Quix Streams, exactly once",

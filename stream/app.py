@@ -41,6 +41,7 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 _DROP = "drop-fetch"
 _GC_EVERY = 50_000
+_SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
 
 
 class App(faust.App):
@@ -262,6 +263,7 @@ def run(settings: Settings) -> None:
     # Rounds allocate by the ten thousand and leave no cycles: the collector would walk all sessions' names in vain.
     gc.freeze()
     gc.set_threshold(_GC_EVERY, 50, 100)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     worker = faust.Worker(
         app,
         loglevel=None,

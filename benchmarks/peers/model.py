@@ -54,6 +54,14 @@ class Model:
             at += zeros.nbytes
         return state
 
+    def lists(self, state: State) -> dict[str, list[Any]]:
+        """Write a state as JSON has it."""
+        return {name: value.tolist() for name, value in state.items()}
+
+    def arrays(self, lists: dict[str, list[Any]]) -> State:
+        """Read what `lists` wrote."""
+        return {name: np.array(lists[name], zeros.dtype) for name, zeros in self.fresh().items()}
+
     def score(self, event: dict[str, Any], partition: int, offset: int, intent: dict[str, float]) -> dict[str, Any]:
         """Make the record that is published."""
         return {

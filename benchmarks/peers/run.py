@@ -54,8 +54,12 @@ def _scores(settings: Settings, name: str) -> str:
     return f"{settings.scores_topic}-{name}"
 
 
-def _faust(settings: Settings, name: str, folder: Path, partitions: int) -> list[str]:
-    return [sys.executable, str(_HERE / "stock_faust.py"), *_common(settings, name, folder), str(partitions)]
+def _faust(kept: str) -> Command:
+    def command(settings: Settings, name: str, folder: Path, partitions: int) -> list[str]:
+        common = _common(settings, name, folder)
+        return [sys.executable, str(_HERE / "stock_faust.py"), *common, str(partitions), kept]
+
+    return command
 
 
 def _quix(guarantee: str) -> Command:
@@ -74,7 +78,8 @@ def _streams(guarantee: str) -> Command:
 
 
 PEERS = (
-    Peer("faust", _faust),
+    Peer("faust_json", _faust("json")),
+    Peer("faust", _faust("bytes")),
     Peer("quix", _quix("at-least-once")),
     Peer("quix_exactly_once", _quix("exactly-once")),
     Peer("kafka_streams", _streams("at_least_once")),
