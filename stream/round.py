@@ -16,7 +16,7 @@ from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
-from stream.records import ITEM, USER, Limits, Message, Publisher, Record
+from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
@@ -138,7 +138,7 @@ class Scorer:
                 rejected.append((i, event.reason))
             elif event.type not in types:
                 rejected.append((i, "unknown_type"))
-            elif r.headers and sum(len(k) + len(v or b"") for k, v in r.headers) > largest:
+            elif r.headers and (len(r.headers) > HEADERS or header_bytes(r.headers) > largest):
                 rejected.append((i, "oversized"))
             else:
                 events.append(event)

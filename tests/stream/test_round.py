@@ -14,7 +14,7 @@ from stream.core.events import Event
 from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
 from stream.offline import Line
-from stream.records import Limits
+from stream.records import Limits, weight
 from stream.round import Partition, Scorer, Work
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
@@ -131,6 +131,37 @@ def test_a_key_without_end_is_cut_and_says_so(scorer: Scorer):
 def test_headers_without_end_are_cut(scorer: Scorer):
     (letter,) = scorer.process(_part(scorer), [_line(9, value=b"", headers=[("h", b"x" * 30_000)] * 9)], NOON).dead
     assert sum(len(k) + len(v) for k, v in letter.headers) < 65_536
+
+
+@pytest.mark.parametrize("headers", [[("", b"")] * 101, [("", None)] * 450_000, [("h" * 9, b"x" * 4)] * 100])
+def test_headers_that_weigh_by_their_number_are_oversized(headers):
+    """Each costs its lengths and some bytes more on the wire, an empty one too."""
+    (letter,) = (work := _scorer().process(_part(_scorer()), [_line(0, headers=headers)], NOON)).dead
+    assert work.rejected == Counter(oversized=1)
+    assert len(letter.headers) < 120
+
+
+def test_a_header_weighs_its_bytes(scorer: Scorer):
+    long, fit = [("\u20ac" * 700, b"")], [("e" * 700, b"")]
+    work = scorer.process(_part(scorer), [_line(0, headers=long), _line(1, headers=fit, time=NOON + 1)], NOON)
+    assert [json.loads(m.value)["source"]["offset"] for m in work.scores] == [1]
+    assert work.rejected == Counter(oversized=1)
+
+
+def test_a_score_that_is_too_long_goes_without_its_lists(monkeypatch: pytest.MonkeyPatch):
+    """Nothing else depends on its size: neither its session nor that it is scored."""
+    lines = [_line(0), _line(1, time=NOON + 1, headers=[("h", b"x" * 200)]), _line(2, time=NOON + 2)]
+    whole, short = _explaining(), _explaining()
+    expected = whole.process(_part(whole), lines, NOON)
+    sizes = [weight(m) for m in expected.scores]
+    monkeypatch.setattr("stream.records.SCORE_ROOM", sizes[1] - 1)
+    found = short.process(_part(short), lines, NOON)
+    assert [(c.key, c.value) for c in found.changes] == [(c.key, c.value) for c in expected.changes]
+    assert [found.scores[i] for i in (0, 2)] == [expected.scores[i] for i in (0, 2)]
+    cut, full = (json.loads(work.scores[1].value) for work in (found, expected))
+    assert full.pop("recommendations") and full.pop("why")
+    assert cut == full
+    assert weight(found.scores[1]) < sizes[1]
 
 
 def test_a_foreign_key_is_scored_where_it_lies_and_counted(scorer: Scorer):
