@@ -101,12 +101,12 @@ class Scorer:
         return [self._work(one, *outcome, now) for one, outcome in zip(reads, found, strict=True)]
 
     def _read(self, part: Partition, records: Sequence[Record], now: int) -> _Read:
-        events, at, rejected = self._decode(records)
-        arrived = np.fromiter((r.timestamp for r in records), np.int64, len(records))
-        # A producer whose clock is ahead must not end other shoppers' sessions.
-        sane = arrived[at][arrived[at] <= now + self.limits.future]
-        part.clock = max(part.clock, int(sane.max(initial=0)))
-        return _Read(part, records, events, at, arrived[at], rejected)
+        events, at, rejected = self._decode(records, now)
+        arrived = np.fromiter((records[i].timestamp for i in at), np.int64, len(at))
+        # A producer whose clock is ahead must end no other shopper's session, and keep its own no longer.
+        newest = now + self.limits.future
+        part.clock = max(part.clock, int(arrived[arrived <= newest].max(initial=0)))
+        return _Read(part, records, events, at, np.minimum(arrived, newest), rejected)
 
     def _work(self, read: _Read, scores: Scores, changes: list[Message], now: int) -> Work:
         part, records, events, at, rejected = read.part, read.records, read.events, read.at, read.rejected
@@ -128,12 +128,15 @@ class Scorer:
             evicted=len(evicted),
         )
 
-    def _decode(self, records: Sequence[Record]) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
-        """Return the events, the places of their records, and (place, reason) of the others."""
+    def _decode(self, records: Sequence[Record], now: int) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
+        """Return the events, the places of their records, and (place, reason) of the others.
+
+        A record's time comes from its producer's clock, as the event's does: both are held to `now`.
+        """
         events, at, rejected = [], [], []
         future, largest, types = self.limits.future, self.limits.event_bytes, self.types
         for i, r in enumerate(records):
-            event = decode(r.value, r.timestamp + future, largest)
+            event = decode(r.value, min(r.timestamp, now) + future, largest)
             if isinstance(event, BadEvent):
                 rejected.append((i, event.reason))
             elif event.type not in types:

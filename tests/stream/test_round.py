@@ -197,6 +197,34 @@ def test_a_producer_whose_clock_is_ahead_ends_no_other_shoppers_session():
     assert part.clock == NOON
 
 
+def test_a_producer_whose_clock_is_ahead_silences_nobody():
+    """Its records vouch for its events; both are held to the worker's clock, and what follows is not late."""
+    scorer = _scorer()
+    part = _part(scorer)
+    ahead = NOON + 70 * 365 * DAY
+    work = scorer.process(part, [_line(0, time=ahead, timestamp=ahead), _line(1, time=NOON + 1)], NOON + 5)
+    assert work.rejected == Counter(future=1)
+    assert [json.loads(m.value)["event_id"] for m in work.scores] == ["e1"]
+
+
+def test_what_is_long_past_is_held_to_its_record_alone():
+    """So a log read years later has the outcomes of its day."""
+    lines = [_line(0, time=NOON + 1000), _line(1, time=NOON + 1001), _line(2, "v", time=NOON + DAY)]
+    for now in (NOON, NOON + 900 * DAY):
+        work = _scorer().process(_part(_scorer()), lines, now)
+        assert work.rejected == Counter(future=2)
+
+
+def test_a_record_from_the_future_does_not_move_its_session_there():
+    """A shopper's own TTL goes on from the day of now."""
+    scorer = _scorer(ttl=DAY)
+    part = _part(scorer)
+    lines = [_line(0), _line(1, time=NOON + 1, timestamp=NOON + 400 * DAY), _line(2, time=NOON + 2)]
+    work = scorer.process(part, lines, NOON)
+    assert [json.loads(m.value)["session"]["length"] for m in work.scores] == [1, 2, 3]
+    assert part.store.get("u")["arrived"] == NOON + LIMITS.future
+
+
 def test_idle_shoppers_are_evicted_with_tombstones():
     scorer = _scorer(ttl=DAY)
     part = _part(scorer)
@@ -214,8 +242,9 @@ def test_eviction_changes_no_score():
     lines = [_line(0, "a"), _line(1, "b", timestamp=NOON + 2 * DAY), _line(2, "a", timestamp=NOON + 2 * DAY + 1)]
     one_by_one, at_once = _scorer(ttl=DAY), _scorer(ttl=DAY)
     part = _part(one_by_one)
-    kept = [json.loads(m.value) for line in lines for m in one_by_one.process(part, [line], 0).scores]
-    assert [json.loads(m.value) for m in at_once.process(_part(at_once), lines, 0).scores] == kept
+    now = NOON + 3 * DAY
+    kept = [json.loads(m.value) for line in lines for m in one_by_one.process(part, [line], now).scores]
+    assert [json.loads(m.value) for m in at_once.process(_part(at_once), lines, now).scores] == kept
 
 
 def _with_newcomers() -> tuple[Scorer, Partition]:
@@ -278,7 +307,7 @@ def test_where_it_is_asked_for_a_score_has_its_causes():
     for chunks in ([lines], [lines[:2], lines[2:]]):
         scorer = _explaining()
         part = _part(scorer)
-        found.append([json.loads(m.value) for chunk in chunks for m in scorer.process(part, chunk, 5).scores])
+        found.append([json.loads(m.value) for chunk in chunks for m in scorer.process(part, chunk, NOON).scores])
     assert found[0] == found[1]
     first, other, second, third = found[0]
     assert "why" not in first and "why" not in other
