@@ -9,6 +9,7 @@ import numpy as np
 from stream.core import score
 from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
+from stream.core.errors import BundleError
 from stream.core.events import REASONS, BadEvent, Event, decode
 from stream.core.features import Arrays, Events, encode
 from stream.core.joining import Answers, join
@@ -17,10 +18,12 @@ from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
 from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes
-from stream.runtime import Bundle
+from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
 
 _SWEEPS = 24  # in a TTL
+_DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
+_FAILURES = ("unscorable", "not_finite")
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class Scorer:
             self.step = bundle.asking_step
         self.weigh = bundle.weigh if recommend else None
         self.explain = explain
+        self.replay, self._failed = bundle.replay, 0
         self.limits, self.publisher = limits, Publisher(bundle, topic, limits)
         self.layout = record(bundle.manifest)
         self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
@@ -98,7 +102,29 @@ class Scorer:
         reads = [self._read(part, records, now) for part, records in chunks]
         apart = [[one] for one in reads] if self.weigh else [reads]
         found = [outcome for some in apart for outcome in self._score(some)]
-        return [self._work(one, *outcome, now) for one, outcome in zip(reads, found, strict=True)]
+        works = [self._work(one, *outcome, now) for one, outcome in zip(reads, found, strict=True)]
+        self._doubt(works)
+        return works
+
+    def _doubt(self, works: list[Work]) -> None:
+        """Ask whether the model still runs where it fails again and again; raise BundleError where it does not.
+
+        What it cannot score for want of memory, or by a broken library, is no dead letter.
+        """
+        failed = sum(work.rejected[reason] for work in works for reason in _FAILURES)
+        self._failed = 0 if any(work.scores for work in works) else self._failed + failed
+        if self._failed < _DOUBT or self.replay is None:
+            return
+        self._failed = 0
+        try:
+            fault = f"parity is {worst:.2g}" if not (worst := self.replay()) <= TOLERANCE else ""
+        except Exception as error:  # onnxruntime's own errors share no base class but this one
+            fault = str(error) or type(error).__name__
+        if fault:
+            raise BundleError(
+                f"the model no longer runs here: {fault}",
+                "look at the host's memory and at what is installed; a restart goes on from the last commit",
+            )
 
     def _read(self, part: Partition, records: Sequence[Record], now: int) -> _Read:
         events, at, rejected = self._decode(records, now)

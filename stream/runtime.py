@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Bundle:
     weigh: Weigh | None = None  # how newcomers are ranked; None: only the catalog is
     asking_step: Step | None = None  # with what `lists` needs; None: the recommending step lists by itself
     lists: Callable[[Mapping[str, NDArray[Any]], Rules], Arrays] | None = None
+    replay: Callable[[], float] | None = None  # the parity vectors once more: the largest difference
 
     def step(self, recommend: bool) -> Step:
         """Choose the step."""
@@ -80,14 +82,15 @@ def load(folder: Path) -> Bundle:
         vocabulary = Vocabulary(ids.items, ids.categories, ids.category_of)
         step = Network(folder, manifest)
         weigh = _weigh(folder, manifest)
-        worst = replay(step, folder)
+        replay = partial(difference, step, _parity(folder))
+        worst = replay()
     except BundleError:
         raise
     except Exception as error:  # onnxruntime's own errors share no base class but this one
         raise BundleError(f"{folder} holds no model that runs here: {error}", _REMEDY) from error
     if not worst <= TOLERANCE:
         raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
-    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh, step.ask, step.lists)
+    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh, step.ask, step.lists, replay)
 
 
 def _needed(manifest: Manifest) -> set[str]:
@@ -261,11 +264,9 @@ def session(path: Path) -> onnxruntime.InferenceSession:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def replay(network: Network, folder: Path) -> float:
-    """Run the bundle's parity vectors step by step; return the largest difference from what training gave."""
+def _parity(folder: Path) -> dict[str, NDArray[Any]]:
     with np.load(folder / PARITY, allow_pickle=False) as stored:
-        vectors = {name: stored[name] for name in stored.files}
-    return difference(network, vectors)
+        return {name: stored[name] for name in stored.files}
 
 
 def difference(network: Network, vectors: Mapping[str, NDArray[Any]]) -> float:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.core.errors import BundleError
 from stream.core.events import Event
 from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
@@ -180,11 +181,56 @@ def test_a_shopper_without_a_score_leaves_no_session(scorer: Scorer):
     assert len(part.store) == 0
 
 
-def _failing() -> Scorer:
+def _failing(check=None) -> Scorer:
     def fail(_inputs, _hidden):
         raise RuntimeError
 
-    return Scorer(Bundle(manifest(), VOCAB, fail, fail), False, LIMITS, "events")
+    return Scorer(Bundle(manifest(), VOCAB, fail, fail, replay=check), False, LIMITS, "events")
+
+
+@pytest.mark.parametrize("check", [lambda: 1.0, lambda: float("nan"), lambda: 1 / 0])
+@pytest.mark.parametrize("chunks", [[32], [1] * 32, [20, 20]])
+def test_a_model_that_no_longer_runs_ends_the_process_and_not_the_events(check, chunks):
+    scorer, n = _failing(check), 0
+    part = _part(scorer)
+    with pytest.raises(BundleError, match="no longer runs") as caught:
+        for size in chunks:
+            work = scorer.process(part, [_line(n + i) for i in range(size)], NOON)
+            n += work.records
+    assert n < 32
+    assert "last commit" in caught.value.remedy
+
+
+def test_events_that_are_to_blame_end_nothing():
+    """The model runs, as its parity vectors show: they are asked for once in 32 failures."""
+    asked: list[int] = []
+
+    def check() -> float:
+        asked.append(1)
+        return 0.0
+
+    scorer = _failing(check)
+    work = scorer.process(_part(scorer), [_line(i) for i in range(31)], NOON)
+    assert work.rejected == Counter(unscorable=31) and not asked
+    for _ in range(3):
+        scorer.process(_part(scorer), [_line(i) for i in range(16)], NOON)
+    assert len(asked) == 2
+    assert scorer.process(_part(scorer), [_line(i) for i in range(100)], NOON).rejected == Counter(unscorable=100)
+
+
+def test_a_score_shows_that_the_model_runs():
+    """Events fail beside others that do not: nothing is asked."""
+
+    def some(inputs, hidden):
+        if (inputs["item"] == 2).any():
+            raise RuntimeError
+        return step(inputs, hidden)
+
+    scorer = Scorer(Bundle(manifest(), VOCAB, some, some, replay=lambda: 1.0), False, LIMITS, "events")
+    part = _part(scorer)
+    for n in range(0, 80, 2):
+        work = scorer.process(part, [_line(n, "a", "i2"), _line(n + 1, "b")], NOON)
+        assert work.rejected["unscorable"] == 1
 
 
 def test_a_producer_whose_clock_is_ahead_ends_no_other_shoppers_session():
