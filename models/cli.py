@@ -244,7 +244,7 @@ def _warn_of_unlabelled(found: dict[str, Any], horizons: tuple[str, ...]) -> Non
     """Say which horizons nothing is known of: the held-out part ends before they do."""
     lost = [name for name in horizons if not found["horizons"][name]["labelled"]]
     if lost:
-        console.print(f"[yellow]no event is followed by {' or '.join(lost)} of log: hold out a longer --tail")
+        console.print(f"no event is followed by {' or '.join(lost)} of log: hold out a longer --tail", style="yellow")
 
 
 def _measured(

@@ -10,6 +10,7 @@ import typer
 from models.options import console
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
+from stream.options import report
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -39,6 +40,5 @@ def prepare(
         raise SettingError(f"{out} holds a prepared log", "give another --out, or delete the folder")
     with console.status(f"preparing {data}") as status:
         facts, bad = write(data, form, out, each, status.update)
-    for line in bad.lines():
-        console.print(f"[yellow]{line}")
+    report(bad, console)
     print(json.dumps({"prepared": str(out), **msgspec.to_builtins(facts)}))

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stream.core.errors import SettingError
 from stream.core.manifest import Meaning, milliseconds
-from stream.options import pairs, terminal
+from stream.options import pairs, report, terminal
 
 console = terminal()
 
@@ -56,8 +56,7 @@ def load(data: Path, form: str) -> Any:
 
     with console.status(f"reading {data}") as status:
         log = read(data, form, lambda n: status.update(f"reading {data}: {n:,} events"))
-    for line in log.bad.lines():
-        console.print(f"[yellow]{line}")
+    report(log.bad, console)
     console.print(f"{len(log):,} events, {len(log.users):,} shoppers, {len(log.items):,} items in {data}")
     return log
 

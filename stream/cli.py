@@ -13,7 +13,7 @@ from rich.table import Table
 from stream import cli_capacity, cli_explain
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
-from stream.options import Config, FormatOption, Json, Servers, pairs, terminal
+from stream.options import Config, FormatOption, Json, Servers, pairs, report, terminal
 
 app = typer.Typer(no_args_is_help=True)
 console = terminal()
@@ -140,9 +140,9 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
         table.add_row(topic.name, topic.role, str(topic.partitions), str(topic.replication), settings, state)
     terminal(stderr=False).print(table)
     for fault in found.wrong:
-        console.print(f"[red]wrong:[/] {fault}")
+        console.print(f"wrong: {fault}", style="red")
     for advice in found.advice:
-        console.print(f"[yellow]better:[/] {advice}")
+        console.print(f"better: {advice}", style="yellow")
 
 
 @app.command()
@@ -169,7 +169,7 @@ def replay(
     published, bad = publish(
         settings, form, data, topic or settings.events_topic, rate, speed, limit, _interruption().is_set
     )
-    _report_bad(bad)
+    report(bad, console)
     line = {"published": published, "left_out": dict(bad.count)}
     print(json.dumps(line) if as_json else f"{published:,} events published, {sum(bad.count.values()):,} rows left out")
 
@@ -243,13 +243,8 @@ def score(
 
     counts, bad = score_log(configuration.load(), bundle, form, data, dead_letters, recommend)
     sys.stdout.flush()
-    _report_bad(bad)
+    report(bad, console)
     console.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) or "no events")
-
-
-def _report_bad(bad) -> None:  # type: ignore[no-untyped-def]
-    for line in bad.lines():
-        console.print(f"[yellow]{line}")
 
 
 app.command()(cli_explain.explain)

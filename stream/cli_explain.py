@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stream.options import FormatOption, terminal
+from stream.options import FormatOption, report, terminal
 
 
 def explain(
@@ -33,6 +33,5 @@ def explain(
     from stream.explain import explain_log
 
     found, bad = explain_log(settings.load(), bundle, form, data, user or [], everyone, recommend)
-    for line in bad.lines():
-        terminal().print(f"[yellow]{line}")
+    report(bad, terminal())
     show(found, as_json)

@@ -144,7 +144,7 @@ class Engine:
                 await self._in(self._committing, self.committer.commit, works, stands, membership)
                 self._pace.committed(self.telemetry.observe_stage("commit", began) - began)
                 for stand in stands.values():
-                    stand.held.ahead -= 1
+                    stand.held.done += 1
                 self._count(works)
         except Aborted as error:
             await self.restorer.begin_again(membership, error)
@@ -170,18 +170,31 @@ class Engine:
         for group in apart(joined(batches, size), self.ownership.chunk):
             fit = []
             for batch in group:
-                held = membership.owned.get(batch.partition)
-                if held and batch.membership is membership and batch.end > held.part.position:
+                if held := self._begin(batch, membership, batch.partition not in stands):
                     fit.append((batch, held))
             works += self._score(fit)
-            for batch, held in fit:
-                held.ahead += batch.partition not in stands
-                stands[batch.partition] = Stand.of(held)
+            stands |= {batch.partition: Stand.of(held) for batch, held in fit}
         if works:
             scored = self.telemetry.observe_stage("score", began)
             self._pace.scored(sum(w.records for w in works), scored - began)
             self.ownership.chunk = self._pace.chunk
         return works, stands
+
+    @staticmethod
+    def _begin(batch: Batch, membership: Membership, first: bool) -> Owned | None:
+        """Return what a batch is scored into, counted before it is; None where that is another membership's.
+
+        Who takes a partition over takes it from its membership, then looks at the count: one of the two sees the other.
+        """
+        held = membership.owned.get(batch.partition)
+        if not held or batch.membership is not membership or batch.end <= held.part.position:
+            return None
+        if first:
+            held.begin()
+        if membership.owned.get(batch.partition) is held:
+            return held
+        held.begun -= first
+        return None
 
     def _score(self, batches: list[tuple[Batch, Owned]]) -> list[Work]:
         """Score batches of different partitions, from where their sessions stand."""

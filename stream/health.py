@@ -1,15 +1,54 @@
 """Metrics and probes on a thread of their own: they answer while the worker's loop is busy."""
 
+import logging
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from stream.core.errors import SettingError
 from stream.telemetry import Telemetry
 
+log = logging.getLogger(__name__)
+CONNECTIONS = 16  # at once; one more ends the oldest
+SECONDS = 5.0  # that a connection may keep us waiting
 Probe = Callable[[], str]
 """Return why not, or an empty string."""
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread a connection, but no more of them than `CONNECTIONS`: idle ones must not keep probes out."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._open: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            if len(self._open) >= CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread ends, and closes it
+            self._open[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of what is a fault of ours; that the other side has gone is none."""
+        if not isinstance(sys.exception(), OSError):
+            log.warning("a request for metrics or probes failed", exc_info=True)
 
 
 class Health:
@@ -17,13 +56,15 @@ class Health:
 
     def __init__(self, telemetry: Telemetry, live: Probe, ready: Probe, refresh: Callable[[], None]) -> None:
         self._telemetry, self._probes, self._refresh = telemetry, {"/livez": live, "/readyz": ready}, refresh
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
 
     def start(self, host: str, port: int) -> int:
         """Listen and return the port; raise SettingError where it is taken."""
         health = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = SECONDS
+
             def do_GET(self) -> None:
                 status, kind, body = health.answer(self.path, self.headers.get("Accept", ""))
                 self.send_response(status)
@@ -36,12 +77,11 @@ class Health:
                 """Keep scrapes out of the log."""
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server((host, port), Handler)
         except OSError as error:
             raise SettingError(
                 f"metrics cannot listen on {host}:{port}: {error.strerror}", "give another --metrics-port, or 0"
             ) from error
-        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         return int(self._server.server_address[1])
 

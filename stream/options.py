@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from stream.core.errors import SettingError
-from stream.core.formats import FORMATS
+from stream.core.formats import FORMATS, BadRows
 
 _WIDE = 160  # columns where no terminal tells how many there are
 
@@ -19,11 +19,17 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 def terminal(stderr: bool = True) -> Console:
-    """Make a console; what goes to a file or another program is not broken at 80 columns."""
-    console = Console(stderr=stderr)
+    """Make a console that takes no text for markup; what goes to a file or program is not broken at 80 columns."""
+    console = Console(stderr=stderr, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE
     return console
+
+
+def report(bad: BadRows, console: Console) -> None:
+    """Say which rows of a log were left out."""
+    for line in bad.lines():
+        console.print(line, style="yellow")
 
 
 def _known(form: str) -> str:

@@ -15,8 +15,12 @@ from stream.runtime import Bundle
 
 Headers = list[tuple[str, bytes]]
 USER, ITEM = b"u", b"i"  # first bytes of a changelog key
-# Bytes of the input's headers and key that a dead letter carries: with its own headers below 64 KiB.
+BATCH = 1_048_576  # bytes of the worker's batches, which brokers hold to max.message.bytes: the topics take as much
+SCORE_ROOM = BATCH - 1_024  # bytes of a score with its key and headers: the batch has a head of its own
+LETTER_ROOM = 65_536  # a dead letter is its record's value and this much of key and headers
+# Bytes of the input's headers and key that a dead letter carries: with its own headers below that.
 HEADER_ROOM, _KEY_ROOM = 49_152, 8_192
+HEADERS, _HEADER = 100, 8  # how many a record may have; bytes that one costs beside its name and value
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,6 +54,17 @@ class Message(msgspec.Struct, gc=False):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+
+
+def header_bytes(headers: Sequence[tuple[str, bytes]]) -> int:
+    """Return what headers weigh, those without name and value too."""
+    return sum(len(name.encode()) + len(value or b"") + _HEADER for name, value in headers)
+
+
+def weight(message: Message) -> int:
+    """Return the bytes of a record: key, value, headers."""
+    headers = header_bytes(message.headers) if message.headers else 0
+    return len(message.key or b"") + len(message.value or b"") + headers
 
 
 class Publisher:
@@ -95,7 +110,10 @@ class Publisher:
                 late[i],
                 why[i] if why else [],
             )
-            messages.append(Message(keys[i], _encode(value), source.headers))
+            message = Message(keys[i], _encode(value), source.headers)
+            if weight(message) > SCORE_ROOM:  # what remains is bounded, as ids and headers are
+                message.value = _encode(msgspec.structs.replace(value, recommendations=[], why=[]))
+            messages.append(message)
         return messages
 
     def _recommended(self, scores: Scores) -> list[list[Recommendation]]:
@@ -137,9 +155,9 @@ class Publisher:
 def _carried(headers: Sequence[tuple[str, bytes]]) -> Headers:
     """Keep the headers that a dead letter has room for."""
     room, kept = HEADER_ROOM, []
-    for name, value in headers:
-        room -= len(name) + len(value or b"")
+    for header in headers[:HEADERS]:
+        room -= header_bytes([header])
         if room < 0:
             break
-        kept.append((name, value))
+        kept.append(header)
     return kept

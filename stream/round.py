@@ -9,6 +9,7 @@ import numpy as np
 from stream.core import score
 from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
+from stream.core.errors import BundleError
 from stream.core.events import REASONS, BadEvent, Event, decode
 from stream.core.features import Arrays, Events, encode
 from stream.core.joining import Answers, join
@@ -16,11 +17,13 @@ from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
-from stream.records import ITEM, USER, Limits, Message, Publisher, Record
-from stream.runtime import Bundle
+from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes
+from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
 
 _SWEEPS = 24  # in a TTL
+_DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
+_FAILURES = ("unscorable", "not_finite")
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class Scorer:
             self.step = bundle.asking_step
         self.weigh = bundle.weigh if recommend else None
         self.explain = explain
+        self.replay, self._failed = bundle.replay, 0
         self.limits, self.publisher = limits, Publisher(bundle, topic, limits)
         self.layout = record(bundle.manifest)
         self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
@@ -98,15 +102,37 @@ class Scorer:
         reads = [self._read(part, records, now) for part, records in chunks]
         apart = [[one] for one in reads] if self.weigh else [reads]
         found = [outcome for some in apart for outcome in self._score(some)]
-        return [self._work(one, *outcome, now) for one, outcome in zip(reads, found, strict=True)]
+        works = [self._work(one, *outcome, now) for one, outcome in zip(reads, found, strict=True)]
+        self._doubt(works)
+        return works
+
+    def _doubt(self, works: list[Work]) -> None:
+        """Ask whether the model still runs where it fails again and again; raise BundleError where it does not.
+
+        What it cannot score for want of memory, or by a broken library, is no dead letter.
+        """
+        failed = sum(work.rejected[reason] for work in works for reason in _FAILURES)
+        self._failed = 0 if any(work.scores for work in works) else self._failed + failed
+        if self._failed < _DOUBT or self.replay is None:
+            return
+        self._failed = 0
+        try:
+            fault = f"parity is {worst:.2g}" if not (worst := self.replay()) <= TOLERANCE else ""
+        except Exception as error:  # onnxruntime's own errors share no base class but this one
+            fault = str(error) or type(error).__name__
+        if fault:
+            raise BundleError(
+                f"the model no longer runs here: {fault}",
+                "look at the host's memory and at what is installed; a restart goes on from the last commit",
+            )
 
     def _read(self, part: Partition, records: Sequence[Record], now: int) -> _Read:
-        events, at, rejected = self._decode(records)
-        arrived = np.fromiter((r.timestamp for r in records), np.int64, len(records))
-        # A producer whose clock is ahead must not end other shoppers' sessions.
-        sane = arrived[at][arrived[at] <= now + self.limits.future]
-        part.clock = max(part.clock, int(sane.max(initial=0)))
-        return _Read(part, records, events, at, arrived[at], rejected)
+        events, at, rejected = self._decode(records, now)
+        arrived = np.fromiter((records[i].timestamp for i in at), np.int64, len(at))
+        # A producer whose clock is ahead must end no other shopper's session, and keep its own no longer.
+        newest = now + self.limits.future
+        part.clock = max(part.clock, int(arrived[arrived <= newest].max(initial=0)))
+        return _Read(part, records, events, at, np.minimum(arrived, newest), rejected)
 
     def _work(self, read: _Read, scores: Scores, changes: list[Message], now: int) -> Work:
         part, records, events, at, rejected = read.part, read.records, read.events, read.at, read.rejected
@@ -128,17 +154,20 @@ class Scorer:
             evicted=len(evicted),
         )
 
-    def _decode(self, records: Sequence[Record]) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
-        """Return the events, the places of their records, and (place, reason) of the others."""
+    def _decode(self, records: Sequence[Record], now: int) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
+        """Return the events, the places of their records, and (place, reason) of the others.
+
+        A record's time comes from its producer's clock, as the event's does: both are held to `now`.
+        """
         events, at, rejected = [], [], []
         future, largest, types = self.limits.future, self.limits.event_bytes, self.types
         for i, r in enumerate(records):
-            event = decode(r.value, r.timestamp + future, largest)
+            event = decode(r.value, min(r.timestamp, now) + future, largest)
             if isinstance(event, BadEvent):
                 rejected.append((i, event.reason))
             elif event.type not in types:
                 rejected.append((i, "unknown_type"))
-            elif r.headers and sum(len(k) + len(v or b"") for k, v in r.headers) > largest:
+            elif r.headers and (len(r.headers) > HEADERS or header_bytes(r.headers) > largest):
                 rejected.append((i, "oversized"))
             else:
                 events.append(event)

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
 INTENT = "intent.onnx"  # the step for purchases alone
 INDEX, LIST = "index.faiss", "list.onnx"  # of a large catalog
 TOLERANCE = 1e-5
+_NAME = re.compile(r"(?!\.)[\w.-]+")  # of a file that lies in the bundle's own folder
 _ROWS = 256  # shoppers that step, or whose catalogs are ranked, at once: what stands in between stays in caches
 _REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
 
@@ -57,6 +60,7 @@ class Bundle:
     weigh: Weigh | None = None  # how newcomers are ranked; None: only the catalog is
     asking_step: Step | None = None  # with what `lists` needs; None: the recommending step lists by itself
     lists: Callable[[Mapping[str, NDArray[Any]], Rules], Arrays] | None = None
+    replay: Callable[[], float] | None = None  # the parity vectors once more: the largest difference
 
     def step(self, recommend: bool) -> Step:
         """Choose the step."""
@@ -72,24 +76,42 @@ def digest(manifest: Manifest) -> str:
 def load(folder: Path) -> Bundle:
     """Load a bundle; raise BundleError that says which file, hash, schema or parity fails."""
     manifest = _manifest(folder)
+    _whole(folder, manifest)
+    try:
+        ids = msgspec.json.decode((folder / VOCABULARY).read_bytes(), type=Ids)
+        vocabulary = Vocabulary(ids.items, ids.categories, ids.category_of)
+        step = Network(folder, manifest)
+        weigh = _weigh(folder, manifest)
+        replay = partial(difference, step, _parity(folder))
+        worst = replay()
+    except BundleError:
+        raise
+    except Exception as error:  # onnxruntime's own errors share no base class but this one
+        raise BundleError(f"{folder} holds no model that runs here: {error}", _REMEDY) from error
+    if not worst <= TOLERANCE:
+        raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
+    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh, step.ask, step.lists, replay)
+
+
+def _needed(manifest: Manifest) -> set[str]:
+    novelty = manifest.novelty
+    kinds = {CATEGORIES, *([PRICES] if novelty.price_edges else [])} if novelty else set()
+    return {STEP, CATALOG, VOCABULARY, PARITY, *([INDEX, LIST] if INDEX in manifest.files else [TOP])} | kinds
+
+
+def _whole(folder: Path, manifest: Manifest) -> None:
+    """Check that what is needed is listed, and that what is listed is there as it was exported."""
+    if missing := _needed(manifest) - manifest.files.keys():
+        raise BundleError(f"{folder / MANIFEST} does not list {', '.join(sorted(missing))}", _REMEDY)
     for name, expected in manifest.files.items():
+        if not _NAME.fullmatch(name):
+            raise BundleError(f"{folder / MANIFEST} lists {name!r}, which is no name of a file in it", _REMEDY)
         try:
             found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         except OSError as error:
             raise BundleError(f"{folder / name} cannot be read: {error.strerror}", _REMEDY) from error
         if found != expected:
             raise BundleError(f"{folder / name} is not what was exported: its SHA-256 is {found[:16]}…", _REMEDY)
-    try:
-        ids = msgspec.json.decode((folder / VOCABULARY).read_bytes(), type=Ids)
-        vocabulary = Vocabulary(ids.items, ids.categories, ids.category_of)
-        step = Network(folder, manifest)
-        weigh = _weigh(folder, manifest)
-    except (msgspec.DecodeError, ValueError, RuntimeError, KeyError) as error:
-        raise BundleError(f"{folder} holds no model that runs here: {error}", _REMEDY) from error
-    worst = replay(step, folder)
-    if not worst <= TOLERANCE:
-        raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
-    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh, step.ask, step.lists)
 
 
 def _weigh(folder: Path, manifest: Manifest) -> Weigh | None:
@@ -242,11 +264,9 @@ def session(path: Path) -> onnxruntime.InferenceSession:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def replay(network: Network, folder: Path) -> float:
-    """Run the bundle's parity vectors step by step; return the largest difference from what training gave."""
+def _parity(folder: Path) -> dict[str, NDArray[Any]]:
     with np.load(folder / PARITY, allow_pickle=False) as stored:
-        vectors = {name: stored[name] for name in stored.files}
-    return difference(network, vectors)
+        return {name: stored[name] for name in stored.files}
 
 
 def difference(network: Network, vectors: Mapping[str, NDArray[Any]]) -> float:

@@ -49,7 +49,9 @@ class Settings(BaseModel):
         65_536, ge=1024, le=262_144, description="A longer event, or longer headers, are a dead letter."
     )
     max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
-    max_future_seconds: int = Field(3600, ge=0, description="How far an event may lie after its Kafka timestamp.")
+    max_future_seconds: int = Field(
+        3600, ge=0, description="How far an event may lie after its Kafka timestamp, and after now."
+    )
     session_timeout_seconds: float = Field(30.0, ge=6, description="Kafka's: a silent worker loses its partitions.")
     transaction_timeout_seconds: float = Field(20.0, ge=5, description="Kafka's: a silent transaction is aborted.")
     metrics_host: str = Field("127.0.0.1", description="Where metrics and probes listen; 0.0.0.0 in a container.")

@@ -77,7 +77,7 @@ def test_what_cannot_be_scored_is_written_apart(tmp_path: Path):
 def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     """Train, evaluate, export, score."""
     shop, run, bundle = tmp_path / "shop.jsonl", str(tmp_path / "run"), str(tmp_path / "bundle")
-    shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken\n")
+    shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken [/foo]\n")
     log = ["--format", "events", "--data", str(shop)]
     trained = forecart(
         "train", *log, "--out", run, "--holdout-tail", "0.3", "--set", "dimension=8", "--set", "epochs=2"
@@ -166,7 +166,7 @@ def test_dials_are_searched_and_the_search_goes_on(tmp_path: Path):
 
 def test_a_prepared_log_is_trained_from(tmp_path: Path):
     shop, parts = tmp_path / "shop.jsonl", str(tmp_path / "parts")
-    shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken\n")
+    shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken [/foo]\n")
     prepare = ["prepare", "--format", "events", "--data", str(shop), "--out", parts, "--each", "400"]
     done = forecart(*prepare)
     assert "1 rows left out: not_json, first in line" in done.stderr

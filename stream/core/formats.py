@@ -1,5 +1,6 @@
 """The formats of event logs, one entry each: training, scoring and replay read them all through `read`."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -7,7 +8,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,10 +20,13 @@ from stream.core.errors import DataError
 from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
+LONGEST = 1_048_576  # bytes of a line, as of a record: what follows up to its end is skipped
+_SHOWN = 80  # characters of a bad row
 _NEVER = 2**53
 # None of the formats quotes: a stray quote is a character, and a row is always one line.
 _unquoted = partial(csv.reader, quoting=csv.QUOTE_NONE)
 _NO_TEXT = re.compile("[\udc80-\udcff]")
+_LONG = "\ud800"  # before what is kept of a line that is too long: no bytes become it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,9 @@ def read(file: BinaryIO, name: str) -> Iterator[Event | BadRow]:
 
 
 def raw_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a log, gzipped or not, as bytes without their ends; raise DataError where they break off."""
+    """Yield the lines of a log as bytes without their ends, `LONGEST` at most; raise DataError where they break off."""
     with _readable():
-        for line in _plain(file):
+        for line, _ in _lines(_plain(file)):
             yield line.rstrip(b"\r\n")
 
 
@@ -109,7 +113,12 @@ def wrong_format(name: str, bad: BadRows) -> DataError:
 def _readable() -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, zlib.error) as error:
+    except EOFError as error:
+        raise DataError(
+            "the log cannot be read to its end: its gzip stream has none",
+            "it was cut off or damaged: copy it again, whole",
+        ) from error
+    except (OSError, zlib.error) as error:
         raise DataError(f"the log cannot be read to its end: {error}", "check that it is whole") from error
 
 
@@ -119,14 +128,22 @@ def _plain(file: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, gzip.GzipFile(fileobj=buffered)) if zipped else buffered
 
 
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Yield lines with their ends, and whether one was too long and is cut."""
+    while line := file.readline(LONGEST + 1):
+        cut = rest = len(line) > LONGEST and line[-1:] != b"\n"
+        while rest:
+            tail = file.readline(LONGEST)
+            rest = bool(tail) and tail[-1:] != b"\n"
+        yield (line[:LONGEST] if cut else line), cut
+
+
 def _text(file: BinaryIO) -> Iterator[str]:
-    # A byte that is no UTF-8 becomes a lone surrogate, which no text has, and which marks its row as bad.
-    text = io.TextIOWrapper(_plain(file), "utf-8-sig", errors="surrogateescape", newline="\n")
-    try:
-        yield from text
-    finally:
-        with suppress(ValueError):  # the caller, whose file it is, may have closed it
-            text.detach()
+    """Yield lines as text; a byte that is no UTF-8 becomes a lone surrogate, which no text has: its row is bad."""
+    mark = codecs.BOM_UTF8
+    for line, cut in _lines(_plain(file)):
+        text, mark = line.removeprefix(mark).decode(errors="surrogateescape"), b""
+        yield _LONG + text[:_SHOWN].partition("\r")[0] if cut else text
 
 
 def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | BadRow]:
@@ -145,13 +162,19 @@ def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | Bad
             if tuple(row[: len(form.header)]) == form.header:
                 continue
             if not form.header_may_lack:
-                raise DataError(f"the first line is {','.join(row)[:80]!r}", f"{name} means: {form.expects}")
+                raise DataError(f"the first line is {_shown(row)!r}", f"{name} means: {form.expects}")
         try:
+            if row and row[0].startswith(_LONG):
+                raise _Bad("oversized")
             if any(_NO_TEXT.search(cell) for cell in row):
                 raise _Bad("not_utf8")
             yield from form.parse(row, line)
         except _Bad as bad:
-            yield BadRow(line, str(bad), ",".join(row)[:80].encode(errors="backslashreplace").decode())
+            yield BadRow(line, str(bad), _shown(row).encode(errors="backslashreplace").decode())
+
+
+def _shown(row: list[str]) -> str:
+    return ",".join(row).removeprefix(_LONG)[:_SHOWN]
 
 
 def _event(line: int, prefix: str, **fields: object) -> Event:

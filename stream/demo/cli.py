@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +26,7 @@ from stream.demo.figures import Figures, read_figures
 from stream.kafka.broker import Broker, end_guarded, free_port, start_guarded
 from stream.kafka.client import consumer, subscribe_all
 from stream.kafka.topics import apply, remove
+from stream.options import terminal
 from stream.settings import Settings, child_environment
 
 BUNDLE = Path(__file__).parent / "bundle"
@@ -37,7 +38,7 @@ _SHOWN = 12
 _WINDOW = 10  # seconds that the shown latency looks back
 
 app = typer.Typer()
-console = Console(stderr=True)
+console = terminal()
 
 
 @app.callback()
@@ -144,12 +145,12 @@ def _elsewhere(servers: str) -> Settings:
 
 def _clear(settings: Settings) -> None:
     if left := remove(settings):
-        console.print(f"[yellow]could not be deleted:[/] {', '.join(left)}")
+        console.print(f"could not be deleted: {', '.join(left)}", style="yellow")
 
 
 def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds: float | None, folder: Path) -> None:
     began = shown = time.monotonic()
-    terminal = Console()
+    screen = terminal(stderr=False)
     with ExitStack() as stack:
         live = None
         while True:
@@ -167,10 +168,10 @@ def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds:
                 continue
             shown, view.figures = now, read_figures(_metrics(port), view.past[0] if view.past else None)
             view.past.append(view.figures)
-            if not terminal.is_terminal:
+            if not screen.is_terminal:
                 print(view.line(), flush=True)
             elif live is None:
-                live = stack.enter_context(Live(view.render(), console=terminal, screen=True, auto_refresh=False))
+                live = stack.enter_context(Live(view.render(), console=screen, screen=True, auto_refresh=False))
             else:
                 live.update(view.render(), refresh=True)
 

@@ -17,7 +17,7 @@ from stream.core.errors import BrokerError, FaultError, FencedError
 from stream.kafka.client import again, passing, producer
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.recovery import POSITION, Position
-from stream.records import Message
+from stream.records import BATCH, LETTER_ROOM, Message
 from stream.round import Work
 from stream.settings import Settings
 
@@ -73,8 +73,8 @@ class Committer:
                 "queue.buffering.max.messages": 1_000_000,
                 "queue.buffering.max.kbytes": 1_048_576,
                 "batch.num.messages": 100_000,
-                "batch.size": 1_048_576,
-                "message.max.bytes": max(settings.max_dead_letter_bytes, settings.max_event_bytes) + 65_536,
+                "batch.size": BATCH,
+                "message.max.bytes": max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM),
             },
         )
         self._open = False

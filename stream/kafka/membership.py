@@ -20,8 +20,18 @@ class Owned:
     part: Partition
     changelog: int = 0  # next changelog offset that is not yet in the sessions
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
-    ahead: int = 0  # rounds in the sessions that are not yet in the changelog
+    begun: int = 0  # rounds that went into the sessions: the scorer's thread counts them
+    done: int = 0  # those of them that are in the changelog: the event loop does
     topic_id: str = ""  # of the input topic that the position belongs to
+
+    @property
+    def ahead(self) -> int:
+        """Count the rounds in the sessions that are not yet in the changelog."""
+        return self.begun - self.done
+
+    def begin(self) -> None:
+        """Count a round, before it changes the sessions."""
+        self.begun += 1
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import PositionError, StuckError
+from stream.core.newcomers import Table
 from stream.kafka.client import again, consumer, ended
 from stream.kafka.membership import Owned
 from stream.rehydrate import Rehydrator
@@ -25,6 +26,9 @@ _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so 
 _FETCH = {"max.partition.fetch.bytes": 4_194_304, "queued.max.messages.kbytes": 65_536}
 _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
+
+_Change = tuple[int, bytes, bytes | None]  # offset, key, value
+_NO_RECORD = (ValueError, msgspec.MsgspecError)
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -137,7 +141,7 @@ class Recovery:
     def _take(self, parts: Mapping[int, _Part]) -> dict[int, int]:
         """Apply one read; return how far it reached, by partition."""
         reached: dict[int, int] = {}
-        changes: dict[int, list[tuple[bytes, bytes | None]]] = {number: [] for number in parts}
+        changes: dict[int, list[_Change]] = {number: [] for number in parts}
         for message in self._reader.consume(_BATCH, _WAIT):
             error, number = message.error(), message.partition() or 0
             if error and not ended(error, "the changelog"):
@@ -145,16 +149,38 @@ class Recovery:
             if error:
                 reached[number] = max(reached.get(number, 0), message.offset() or 0)
                 continue
-            reached[number] = (message.offset() or 0) + 1
-            key, value = message.key() or b"", message.value()
+            offset, key, value = message.offset() or 0, message.key() or b"", message.value()
+            reached[number] = offset + 1
             if key == POSITION and value:
-                parts[number].position = msgspec.json.decode(value, type=Position)
+                try:
+                    parts[number].position = msgspec.json.decode(value, type=Position)
+                except msgspec.MsgspecError as broken:
+                    raise self._broken(number, offset, broken) from broken
             else:
-                changes[number].append((key, value))
+                changes[number].append((offset, key, value))
         for number, made in changes.items():
-            part = parts[number].owned.part
-            self._rehydrator.apply(part.store, made, part.newcomers)
+            self._apply(parts[number].owned.part, made)
         return reached
+
+    def _apply(self, part: Partition, made: list[_Change]) -> None:
+        """Write changes into a partition; raise PositionError that says where one of them lies that is none."""
+        try:
+            self._rehydrator.apply(part.store, [(key, value) for _, key, value in made], part.newcomers)
+        except _NO_RECORD as error:
+            for offset, key, value in made:
+                try:
+                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [(key, value)], Table())
+                except _NO_RECORD as one:
+                    raise self._broken(part.number, offset, one) from one
+            raise self._broken(part.number, made[0][0], error) from error
+
+    def _broken(self, number: int, offset: int, error: Exception) -> PositionError:
+        """Say where a record lies; its key, which is a shopper's id, stays out of the log."""
+        kind = type(error).__name__ if isinstance(error, UnicodeError) else str(error)
+        return PositionError(
+            f"{self._settings.changelog} partition {number}, offset {offset} is no record of a changelog: {kind}",
+            "restore the changelog, or begin anew with another --group",
+        )
 
     def _place(self, parts: Mapping[int, _Part]) -> None:
         """Check the positions against the input topic as it is now (rule 4), and stand there."""

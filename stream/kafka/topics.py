@@ -15,11 +15,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from stream.core.errors import BrokerError, TopicError
 from stream.kafka.client import reach
+from stream.records import BATCH, LETTER_ROOM
 from stream.settings import Settings
 
 _TIMEOUT = 15
-_ROOM = 65_536  # a dead letter is its record and this much of headers
-_BATCH = 1_048_576  # of the worker's producer; a broker holds whole batches to max.message.bytes
 _CLOCKS = 60  # seconds that clocks of well-kept machines may differ
 _LATEST = "message.timestamp.after.max.ms"  # of brokers from 3.6: one wrong clock cannot move a partition's clock
 DEFAULT_PARTITIONS = 6
@@ -79,10 +78,10 @@ def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]
         safe["min.insync.replicas"] = "2"
     latest = str(max(settings.max_future_seconds, _CLOCKS) * 1000)
     events = safe | {"cleanup.policy": "delete", _LATEST: latest}
-    scores = safe | {"max.message.bytes": str(_BATCH)}
-    letters = safe | {"max.message.bytes": str(max(_BATCH, settings.max_dead_letter_bytes + _ROOM))}
+    scores = safe | {"max.message.bytes": str(BATCH)}
+    letters = safe | {"max.message.bytes": str(max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM))}
     compact = {"cleanup.policy": "compact"}
-    changelog = safe | {"max.message.bytes": str(_BATCH)} | compact
+    changelog = safe | {"max.message.bytes": str(BATCH)} | compact
     return [
         Topic(settings.events_topic, "events", partitions, replication, events),
         Topic(settings.scores_topic, "scores", partitions, replication, scores),

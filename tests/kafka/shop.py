@@ -191,7 +191,7 @@ class Shop:
                 if m.partition() == number
             ]
             for begin in range(0, len(own), 777):
-                scorer.process(part, own[begin : begin + 777], 0)
+                scorer.process(part, own[begin : begin + 777], int(time.time() * 1000))
             for user in part.store:
                 final[number, user.encode()] = part.store.get(user)
         return final

@@ -143,6 +143,50 @@ def test_a_round_whose_membership_ended_is_dropped_and_its_sessions_are_not_kept
     assert rig.recovery.calls == {"anew": 2}
 
 
+def test_a_partition_taken_over_while_it_is_scored_is_not_kept(rig):
+    """Whoever takes it sees that its sessions move, from before they do."""
+
+    async def main():
+        await rig.join(0)
+        process = rig.scorer.process_all
+
+        def taken(*args):
+            rig.ownership.drop()
+            new = rig.ownership.take(2, "m", None, {0})
+            assert not new.kept
+            return process(*args)
+
+        rig.scorer.process_all = taken
+        await rig.play(rig.batch(0, 3))
+
+    asyncio.run(main())
+    assert rig.committer.committed == []
+    assert not rig.failed
+
+
+def test_a_partition_taken_over_before_it_is_scored_is_left_alone(rig, monkeypatch):
+    """Its clean sessions are the next membership's from then on."""
+    scored = []
+
+    async def main():
+        membership = await rig.join(0)
+        held = membership.owned[0]
+        begin = type(held).begin
+
+        def late(self):
+            rig.ownership.drop()
+            assert rig.ownership.take(2, "m", None, {0}).kept == {0: held}
+            begin(self)
+
+        monkeypatch.setattr(type(held), "begin", late)
+        rig.scorer.process_all = lambda chunks, now: scored.append(chunks)
+        await rig.play(rig.batch(0, 3))
+        assert held.part.position == 0
+
+    asyncio.run(main())
+    assert not scored
+
+
 def test_a_stop_that_cannot_drain_ends_the_process(rig, monkeypatch):
     monkeypatch.setattr("stream.engine._DRAIN_SECONDS", 0.1)
 

@@ -1,15 +1,18 @@
 """Probes and metrics over real HTTP."""
 
 import socket
+import struct
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from stream.core.errors import SettingError
-from stream.health import Health
+from stream.health import CONNECTIONS, Health
 from stream.telemetry import Telemetry
 
 
@@ -48,6 +51,43 @@ def test_metrics_are_refreshed_when_scraped(serve):
     status, body = _get(url + "/metrics?x=1")
     assert status == 200
     assert "forecart_state_users 42.0" in body
+
+
+def _idle(url: str, stack: ExitStack) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return stack.enter_context(socket.create_connection((host, int(port)), 5))
+
+
+def test_idle_connections_neither_pile_up_nor_keep_probes_out(serve):
+    _, url = serve()
+    with ExitStack() as stack:
+        before = threading.active_count()
+        idle = [_idle(url, stack) for _ in range(100)]
+        assert _get(url + "/livez") == (200, "ok\n")
+        assert idle[0].recv(1) == b""  # the oldest made room
+        deadline = time.monotonic() + 10
+        while threading.active_count() - before > CONNECTIONS and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert threading.active_count() - before <= CONNECTIONS
+
+
+def test_a_connection_that_asks_nothing_is_closed(serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stream.health.SECONDS", 0.1)
+    _, url = serve()
+    with ExitStack() as stack:
+        silent = _idle(url, stack)
+        silent.sendall(b"GET /livez")
+        assert silent.recv(1) == b""
+
+
+def test_a_reader_that_leaves_is_no_fault_of_the_worker(serve, capfd: pytest.CaptureFixture[str]):
+    _, url = serve()
+    with ExitStack() as stack:
+        gone = _idle(url, stack)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no farewell
+    assert _get(url + "/livez")[0] == 200
+    time.sleep(0.1)
+    assert capfd.readouterr().err == ""
 
 
 def test_other_paths_are_not_found(serve):

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.core.errors import BundleError
 from stream.core.events import Event
 from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
 from stream.offline import Line
-from stream.records import Limits
+from stream.records import Limits, weight
 from stream.round import Partition, Scorer, Work
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
@@ -133,6 +134,37 @@ def test_headers_without_end_are_cut(scorer: Scorer):
     assert sum(len(k) + len(v) for k, v in letter.headers) < 65_536
 
 
+@pytest.mark.parametrize("headers", [[("", b"")] * 101, [("", None)] * 450_000, [("h" * 9, b"x" * 4)] * 100])
+def test_headers_that_weigh_by_their_number_are_oversized(headers):
+    """Each costs its lengths and some bytes more on the wire, an empty one too."""
+    (letter,) = (work := _scorer().process(_part(_scorer()), [_line(0, headers=headers)], NOON)).dead
+    assert work.rejected == Counter(oversized=1)
+    assert len(letter.headers) < 120
+
+
+def test_a_header_weighs_its_bytes(scorer: Scorer):
+    long, fit = [("\u20ac" * 700, b"")], [("e" * 700, b"")]
+    work = scorer.process(_part(scorer), [_line(0, headers=long), _line(1, headers=fit, time=NOON + 1)], NOON)
+    assert [json.loads(m.value)["source"]["offset"] for m in work.scores] == [1]
+    assert work.rejected == Counter(oversized=1)
+
+
+def test_a_score_that_is_too_long_goes_without_its_lists(monkeypatch: pytest.MonkeyPatch):
+    """Nothing else depends on its size: neither its session nor that it is scored."""
+    lines = [_line(0), _line(1, time=NOON + 1, headers=[("h", b"x" * 200)]), _line(2, time=NOON + 2)]
+    whole, short = _explaining(), _explaining()
+    expected = whole.process(_part(whole), lines, NOON)
+    sizes = [weight(m) for m in expected.scores]
+    monkeypatch.setattr("stream.records.SCORE_ROOM", sizes[1] - 1)
+    found = short.process(_part(short), lines, NOON)
+    assert [(c.key, c.value) for c in found.changes] == [(c.key, c.value) for c in expected.changes]
+    assert [found.scores[i] for i in (0, 2)] == [expected.scores[i] for i in (0, 2)]
+    cut, full = (json.loads(work.scores[1].value) for work in (found, expected))
+    assert full.pop("recommendations") and full.pop("why")
+    assert cut == full
+    assert weight(found.scores[1]) < sizes[1]
+
+
 def test_a_foreign_key_is_scored_where_it_lies_and_counted(scorer: Scorer):
     part = _part(scorer)
     work = scorer.process(part, [_line(0, key=b"other"), _line(1, key=None), _line(2)], NOON)
@@ -149,11 +181,56 @@ def test_a_shopper_without_a_score_leaves_no_session(scorer: Scorer):
     assert len(part.store) == 0
 
 
-def _failing() -> Scorer:
+def _failing(check=None) -> Scorer:
     def fail(_inputs, _hidden):
         raise RuntimeError
 
-    return Scorer(Bundle(manifest(), VOCAB, fail, fail), False, LIMITS, "events")
+    return Scorer(Bundle(manifest(), VOCAB, fail, fail, replay=check), False, LIMITS, "events")
+
+
+@pytest.mark.parametrize("check", [lambda: 1.0, lambda: float("nan"), lambda: 1 / 0])
+@pytest.mark.parametrize("chunks", [[32], [1] * 32, [20, 20]])
+def test_a_model_that_no_longer_runs_ends_the_process_and_not_the_events(check, chunks):
+    scorer, n = _failing(check), 0
+    part = _part(scorer)
+    with pytest.raises(BundleError, match="no longer runs") as caught:
+        for size in chunks:
+            work = scorer.process(part, [_line(n + i) for i in range(size)], NOON)
+            n += work.records
+    assert n < 32
+    assert "last commit" in caught.value.remedy
+
+
+def test_events_that_are_to_blame_end_nothing():
+    """The model runs, as its parity vectors show: they are asked for once in 32 failures."""
+    asked: list[int] = []
+
+    def check() -> float:
+        asked.append(1)
+        return 0.0
+
+    scorer = _failing(check)
+    work = scorer.process(_part(scorer), [_line(i) for i in range(31)], NOON)
+    assert work.rejected == Counter(unscorable=31) and not asked
+    for _ in range(3):
+        scorer.process(_part(scorer), [_line(i) for i in range(16)], NOON)
+    assert len(asked) == 2
+    assert scorer.process(_part(scorer), [_line(i) for i in range(100)], NOON).rejected == Counter(unscorable=100)
+
+
+def test_a_score_shows_that_the_model_runs():
+    """Events fail beside others that do not: nothing is asked."""
+
+    def some(inputs, hidden):
+        if (inputs["item"] == 2).any():
+            raise RuntimeError
+        return step(inputs, hidden)
+
+    scorer = Scorer(Bundle(manifest(), VOCAB, some, some, replay=lambda: 1.0), False, LIMITS, "events")
+    part = _part(scorer)
+    for n in range(0, 80, 2):
+        work = scorer.process(part, [_line(n, "a", "i2"), _line(n + 1, "b")], NOON)
+        assert work.rejected["unscorable"] == 1
 
 
 def test_a_producer_whose_clock_is_ahead_ends_no_other_shoppers_session():
@@ -164,6 +241,34 @@ def test_a_producer_whose_clock_is_ahead_ends_no_other_shoppers_session():
     broken = scorer.process(part, [Line(2, NOON + 400 * DAY, b"x", b"no json")], NOON)
     assert (wrong.evicted, broken.evicted) == (0, 0)
     assert part.clock == NOON
+
+
+def test_a_producer_whose_clock_is_ahead_silences_nobody():
+    """Its records vouch for its events; both are held to the worker's clock, and what follows is not late."""
+    scorer = _scorer()
+    part = _part(scorer)
+    ahead = NOON + 70 * 365 * DAY
+    work = scorer.process(part, [_line(0, time=ahead, timestamp=ahead), _line(1, time=NOON + 1)], NOON + 5)
+    assert work.rejected == Counter(future=1)
+    assert [json.loads(m.value)["event_id"] for m in work.scores] == ["e1"]
+
+
+def test_what_is_long_past_is_held_to_its_record_alone():
+    """So a log read years later has the outcomes of its day."""
+    lines = [_line(0, time=NOON + 1000), _line(1, time=NOON + 1001), _line(2, "v", time=NOON + DAY)]
+    for now in (NOON, NOON + 900 * DAY):
+        work = _scorer().process(_part(_scorer()), lines, now)
+        assert work.rejected == Counter(future=2)
+
+
+def test_a_record_from_the_future_does_not_move_its_session_there():
+    """A shopper's own TTL goes on from the day of now."""
+    scorer = _scorer(ttl=DAY)
+    part = _part(scorer)
+    lines = [_line(0), _line(1, time=NOON + 1, timestamp=NOON + 400 * DAY), _line(2, time=NOON + 2)]
+    work = scorer.process(part, lines, NOON)
+    assert [json.loads(m.value)["session"]["length"] for m in work.scores] == [1, 2, 3]
+    assert part.store.get("u")["arrived"] == NOON + LIMITS.future
 
 
 def test_idle_shoppers_are_evicted_with_tombstones():
@@ -183,8 +288,9 @@ def test_eviction_changes_no_score():
     lines = [_line(0, "a"), _line(1, "b", timestamp=NOON + 2 * DAY), _line(2, "a", timestamp=NOON + 2 * DAY + 1)]
     one_by_one, at_once = _scorer(ttl=DAY), _scorer(ttl=DAY)
     part = _part(one_by_one)
-    kept = [json.loads(m.value) for line in lines for m in one_by_one.process(part, [line], 0).scores]
-    assert [json.loads(m.value) for m in at_once.process(_part(at_once), lines, 0).scores] == kept
+    now = NOON + 3 * DAY
+    kept = [json.loads(m.value) for line in lines for m in one_by_one.process(part, [line], now).scores]
+    assert [json.loads(m.value) for m in at_once.process(_part(at_once), lines, now).scores] == kept
 
 
 def _with_newcomers() -> tuple[Scorer, Partition]:
@@ -247,7 +353,7 @@ def test_where_it_is_asked_for_a_score_has_its_causes():
     for chunks in ([lines], [lines[:2], lines[2:]]):
         scorer = _explaining()
         part = _part(scorer)
-        found.append([json.loads(m.value) for chunk in chunks for m in scorer.process(part, chunk, 5).scores])
+        found.append([json.loads(m.value) for chunk in chunks for m in scorer.process(part, chunk, NOON).scores])
     assert found[0] == found[1]
     first, other, second, third = found[0]
     assert "why" not in first and "why" not in other

@@ -1,5 +1,6 @@
 """Bundles: loaded whole, or refused with the file that is wrong."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,12 +9,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from stream import runtime
 from stream.core.catalog import Catalog
 from stream.core.errors import BundleError
+from stream.core.manifest import Manifest
 
 DEMO = Path(runtime.__file__).parent / "demo/bundle"
 
@@ -123,6 +126,41 @@ def _edit(copy: Path, change: Callable[[dict[str, object]], object]) -> None:
 def test_a_changed_manifest_is_refused(copy: Path, change: Callable[[dict[str, object]], object], message: str):
     _edit(copy, change)
     with pytest.raises(BundleError, match=message):
+        runtime.load(copy)
+
+
+def _sign(copy: Path, change: Callable[[dict[str, str]], object]) -> None:
+    """Change what files a manifest lists, as an export would have written it."""
+    manifest = msgspec.json.decode((copy / "manifest.json").read_bytes(), type=Manifest)
+    change(manifest.files)
+    named = msgspec.structs.replace(manifest, model=runtime.digest(manifest))
+    (copy / "manifest.json").write_bytes(msgspec.json.encode(named))
+
+
+@pytest.mark.parametrize(
+    "name", ["step.onnx", "top.onnx", "categories.npy", "catalog.npy", "vocabulary.json", "parity.npz"]
+)
+def test_a_file_that_is_needed_must_be_listed(copy: Path, name: str):
+    _sign(copy, lambda files: files.pop(name))
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=name) as caught:
+        runtime.load(copy)
+    assert "export" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../x", "a/b", "a\\b", "..", ""])
+def test_a_name_that_leads_out_of_the_bundle_is_refused(copy: Path, name: str):
+    _sign(copy, lambda files: files.update({name: "0" * 64}))
+    with pytest.raises(BundleError, match="no name of a file"):
+        runtime.load(copy)
+
+
+@pytest.mark.parametrize("name", ["categories.npy", "parity.npz", "vocabulary.json", "intent.onnx"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"{}"])
+def test_a_file_that_was_exported_broken_is_a_bundle_error(copy: Path, name: str, content: bytes):
+    (copy / name).write_bytes(content)
+    _sign(copy, lambda files: files.update({name: hashlib.sha256(content).hexdigest()}))
+    with pytest.raises(BundleError, match="no model that runs here"):
         runtime.load(copy)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import FORMATS, BadRow, BadRows, raw_lines, read
+from stream.core.formats import FORMATS, LONGEST, BadRow, BadRows, raw_lines, read
 from tests.fakes import NOON
 
 ROCKET = "timestamp,visitorid,event,itemid,transactionid\n"
@@ -102,10 +103,43 @@ def test_a_wrong_format_names_what_was_expected(form: str):
     assert FORMATS[form].expects in caught.value.remedy
 
 
-def test_a_truncated_gzip_is_an_error():
+@pytest.mark.parametrize("left", [0.5, 0.9999, 5])
+def test_a_truncated_gzip_is_an_error(left: float):
     whole = gzip.compress("".join(f"{n} {n + 1}\n" for n in range(10_000)).encode())
-    with pytest.raises(DataError, match="cannot be read"):
-        _read(whole[: len(whole) // 2], "sessions")
+    cut = whole[: int(left if left > 1 else left * len(whole))]
+    with pytest.raises(DataError, match="its gzip stream has none"):
+        _read(cut, "sessions")
+    with pytest.raises(DataError, match="its gzip stream has none"):
+        list(raw_lines(io.BytesIO(cut)))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("form", "header", "good"), [
+    ("sessions", "", "1 2 3"),
+    ("retailrocket", ROCKET, "1,2,view,3,"),
+    ("events", "", '{"event_id":"e","user_id":"u","type":"v","item_id":"i","timestamp":1}'),
+])  # fmt: skip
+def test_a_line_without_end_is_a_bad_row_and_fills_no_memory(packed: bool, form: str, header: str, good: str):
+    raw = (header + good + "\n" + "x" * (40 * LONGEST) + "\n" + good + "\n").encode()
+    raw = gzip.compress(raw) if packed else raw
+    tracemalloc.start()
+    try:
+        rows = _read(raw, form)
+        lines = list(raw_lines(io.BytesIO(raw)))
+        assert tracemalloc.get_traced_memory()[1] < 10 * LONGEST
+    finally:
+        tracemalloc.stop()
+    line = 3 if header else 2
+    assert _bad(rows) == [(line, "oversized")]
+    assert [row.text[:3] for row in rows if isinstance(row, BadRow)] == ["xxx"]
+    assert len([row for row in rows if isinstance(row, Event)]) == (6 if form == "sessions" else 2)
+    assert [len(line) for line in lines[-2:]] == [LONGEST, len(good)]
+
+
+def test_a_line_as_long_as_is_allowed_is_whole():
+    assert list(raw_lines(io.BytesIO(b"x" * LONGEST + b"\n" + b"y"))) == [b"x" * LONGEST, b"y"]
+    assert list(raw_lines(io.BytesIO(b"x" * (LONGEST + 9)))) == [b"x" * LONGEST]
+    assert [len(line) for line in raw_lines(io.BytesIO(b"x" * (2 * LONGEST) + b"\r\n\n"))] == [LONGEST, 0]
 
 
 def test_a_damaged_gzip_is_an_error():

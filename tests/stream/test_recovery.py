@@ -1,0 +1,64 @@
+"""Records of the changelog that are none, read by a recovery with a reader that gives what it is told to."""
+
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from stream.core import session
+from stream.core.errors import PositionError
+from stream.kafka import recovery
+from stream.kafka.membership import Owned
+from stream.kafka.recovery import POSITION, Position, Recovery
+from stream.rehydrate import Rehydrator
+from stream.round import Partition
+from stream.sessions import SessionStore
+from stream.settings import Settings
+from tests.stream.test_rehydrate import NOON, _bundle, _packed
+
+BUNDLE = _bundle()
+GOOD = _packed(BUNDLE, [(0, "a", NOON, 1)])
+
+
+def _message(offset: int, key: bytes, value: bytes | None) -> Any:
+    facts = {"error": None, "partition": 3, "offset": offset, "key": key, "value": value}
+    return SimpleNamespace(**{name: (lambda found=found: found) for name, found in facts.items()})
+
+
+def _take(monkeypatch: pytest.MonkeyPatch, *records: tuple[bytes, bytes | None]) -> recovery._Part:
+    reader = Mock()
+    reader.consume.return_value = [_message(70 + n, *record) for n, record in enumerate(records)]
+    monkeypatch.setattr(recovery, "consumer", lambda *_, **__: reader)
+    owned = Owned(Partition(3, SessionStore(session.record(BUNDLE.manifest))))
+    part = recovery._Part(owned, 70, Position("t", 0))
+    Recovery(Settings(), Mock(), Rehydrator(BUNDLE))._take({3: part})
+    return part
+
+
+def test_good_records_are_taken_up(monkeypatch: pytest.MonkeyPatch):
+    part = _take(monkeypatch, (b"ua", GOOD), (POSITION, b'{"topic_id": "t", "offset": 5}'), (b"wname", None))
+    assert list(part.owned.part.store) == ["a"]
+    assert part.position.offset == 5
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        (b"usecret", b"\x09junk"),
+        (b"usecret", GOOD[:-1]),
+        (b"usecret", GOOD + GOOD),
+        (b"usecret\xff", GOOD),
+        (b"isecret", b"{"),
+        (b"isecret", b'{"category": "x"}'),
+        (POSITION, b"secret"),
+        (POSITION, b'{"offset": 5}'),
+    ],
+)
+def test_a_record_that_is_none_is_named_by_its_place_and_not_by_its_shopper(
+    monkeypatch: pytest.MonkeyPatch, record: tuple[bytes, bytes]
+):
+    with pytest.raises(PositionError, match="forecart-changelog partition 3, offset 71") as caught:
+        _take(monkeypatch, (b"ua", GOOD), record, (b"ub", GOOD))
+    assert "secret" not in str(caught.value)
+    assert "--group" in caught.value.remedy
