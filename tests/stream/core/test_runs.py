@@ -14,12 +14,13 @@ from tests.fakes import DAY, HOUR, MINUTE, NOON, events, manifest, step
 
 
 class Whole:
-    """Step along a run, and keep count of the runs and of their events; `bad` items make it raise, or say no number."""
+    """Step along a run; keep the numbers of events of the runs that were tried and of those that went through."""
 
     def __init__(self, facts, one=step):
-        self.layout, self.one, self.calls = record(facts), one, []
+        self.layout, self.one, self.tries, self.calls = record(facts), one, [], []
 
     def __call__(self, inputs, hidden):
+        self.tries.append({len(value) for value in inputs.values()})
         said, states = [], []
         for place in range(len(inputs["item"])):
             outputs, hidden = self.one({name: value[place : place + 1] for name, value in inputs.items()}, hidden)
@@ -80,8 +81,10 @@ def test_a_run_is_scored_as_its_single_steps(drawn, bad, dtype, fault):
     one = step if not fault else _failing(bad) if fault == "raises" else _broken(fault, bad)
     before = np.zeros(3, record(facts))
     for clock in (Clock(), Clock("nth", nth=2)):
-        found = score(events(batch), before, one, facts, True, None, clock, Whole(facts, one))
+        whole = Whole(facts, one)
+        found = score(events(batch), before, one, facts, True, None, clock, whole)
         _same(found, score(events(batch), before, one, facts, True, None, clock))
+        assert all(len(lengths) == 1 for lengths in whole.tries)
 
 
 def test_a_shopper_with_half_of_the_events_is_a_few_calls():
@@ -104,7 +107,9 @@ def test_an_event_that_fails_within_a_run_costs_itself_alone(bad):
     facts = manifest()
     one = _failing({bad})
     batch = events([(0, f"e{n}", NOON + n, n) for n in range(9)])
-    found = score(batch, np.zeros(1, record(facts)), one, facts, whole=Whole(facts, one))
+    whole = Whole(facts, one)
+    found = score(batch, np.zeros(1, record(facts)), one, facts, whole=whole)
+    assert len(whole.tries) <= 3  # not once for each event before it
     expected = [REASONS.index("unscorable") + 1 if n == bad else 0 for n in range(9)]
     assert found[0].outcome.tolist() == expected
     without = events([(0, f"e{n}", NOON + n, n) for n in range(9) if n != bad])
@@ -121,6 +126,15 @@ def test_no_number_within_a_run_leaves_the_session_to_the_next_event(where):
     assert after["length"].tolist() == [8]
     without = events([(0, f"e{n}", NOON + n, n) for n in range(9) if n != 4])
     assert after.tobytes() == score(without, np.zeros(1, record(facts)), step, facts)[1].tobytes()
+
+
+def test_a_run_ends_before_a_duplicate_and_goes_on_behind_it():
+    facts, whole = manifest(), Whole(manifest())
+    batch = events([(0, f"e{3 if n == 5 else n}", NOON + n, n) for n in range(9)])
+    scores, _ = score(batch, np.zeros(1, record(facts)), step, facts, whole=whole)
+    assert np.flatnonzero(scores.outcome).tolist() == [5]
+    assert whole.calls == [4, 3]
+    assert whole.tries == [{4}, {3}]
 
 
 def test_a_call_for_the_run_that_raises_alone_is_made_good_by_steps():
