@@ -15,7 +15,7 @@ import onnx
 import onnx.utils
 
 from stream.core.errors import BundleError
-from stream.runtime import INTENT, MANIFEST, STEP, VOCABULARY, load
+from stream.runtime import MANIFEST, RUNS, STEP, VOCABULARY, load
 
 _SHOPPERS = ("--shoppers", "2000", "--days", "7", "--seed", "1")
 _TRAINING = ("--horizon", "1h", "--set", "epochs=1", "--set", "judged=0")
@@ -30,7 +30,7 @@ def bundle(dimension: int = 128) -> Path:
     """Return the folder of the bundle, made where there is none that this version reads."""
     folder = cache() / f"bundle-{dimension}"
     try:
-        whole = INTENT in load(folder).manifest.files
+        whole = {*RUNS, *RUNS.values()} <= load(folder).manifest.files.keys()
     except BundleError:
         whole = False
     if not whole:

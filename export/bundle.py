@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from export import index as indices
-from export.graph import write_intent, write_step, write_top
+from export.fold import fold
+from export.graph import share, write_intent, write_step, write_top
 from export.index import NEVER
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
@@ -21,9 +22,11 @@ from stream.runtime import (
     CATALOG,
     CATEGORIES,
     INTENT,
+    ITEMS,
     MANIFEST,
     PARITY,
     PRICES,
+    RUNS,
     STEP,
     TOP,
     VOCABULARY,
@@ -64,6 +67,9 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str) ->
         np.save(folder / name, np.ascontiguousarray(table), allow_pickle=False)
     write_step(checkpoint, folder / STEP)
     write_intent(checkpoint, state_dtype, folder / INTENT)
+    for step, along in RUNS.items():
+        share(folder / step, "item_vectors.weight", folder / ITEMS)
+        fold(folder / step, state_dtype, folder / along)
     files = {name.removesuffix(".npy"): folder / name for name in tables}
     write_top(checkpoint, files, folder / TOP)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from models.checkpoint import Checkpoint
 from models.covisits import RECENT
@@ -67,6 +67,19 @@ def write_intent(checkpoint: Checkpoint, state_dtype: str, path: Path) -> None:
     module = _Stored(checkpoint.network.step(), floats)
     _export(module, given | {"state": state}, [*_EVENT, "state"], found, path)
     _forget_origin(path)
+
+
+def share(path: Path, name: str, file: Path) -> None:
+    """Move the table whose name ends so, if the graph has one, to an npy file beside it, where other graphs find it."""
+    model = onnx.load(path)
+    tables = list(model.graph.initializer)
+    for place, table in enumerate(tables):
+        if table.name.endswith(name):
+            np.save(file, numpy_helper.to_array(table), allow_pickle=False)
+            tables[place] = _external(table.name, file)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tables)
+    path.write_bytes(model.SerializeToString())
 
 
 def _event() -> tuple[torch.Tensor, ...]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from models.checkpoint import Checkpoint
 from stream.core.errors import ParityError
 from stream.core.features import NUMERIC
-from stream.runtime import TOLERANCE, Network, difference
+from stream.parity import difference
+from stream.runtime import TOLERANCE, Network
 
 Vectors = dict[str, NDArray[Any]]
 _HISTORIES, _LENGTH = 16, 24

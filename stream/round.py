@@ -81,6 +81,7 @@ class Scorer:
     ) -> None:
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
         self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
+        self.along = bundle.along(recommend)
         self.clock = clock
         self.rules = rules or Catalog(bundle.vocabulary, [], 0, exclude_bought=False).rules
         self.lists = bundle.lists if recommend and bundle.asking_step else None
@@ -188,7 +189,8 @@ class Scorer:
         batch = encode(events, arrived, slot, self.types, self.vocabulary)
         rules = self.rules()
         lists = self._lists(self.lists, rules) if self.lists else None
-        scores, after = score(batch, together(before), self.step, self.manifest, self.explain, lists, self.clock)
+        given = batch, together(before), self.step, self.manifest
+        scores, after = score(*given, self.explain, lists, self.clock, self.along)
         scores.newcomers.update(rules.names)
         changed = np.zeros(base, bool)
         changed[slot[scores.outcome == SCORED]] = True

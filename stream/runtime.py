@@ -24,12 +24,15 @@ from stream.core.joining import ByCategory, Weigh
 from stream.core.manifest import FORMAT, Manifest, Vocabulary
 from stream.core.rules import Rank, Rules, lists
 from stream.core.scoring import Step
+from stream.parity import difference
 
 STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
     *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "prices.npy", "vocabulary.json"),
     *("parity.npz", "manifest.json"),
 )
 INTENT = "intent.onnx"  # the step for purchases alone
+RUNS = {STEP: "step_run.onnx", INTENT: "intent_run.onnx"}  # the same along many events of one shopper
+ITEMS = "items.npy"  # the vectors of items that the steps read
 INDEX, LIST = "index.faiss", "list.onnx"  # of a large catalog
 TOLERANCE = 1e-5
 _NAME = re.compile(r"(?!\.)[\w.-]+")  # of a file that lies in the bundle's own folder
@@ -61,10 +64,16 @@ class Bundle:
     asking_step: Step | None = None  # with what `lists` needs; None: the recommending step lists by itself
     lists: Callable[[Mapping[str, NDArray[Any]], Rules], Arrays] | None = None
     replay: Callable[[], float] | None = None  # the parity vectors once more: the largest difference
+    intent_along: Step | None = None  # along runs; None: they go by single steps
+    asking_along: Step | None = None
 
     def step(self, recommend: bool) -> Step:
         """Choose the step."""
         return self.recommending_step if recommend else self.intent_step
+
+    def along(self, recommend: bool) -> Step | None:
+        """Choose the step along runs, which asks where it recommends."""
+        return self.asking_along if recommend else self.intent_along
 
 
 def digest(manifest: Manifest) -> str:
@@ -90,7 +99,8 @@ def load(folder: Path) -> Bundle:
         raise BundleError(f"{folder} holds no model that runs here: {error}", _REMEDY) from error
     if not worst <= TOLERANCE:
         raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
-    return Bundle(manifest, vocabulary, step.intent, step.recommend, weigh, step.ask, step.lists, replay)
+    steps = step.intent, step.recommend, weigh, step.ask, step.lists
+    return Bundle(manifest, vocabulary, *steps, replay, step.along(INTENT), step.along(STEP))
 
 
 def _needed(manifest: Manifest) -> set[str]:
@@ -160,6 +170,7 @@ class Network:
         self._next = tuple(f"{name}_next" for name in self.hidden)
         self._step, self._k = session(folder / STEP), manifest.meaning.k
         self._intent = session(folder / INTENT) if INTENT in manifest.files else None
+        self._runs = {name: session(folder / run) for name, run in RUNS.items() if run in manifest.files}
         self._rank = (
             _indexed_rank(folder, manifest)
             if INDEX in manifest.files
@@ -192,6 +203,28 @@ class Network:
         """Step, and say what `lists` needs."""
         outputs, state = self.whole(inputs, hidden)
         return {**outputs, "recent": state["recent"]}, state
+
+    def along(self, name: str) -> Step | None:
+        """Return what a graph does along runs: `intent` or `ask` of many events; None where the bundle has no graph."""
+        graph, said = self._runs.get(name), ("intent", "query", "gate")[: 1 if name == INTENT else 3]
+        if graph is None:
+            return None
+
+        def along(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
+            state = {f"{n}_start": value.astype(self._kinds[n], copy=False) for n, value in hidden.items()}
+            found = graph.run((*said, *(f"{n}_after" for n in self.hidden)), {**inputs, **state})
+            outputs, after = (
+                dict(zip(said, found, strict=False)),
+                dict(zip(self.hidden, found[len(said) :], strict=True)),
+            )
+            return outputs if name == INTENT else outputs | {"recent": after["recent"].astype(np.int64)}, after
+
+        return along
+
+    def pairs(self) -> list[tuple[Step, Step]]:
+        """Return the steps along runs, each with the step that it should agree with."""
+        pairs = ((self.along(INTENT), self.intent), (self.along(STEP), self.ask))
+        return [(along, step) for along, step in pairs if along]
 
     def lists(self, answers: Mapping[str, NDArray[Any]], rules: Rules) -> Arrays:
         """Rank the catalog by the rules for rows of what `ask` says and the items that were `bought`, (n, b)."""
@@ -267,26 +300,3 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 def _parity(folder: Path) -> dict[str, NDArray[Any]]:
     with np.load(folder / PARITY, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
-
-
-def difference(network: Network, vectors: Mapping[str, NDArray[Any]]) -> float:
-    """Compare steps with expected sequences.
-
-    `vectors` has the inputs (B, T, ...) and, as `expected_*`, intent, query and gate (B, T, ...) and the last
-    state. The graph for purchases alone, whose states are stored ones, is compared with the whole step on those.
-    """
-    names = ("item", "category", "type", "numeric")
-    last: Arrays = {name: np.zeros_like(vectors[f"expected_{name}"]) for name in network.hidden}
-    state, stored = last, network.fresh(len(vectors["item"]))
-    worst = 0.0
-    for t in range(vectors["item"].shape[1]):
-        inputs = {name: vectors[name][:, t] for name in names}
-        expected, _ = network.whole(inputs, stored)
-        alone, stored = network.intent(inputs, stored)
-        worst = max(worst, float(np.abs(alone["intent"] - expected["intent"]).max()))
-        outputs, state = network.whole(inputs, state)
-        for name, value in outputs.items():
-            worst = max(worst, float(np.abs(value - vectors[f"expected_{name}"][:, t]).max()))
-    for name, value in state.items():
-        worst = max(worst, float(np.abs(value - vectors[f"expected_{name}"]).max()))
-    return worst

@@ -13,6 +13,7 @@ from stream.core.clock import EVERY, MOVED, Clock, Due
 from stream.core.events import REASONS
 from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest
+from stream.core.runs import along
 from stream.core.session import Sessions
 
 Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
@@ -23,6 +24,10 @@ given back in any precision. Outputs: `intent` float32
 (n, horizons), probabilities; where the step recommends, also `items` int64 (n, k), indices of the
 vocabulary, best first, and `item_scores` float32 (n, k); what else it gives is kept for the ranking of
 newcomers.
+
+A step along a run is called alike: the events are one shopper's in order, the state given, (1, ...), is the one
+before the first. The states given back, (n, ...), are those after each, rounded to how they are stored before the next
+event.
 """
 
 Lists = Callable[[Mapping[str, NDArray[Any]]], Arrays]
@@ -119,6 +124,7 @@ class _Course:
     manifest: Manifest
     scores: Scores
     due: Due | None
+    whole: Step | None
 
 
 def score(
@@ -129,20 +135,22 @@ def score(
     keep: bool = False,
     lists: Lists | None = None,
     clock: Clock = EVERY,
+    whole: Step | None = None,
 ) -> tuple[Scores, Sessions]:
     """Score events in order against their shoppers' sessions.
 
     `events.slot` are rows of `sessions`. Returns the outcomes and the sessions after them; what was given
     is left as it was. A step that raises costs only the events that make it raise. With `keep` the outcomes
     have the session after each event. With `lists` the rows that the clock chooses get theirs, all at once, from
-    what the step answers; without, only a step that gives `items` itself recommends.
+    what the step answers; without, only a step that gives `items` itself recommends. `whole` is the step along runs:
+    without it they go by single steps.
     """
     sessions = session.raw(sessions).copy().view(sessions.dtype)
     scores = Scores.empty(len(events), len(manifest.meaning.horizons))
     if keep:
         scores.after = np.zeros(len(events), sessions.dtype)
     due = Due(clock, np.zeros(len(events), np.bool_)) if lists else None
-    course = _Course(sessions, step, manifest, scores, due)
+    course = _Course(sessions, step, manifest, scores, due, whole)
     runs: dict[int, list[int]] = {}
     for place, rows in enumerate(waves(events.slot)):
         # How far a state moves is told event by event.
@@ -206,27 +214,19 @@ def _follow(rows: Rows, events: Events, now: Sessions, met: session.Advance, cou
     Only the step goes from event to event: what else an event is met with follows from the events alone.
     """
     manifest, scores = course.manifest, course.scores
-    given = inputs(events.item, events.category, events.type, session.numbers(events, met, manifest))
+    numbers, n = session.numbers(events, met, manifest), len(rows)
+    given = inputs(events.item[:n], events.category[:n], events.type[:n], numbers[:n])
     state = session.hidden(now[:1], manifest)
     session.remember(now, events, met, manifest)
-    found: list[Arrays] = []
-    with np.errstate(over="ignore"):
-        for place in range(len(rows)):
-            here = slice(place, place + 1)
-            try:
-                outputs, state = course.step({name: value[here] for name, value in given.items()}, state)
-            except Exception:
-                break
-            found.append(outputs)
-            for name, value in state.items():
-                now[name][here] = value
-            state = session.hidden(now[here], manifest)
-    if not found:
+    outputs, states = along(given, state, now.dtype, course.step, course.whole)
+    if not outputs:
         return 0
-    now = now[: len(found)]
-    outputs = calibrated({name: np.concatenate([each[name] for each in found]) for name in found[0]}, manifest)
+    now = now[: len(outputs["intent"])]
+    for name, value in states.items():
+        now[name] = value
+    outputs = calibrated(outputs, manifest)
     finite = _finite(outputs, now, manifest)
-    n = len(found) if finite.all() else int(finite.argmin())
+    n = len(now) if finite.all() else int(finite.argmin())
     if n:
         rows, now = rows[:n], now[:n]
         if course.due:

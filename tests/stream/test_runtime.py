@@ -80,6 +80,38 @@ def test_a_step_does_not_depend_on_its_company():
     assert np.allclose(np.concatenate([outputs["intent"] for outputs, _ in alone]), together["intent"], atol=1e-6)
 
 
+@pytest.mark.parametrize("recommend", [False, True])
+def test_a_run_of_the_demo_is_its_single_steps(recommend):
+    """Take 200 events of one shopper at once and one by one: how the states were cut leaves no trace."""
+    bundle = runtime.load(DEMO)
+    inputs, state = _inputs(200)
+    state = {name: value[:1] for name, value in state.items()}
+    said, after = bundle.along(recommend)(inputs, state)
+    step = bundle.asking_step if recommend else bundle.intent_step
+    same = total = 0
+    for n in range(200):
+        expected, found = step({name: value[n : n + 1] for name, value in inputs.items()}, state)
+        state = {name: found[name].astype(value.dtype) for name, value in state.items()}
+        for name, value in state.items():
+            assert np.allclose(after[name][n], value[0], 2e-3, 2e-3)
+            same, total = same + np.count_nonzero(after[name][n] == value[0]), total + value.size
+        for name, value in expected.items():
+            assert np.allclose(said[name][n], value[0], atol=1e-5)
+    assert same > 0.99 * total
+
+
+def test_a_bundle_without_graphs_along_runs_has_none(copy: Path):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for name in runtime.RUNS.values():
+        (copy / name).unlink()
+        del manifest["files"][name]
+    facts = msgspec.convert(manifest, Manifest)
+    manifest["model"] = runtime.digest(facts)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    bundle = runtime.load(copy)
+    assert bundle.along(True) is bundle.along(False) is None
+
+
 def test_the_runtime_reports_nothing_to_its_makers(tmp_path: Path):
     """Its telemetry would leave an identifier in the temporary folder before it sends anything."""
     code = f"import stream.runtime as r; from pathlib import Path; r.load(Path({str(DEMO)!r}))"
