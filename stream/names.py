@@ -8,9 +8,12 @@ import numpy as np
 from numpy.dtypes import StringDType
 from numpy.typing import NDArray
 
+from stream.room import Room
+
 Slots = NDArray[np.int64]
 _FIRST = 1024
 _MANY = 64  # names from which on numpy finds them sooner than a loop
+_PLACE, _HASH = np.dtype(np.int32), np.dtype(np.uint32)
 _TEXT = StringDType()  # UTF-8, up to 15 bytes in place
 _FREE, _LEFT = 0, -1  # what stands in the table for no slot: never taken, and taken before
 
@@ -19,12 +22,22 @@ class Names:
     """Names in slots, looked up by hash in a table with linear probing; whether one is found its letters alone tell."""
 
     def __init__(self) -> None:
-        self._table = np.zeros(2 * _FIRST, np.int32)  # 1 + slot
+        self._places = Room(_PLACE, 2 * _FIRST)
         self._used = 0  # places of the table that are not free
-        self._hash = np.zeros(_FIRST, np.uint32)  # by slot
+        self._hashes = Room(_HASH, _FIRST)
         self._name: NDArray[Any] = np.zeros(_FIRST, _TEXT)  # by slot
         self._again = array("q")  # slots to be given again
         self.end = 0  # slots that were ever given are below it
+
+    @property
+    def _table(self) -> NDArray[np.int32]:
+        """1 + the slot, by hash."""
+        return self._places.array
+
+    @property
+    def _hash(self) -> NDArray[np.uint32]:
+        """The names' hashes, by slot."""
+        return self._hashes.array
 
     def __len__(self) -> int:
         return self.end - len(self._again)
@@ -67,7 +80,9 @@ class Names:
         slots = np.array([*again, *range(begin, self.end)], np.int64)
         if self.end > len(self._hash):
             room = max(2 * len(self._hash), self.end)
-            self._hash, self._name = _grown(self._hash, room), _grown(self._name, room)
+            self._hashes.grow(room)
+            held, self._name = self._name, np.zeros(room, _TEXT)  # these cannot lie in pages that are given
+            self._name[: len(held)] = held
         self._hash[slots], self._name[slots] = _hashes(names), names
         if 2 * (self._used + len(slots)) > len(self._table):
             self._lay_out(len(slots))
@@ -88,7 +103,7 @@ class Names:
         """Make the table anew, without the places that were left, with room for more; half of it stays free."""
         taken = self._taken()
         size = 1 << (2 * (len(taken) + more) - 1).bit_length()
-        self._table, self._used = np.zeros(max(size, 2 * _FIRST), np.int32), 0
+        self._places, self._used = Room(_PLACE, max(size, 2 * _FIRST)), 0
         self._enter(taken)
 
     def _taken(self) -> Slots:
@@ -113,9 +128,3 @@ class Names:
 def _hashes(names: Sequence[str]) -> NDArray[np.uint32]:
     """Return 32 bits of Python's hashes: seeded anew in each process, so that nobody can choose names that collide."""
     return np.fromiter(map(hash, names), np.int64, len(names)).astype(np.uint32)
-
-
-def _grown(held: NDArray[Any], room: int) -> NDArray[Any]:
-    grown = np.zeros(room, held.dtype)  # memory that is not touched costs none
-    grown[: len(held)] = held
-    return grown

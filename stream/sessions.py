@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from stream.core import session
 from stream.core.session import Sessions
 from stream.names import Names
+from stream.room import Room
 
 _FIRST = 1024
 
@@ -16,7 +17,7 @@ class SessionStore:
     """Shoppers' records in slots; a slot of a removed shopper is used again."""
 
     def __init__(self, layout: np.dtype[np.void]) -> None:
-        self.records: Sessions = np.zeros(_FIRST, layout)
+        self._room = Room(layout, _FIRST)
         self._names = Names()
 
     def __len__(self) -> int:
@@ -24,6 +25,11 @@ class SessionStore:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
+
+    @property
+    def records(self) -> Sessions:
+        """The records by slot; another array once there are more shoppers."""
+        return self._room.array
 
     @property
     def bytes(self) -> int:
@@ -38,19 +44,14 @@ class SessionStore:
             known = list(dict.fromkeys(fresh))
             given = dict(zip(known, self._names.add(known).tolist(), strict=True))
             found[new] = [given[user] for user in fresh]
-            self._grow(self._names.end)
+            if self._names.end > len(self.records):
+                self._room.grow(max(2 * len(self.records), self._names.end))
         return found
 
     def put(self, users: Sequence[str], records: Sessions) -> None:
         """Set the shoppers' records, (n,); of one who is there twice the last one holds."""
         slots = self.slots(users)
         session.put(self.records, slots, records)
-
-    def _grow(self, slots: int) -> None:
-        if slots > len(self.records):
-            grown = np.zeros(max(2 * len(self.records), slots), self.records.dtype)  # not touched, it costs no memory
-            session.raw(grown)[: len(self.records)] = session.raw(self.records)
-            self.records = grown
 
     def users(self, slots: NDArray[np.int64]) -> list[str]:
         """Name the shoppers in slots that are taken."""
