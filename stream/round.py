@@ -20,6 +20,7 @@ from stream.core.ring import causes
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
+from stream.room import keep_blocks
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
@@ -128,6 +129,7 @@ class Scorer:
         self.limits, self.topic = limits, topic
         self.layout = record(bundle.manifest)
         self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
+        keep_blocks()
 
     def process(self, part: Partition, records: Sequence[Record], now: int) -> Work:
         """Score a chunk in order; the partition's sessions and clock move on. `now` (ms) is written as `scored_at`."""
