@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core import session
 from stream.core.errors import DataError
 from stream.core.events import Recommendation, Score
 from stream.core.explanation import Amounts, Explanation, Share
@@ -118,13 +119,13 @@ def _best(bundle: Bundle, by_event: Outputs, row: int) -> Recommendation:
 
 def _shares(bundle: Bundle, head: Sessions, by_event: Outputs, row: int, ids: list[str]) -> list[Share]:
     intent, types = by_event["intent"][row], bundle.manifest.meaning.types
-    items = bundle.vocabulary.item_of(head["recent_item"])
+    items, times = bundle.vocabulary.item_of(head["recent_item"]), session.times(head)
     shares = []
     for place in np.flatnonzero(head["recent_event"]).tolist():
         alone = np.isnan(intent[1 + place]).any()  # a single event: there is no score without it
         gain, bound = (None, False) if alone or "items" not in by_event else _of_first_item(by_event, row, place)
         share = Share(
-            event_time=int(head["recent_time"][place]),
+            event_time=int(times[place]),
             type=types[int(head["recent_type"][place])],
             contribution={} if alone else _amounts(bundle, intent[0] - intent[1 + place]),
             event_id=ids[place] if place < len(ids) else "",

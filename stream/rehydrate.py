@@ -27,45 +27,45 @@ class Rehydrator:
         self, store: SessionStore, changes: Iterable[tuple[bytes, bytes | None]], newcomers: Table | None = None
     ) -> None:
         """Write changelog records into a store and a table, in order; raise ValueError for a record that is none."""
-        users: list[str] = []
-        values: list[bytes] = []
+        newest: dict[str, bytes | None] = {}
         for key, value in changes:
             kind, name = key[:1], key[1:].decode()
-            if kind == USER and value is not None:
-                users.append(name)
-                values.append(value)
-            elif kind == USER:
-                self._put(store, users, values)
-                users, values = [], []
-                store.remove([name])
+            if kind == USER:
+                newest[name] = value
             elif kind == ITEM and newcomers is not None:
                 load(newcomers, self.vocabulary, name, value)
-        self._put(store, users, values)
+        store.remove([user for user, value in newest.items() if value is None])
+        self._put(store, {user: value for user, value in newest.items() if value is not None})
 
-    def _put(self, store: SessionStore, users: list[str], values: list[bytes]) -> None:
-        if not users:
-            return
-        own = self._own(values)
+    def _put(self, store: SessionStore, values: dict[str, bytes]) -> None:
+        own = self._own(list(values.values()))
         if own is not None:
-            store.put(users, own)
+            store.put(list(values), own)
             return
-        for user, value in zip(users, values, strict=True):
-            one = session.head(value)
-            mine = one["model"][0] == self.manifest.fingerprint
-            store.put([user], np.frombuffer(value, self.layout) if mine else self.revive(one))
+        alike: dict[tuple[int, bytes, bytes], list[str]] = {}
+        for user, value in values.items():
+            alike.setdefault((len(value), value[:2], value[8:16]), []).append(user)  # format, ring and model
+        for users in alike.values():
+            store.put(users, self._read([values[user] for user in users]))
 
     def _own(self, values: list[bytes]) -> Sessions | None:
-        """Read records that are all of this model; None where one is not."""
+        """Read records that are all of this model and format; None where one is not."""
         if set(map(len, values)) != {self.layout.itemsize}:
             return None
         records = np.frombuffer(b"".join(values), self.layout)
         of_this = (records["format"] == session.FORMAT) & (records["model"] == self.manifest.fingerprint)
         return records if of_this.all() else None
 
+    def _read(self, values: list[bytes]) -> Sessions:
+        """Read records of one format and model."""
+        found = session.heads(values)
+        of_this = found["model"][0] == self.manifest.fingerprint
+        return session.unpack(values, self.manifest) if of_this else self.revive(found)
+
     def revive(self, heads: Sessions) -> Sessions:
         """Score the rings of other models' records, (n,), with this model; session times and lengths stay."""
         revived = np.zeros(len(heads), self.layout)
-        for place in reversed(range(heads["recent_time"].shape[1])):
+        for place in reversed(range(heads["recent_event"].shape[1])):
             rows = np.flatnonzero(heads["recent_event"][:, place] != 0)
             if len(rows):
                 now = revived[rows]

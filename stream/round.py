@@ -18,6 +18,7 @@ from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
 from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes
+from stream.room import keep_blocks
 from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
 
@@ -93,6 +94,7 @@ class Scorer:
         self.limits, self.publisher = limits, Publisher(bundle, topic, limits)
         self.layout = record(bundle.manifest)
         self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
+        keep_blocks()
 
     def process(self, part: Partition, records: Sequence[Record], now: int) -> Work:
         """Score a chunk in order; the partition's sessions and clock move on. `now` (ms) is written as `scored_at`."""
@@ -198,18 +200,21 @@ class Scorer:
         for one, places in zip(reads, touched, strict=True):
             own = scores if len(reads) == 1 else scores.part(row, row + len(one.events))
             here = slice(base, base + len(places))
-            sessions = self._kept(one.part.store, places, after[here], changed[here])
+            sessions = self._kept(one, places, slot[row : row + len(one.events)] - base, after[here], changed[here])
             found.append((own, sessions + self._join(one.part, one.events, batch, own, rules)))
             row, base = row + len(one.events), base + len(places)
         return found
 
     def _kept(
-        self, store: SessionStore, places: Rows, after: Sessions, changed: np.ndarray[tuple[int], np.dtype[np.bool_]]
+        self, one: _Read, places: Rows, slot: Rows, after: Sessions, changed: np.ndarray[tuple[int], np.dtype[np.bool_]]
     ) -> list[Message]:
-        """Put sessions back into their store; return the changelog's records of those that changed."""
-        put(store.records, places, after)
-        store.remove(store.users(places[after["model"] == 0].tolist()))
-        return _packed(store.users(places[changed].tolist()), take(after, np.flatnonzero(changed)))
+        """Put a chunk's sessions back, `slot` being its events' among them; return those that changed, packed."""
+        put(one.part.store.records, places, after)
+        one.part.store.free(places[after["model"] == 0])
+        whose = np.zeros(len(places), np.intp)
+        whose[slot] = np.arange(len(slot))
+        rows = np.flatnonzero(changed)
+        return _packed([one.events[row].user_id for row in whose[rows].tolist()], take(after, rows))
 
     def _lists(self, rank: Callable[[Answers, Rules], Arrays], rules: Rules) -> Lists:
         def lists(answers: Answers) -> Arrays:

@@ -1,13 +1,14 @@
 """One partition's sessions: an array of records, and which shopper has which."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.session import Sessions
+from stream.names import Names
+from stream.room import Room
 
 _FIRST = 1024
 
@@ -16,16 +17,19 @@ class SessionStore:
     """Shoppers' records in slots; a slot of a removed shopper is used again."""
 
     def __init__(self, layout: np.dtype[np.void]) -> None:
-        self.records: Sessions = np.zeros(_FIRST, layout)
-        self._slot: dict[str, int] = {}
-        self._user: list[str | None] = []
-        self._free: list[int] = []
+        self._room = Room(layout, _FIRST)
+        self._names = Names()
 
     def __len__(self) -> int:
-        return len(self._slot)
+        return len(self._names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._slot)
+        return iter(self._names)
+
+    @property
+    def records(self) -> Sessions:
+        """The records by slot; another array once there are more shoppers."""
+        return self._room.array
 
     @property
     def bytes(self) -> int:
@@ -34,12 +38,14 @@ class SessionStore:
 
     def slots(self, users: Sequence[str]) -> NDArray[np.int64]:
         """Find the shoppers' slots; an unknown shopper gets one with an empty record."""
-        known = self._slot
-        found = np.fromiter(map(known.get, users, repeat(-1)), np.int64, len(users))
+        found = self._names.find(users)
         if len(new := np.flatnonzero(found < 0)):
             fresh = [users[at] for at in new.tolist()]
-            self._add(list(dict.fromkeys(fresh)))
-            found[new] = [known[user] for user in fresh]
+            known = list(dict.fromkeys(fresh))
+            given = dict(zip(known, self._names.add(known).tolist(), strict=True))
+            found[new] = [given[user] for user in fresh]
+            if self._names.end > len(self.records):
+                self._room.grow(max(2 * len(self.records), self._names.end))
         return found
 
     def put(self, users: Sequence[str], records: Sessions) -> None:
@@ -47,38 +53,27 @@ class SessionStore:
         slots = self.slots(users)
         session.put(self.records, slots, records)
 
-    def _add(self, users: list[str]) -> None:
-        again = min(len(self._free), len(users))
-        for user in users[:again]:
-            slot = self._free.pop()
-            self._user[slot], self._slot[user] = user, slot
-        begin, rest = len(self._user), users[again:]
-        self._user += rest
-        self._slot.update(zip(rest, range(begin, len(self._user)), strict=True))
-        if len(self._user) > len(self.records):
-            room = max(2 * len(self.records), len(self._user))
-            grown = np.zeros(room, self.records.dtype)  # memory that is not touched costs none
-            session.raw(grown)[: len(self.records)] = session.raw(self.records)
-            self.records = grown
-
-    def users(self, slots: Iterable[int]) -> list[str]:
+    def users(self, slots: NDArray[np.int64]) -> list[str]:
         """Name the shoppers in slots that are taken."""
-        return [user for slot in slots if (user := self._user[slot]) is not None]
+        return self._names.of(slots)
 
-    def remove(self, users: Iterable[str]) -> None:
+    def remove(self, users: Sequence[str]) -> None:
         """Forget shoppers, known or not."""
-        for user in users:
-            if (slot := self._slot.pop(user, None)) is not None:
-                self._user[slot] = None
-                self._free.append(slot)
-                self.records[slot] = np.zeros((), self.records.dtype)
+        found = self._names.find(users)
+        self.free(np.unique(found[found >= 0]))
+
+    def free(self, slots: NDArray[np.int64]) -> None:
+        """Forget the shoppers in slots that are taken, no slot twice."""
+        if len(slots):
+            self._names.remove(slots)
+            self.records[slots] = np.zeros((), self.records.dtype)
 
     def idle(self, clock: int, ttl: int) -> list[str]:
         """Name the shoppers whose newest record is older than `ttl` ms at `clock` (ms)."""
-        taken = self.records[: len(self._user)]
-        return self.users(np.flatnonzero((taken["model"] != 0) & (clock - taken["arrived"] > ttl)).tolist())
+        taken = self.records[: self._names.end]
+        return self.users(np.flatnonzero((taken["model"] != 0) & (clock - taken["arrived"] > ttl)))
 
     def get(self, user: str) -> Sessions | None:
         """Return a copy of one shopper's record."""
-        slot = self._slot.get(user)
-        return None if slot is None else self.records[slot].copy()
+        slot = int(self._names.find([user])[0])
+        return None if slot < 0 else self.records[slot].copy()

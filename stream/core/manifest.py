@@ -116,6 +116,8 @@ class Vocabulary:
         self.category_print = np.concatenate([np.zeros(1, "u8"), fingerprints(categories)])
         self._item_order = np.argsort(self.item_print)
         self._category_order = np.argsort(self.category_print)
+        self._category_low = self.category_print.astype(np.uint32)
+        self._category_low_order = np.argsort(self._category_low, kind="stable")
 
     def item_of(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Find the indices of fingerprints; an unknown one has a newcomer's, 0 stays 0."""
@@ -146,7 +148,11 @@ class Vocabulary:
         """Find the indices of category fingerprints, 0 where one is unknown."""
         return _find(prints, self.category_print, self._category_order)
 
+    def category_in_ring(self, halves: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Find the indices of category fingerprints by their lower halves, 0 where one is unknown."""
+        return _find(halves, self._category_low, self._category_low_order)
 
-def _find(prints: NDArray[np.uint64], table: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+
+def _find(prints: NDArray[Any], table: NDArray[Any], order: NDArray[np.int64]) -> NDArray[np.int64]:
     at = order[np.searchsorted(table, prints, sorter=order).clip(max=len(table) - 1)]
     return np.where(table[at] == prints, at, 0)

@@ -31,17 +31,17 @@ def recall(heads: Sessions, rows: Rows, place: int, vocabulary: Vocabulary, mani
         found: NDArray[Any] = heads[f"recent_{name}"][rows, place]
         return found
 
-    item, category = vocabulary.item_of(recent("item")), vocabulary.category_at(recent("category"))
+    item, category = vocabulary.item_of(recent("item")), vocabulary.category_in_ring(recent("category"))
     return Events(
         slot=rows,
-        time=recent("time"),
+        time=session.times(heads)[rows, place],
         arrived=heads["arrived"][rows],
         type=recent("type").astype(np.int64).clip(max=len(manifest.meaning.types) - 1),
         item=item,
         category=np.where(category == 0, vocabulary.category_of[vocabulary.known(item)], category),
         event_print=recent("event"),
         item_print=recent("item"),
-        category_print=recent("category"),
+        category_print=recent("category").astype(np.uint64),
         price=np.full(len(rows), np.nan),
     )
 
@@ -91,7 +91,7 @@ def causes(heads: Sessions, step: Step, manifest: Manifest, vocabulary: Vocabula
         gain = (intent[:, :1, 0] - intent[:, 1:, 0]).astype(np.float64).round(7)
         best = np.argsort(-np.abs(gain), 1, kind="stable")[:, :_CAUSES]  # NaN comes last
         rows = np.arange(len(block))[:, None]
-        item, time = vocabulary.item_of(block["recent_item"][rows, best]), block["recent_time"][rows, best]
+        item, time = vocabulary.item_of(block["recent_item"][rows, best]), session.times(block)[rows, best]
         columns = (time, block["recent_type"][rows, best], gain[rows, best], item)
         for each in zip(*(column.tolist() for column in columns), strict=True):
             found.append(

@@ -1,5 +1,6 @@
 """A shopper's session as one fixed-size record: opened, continued, expired, packed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,18 +10,20 @@ from numpy.typing import NDArray
 from stream.core.features import Arrays, Events, Ring, again, numeric
 from stream.core.manifest import Manifest, Meaning
 
-FORMAT = 1
+FORMAT = 2
+FORMER = 1  # with eight bytes a time and a category of the ring; still read
 Sessions = NDArray[np.void]
+_ERA = 1 << 40  # ms, 35 years: times of the ring are kept up to a multiple of it
 
 
-def record(manifest: Manifest) -> np.dtype[np.void]:
+def record(manifest: Manifest, form: int = FORMAT) -> np.dtype[np.void]:
     """Return the record's layout: in memory, in the changelog and on disk the same bytes.
 
     The head does not depend on the model, so that another model can read the ring.
     """
     floats = f"<{np.dtype(manifest.state_dtype).str[1:]}"
     state = [(n, "<i4" if n in manifest.integers else floats, shape) for n, shape in manifest.hidden.items()]
-    return np.dtype([*_head(manifest.meaning.ring), *state])
+    return np.dtype([*_head(manifest.meaning.ring, form), *state])
 
 
 def hidden(now: Sessions, manifest: Manifest) -> Arrays:
@@ -52,32 +55,62 @@ def put(sessions: Sessions, rows: NDArray[np.intp], found: Sessions) -> None:
     raw(sessions)[rows] = raw(found)
 
 
-def _head(ring: int) -> list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]:
+def times(now: Sessions) -> NDArray[np.int64]:
+    """Return the ring's event times, (..., ring) in ms; any time where a place is empty."""
+    last = now["last"][..., None]
+    held = now["recent_time"] | (now["recent_era"].astype(np.int64) << 32)
+    return last - ((last - held) & (_ERA - 1))  # none is newer than the last
+
+
+def _head(ring: int, form: int) -> list[tuple[str, str, tuple[int, ...]]]:
+    former = form == FORMER
     return [
-        ("format", "u1"),
-        ("ring", "u1"),
-        ("drift", "<f2"),  # how far the state has moved since a list was due, see `Clock`; else 0
-        ("length", "<u4"),  # events in the current session
-        ("model", "<u8"),  # 0: no state yet
-        ("last", "<i8"),  # newest event time, ms
-        ("arrived", "<i8"),  # newest record time, ms
-        ("started", "<i8"),  # time of the session's first event, ms
+        ("format", "u1", ()),
+        ("ring", "u1", ()),
+        ("drift", "<f2", ()),  # how far the state has moved since a list was due, see `Clock`; else 0
+        ("length", "<u4", ()),  # events in the current session
+        ("model", "<u8", ()),  # 0: no state yet
+        ("last", "<i8", ()),  # newest event time, ms
+        ("arrived", "<i8", ()),  # newest record time, ms
+        ("started", "<i8", ()),  # time of the session's first event, ms
         ("recent_event", "<u8", (ring,)),  # the ring: newest first, 0 where empty
         ("recent_item", "<u8", (ring,)),
-        ("recent_category", "<u8", (ring,)),
-        ("recent_time", "<i8", (ring,)),
+        ("recent_category", "<u8" if former else "<u4", (ring,)),  # the lower half of a fingerprint
+        ("recent_time", "<i8" if former else "<u4", (ring,)),  # see `times`
+        *([] if former else [("recent_era", "u1", (ring,))]),
         ("recent_type", "u1", (ring,)),
     ]
 
 
-def head(raw: bytes) -> Sessions:
-    """Read the part of a packed record that any model can read, shape (1,); raise ValueError if it is none."""
-    if len(raw) < 2 or raw[0] != FORMAT:
-        raise ValueError(f"a session record of format {raw[0] if raw else None}, this version reads {FORMAT}")
-    layout = np.dtype(_head(raw[1]))
-    if len(raw) < layout.itemsize:
-        raise ValueError(f"a session record of {len(raw)} bytes is shorter than its head of {layout.itemsize}")
-    return np.frombuffer(raw[: layout.itemsize], layout)
+def heads(values: Sequence[bytes]) -> Sessions:
+    """Read what any model can read of packed records, alike in format and ring; raise ValueError for what is none."""
+    raw = values[0]
+    if len(raw) < 2 or raw[0] not in (FORMER, FORMAT):
+        raise ValueError(f"a session record of format {raw[0] if raw else None}, this version reads {FORMER}, {FORMAT}")
+    layout = np.dtype(_head(raw[1], raw[0]))
+    if (short := min(map(len, values))) < layout.itemsize:
+        raise ValueError(f"a session record of {short} bytes is shorter than its head of {layout.itemsize}")
+    held = np.frombuffer(b"".join(value[: layout.itemsize] for value in values), layout)
+    return _renewed(held, np.dtype(_head(raw[1], FORMAT)))
+
+
+def unpack(values: Sequence[bytes], manifest: Manifest) -> Sessions:
+    """Read packed records of this model, alike in format; raise ValueError for one of another size."""
+    layout = record(manifest, values[0][0])
+    if set(map(len, values)) != {layout.itemsize}:
+        raise ValueError(f"a session record of this model that has not its {layout.itemsize} bytes")
+    return _renewed(np.frombuffer(b"".join(values), layout), record(manifest))
+
+
+def _renewed(held: Sessions, layout: np.dtype[np.void]) -> Sessions:
+    """Return records in the layout of now."""
+    if held.dtype == layout:
+        return held
+    found = np.zeros(len(held), layout)
+    for name in held.dtype.names or ():
+        found[name] = held[name]
+    found["format"], found["recent_era"] = FORMAT, held["recent_time"] >> 32
+    return found
 
 
 def expire(now: Sessions, events: Events, meaning: Meaning) -> None:
@@ -118,8 +151,8 @@ def advance(now: Sessions, events: Events, meaning: Meaning) -> Advance:
     behind = ~fresh & (events.time < now["last"])
     gap = np.where(fresh, 0, np.maximum(events.time - now["last"], 0))
     there = now["recent_event"] != 0
-    ring = Ring(now["recent_item"], now["recent_category"], now["recent_type"], now["recent_time"], there)
-    repeats = again(events.item_print, events.category_print, events.time, ring)
+    ring = Ring(now["recent_item"], now["recent_category"], now["recent_type"], times(now), there)
+    repeats = again(events.item_print, events.category_print.astype(np.uint32), events.time, ring)
     return Advance(gap, fresh | (gap > meaning.gap), fresh, behind, repeats)
 
 
@@ -151,6 +184,7 @@ def _ringed(events: Events) -> tuple[tuple[str, NDArray[np.generic]], ...]:
         ("item", events.item_print),
         ("category", events.category_print),
         ("time", events.time),
+        ("era", events.time >> 32),
         ("type", events.type),
     )
 

@@ -18,7 +18,7 @@ CHANGES = [
     ('"length": 3', '"length": 4', "score example"),
     ('"isolation.level": "read_committed"', '"isolation.level": "read_uncommitted"', "python"),
     ('"isolation.level", "read_committed"', '"isolation.level", "read_uncommitted"', "java"),
-    ("| `recent_time` | int64[8] | 232 |", "| `recent_time` | int64[8] | 240 |", "record"),
+    ("| `recent_time` | uint32[8] | 200 |", "| `recent_time` | uint32[8] | 208 |", "record"),
 ]
 
 

@@ -86,6 +86,55 @@ def test_a_longer_history_comes_back_from_what_the_ring_holds():
     assert (revived["recent_event"] != 0).all()
 
 
+def _former(raw: bytes, bundle: Bundle) -> bytes:
+    """Pack a record as the former format has it."""
+    now = np.frombuffer(raw, session.record(bundle.manifest))
+    held = np.zeros(1, session.record(bundle.manifest, session.FORMER))
+    for name in held.dtype.names:
+        held[name] = session.times(now) if name == "recent_time" else now[name]
+    held["format"] = session.FORMER
+    return held.tobytes()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_records_of_the_former_format_are_the_same_sessions(mixed):
+    """Of this model to the bit, of another one as if it had written them today; alone and among others."""
+    mine, other = _bundle(), _bundle(model="00000000000000aa", hidden={"h": (5,)})
+    own = [_packed(mine, [(0, f"e{n}{i}", NOON + i * MINUTE, n) for i in range(n)]) for n in range(1, 12)]
+    foreign = np.zeros(1, session.record(other.manifest))
+    for name in session.heads([own[3]]).dtype.names:
+        foreign[name] = session.heads([own[3]])[name]
+    foreign["model"] = other.manifest.fingerprint
+    written = [(b"uA%d" % n, _former(raw, mine)) for n, raw in enumerate(own)]
+    if mixed:
+        written += [(b"uF", foreign.tobytes()), (b"uG", _former(foreign.tobytes(), other))]
+        written += [(b"uB", own[0]), (b"uA2", own[5])]
+    reader, store = Rehydrator(mine), SessionStore(session.record(mine.manifest))
+    reader.apply(store, written)
+    for n, raw in enumerate(own):
+        assert store.get(f"A{n}").tobytes() == (own[5] if mixed and n == 2 else raw)
+    if mixed:
+        assert store.get("B").tobytes() == own[0]
+        assert store.get("G").tobytes() == store.get("F").tobytes() != bytes(foreign.itemsize)
+        assert len(store) == len(own) + 3
+
+
+def test_tombstones_among_many_records_hold_in_their_order():
+    bundle = _bundle()
+    reader, store = Rehydrator(bundle), SessionStore(session.record(bundle.manifest))
+    raw = _packed(bundle, [(0, "a", NOON, 1)])
+    reader.apply(store, [(b"uA", raw), (b"uB", raw)])
+    reader.apply(store, [(b"uA", None), (b"uB", None), (b"uB", raw), (b"uC", raw), (b"uC", None), (b"uD", None)])
+    assert list(store) == ["B"]
+
+
+def test_a_record_of_this_model_that_is_too_long_is_refused():
+    bundle = _bundle()
+    raw = _packed(bundle, [(0, "a", NOON, 1)])
+    with pytest.raises(ValueError, match="session record"):
+        Rehydrator(bundle).apply(SessionStore(session.record(bundle.manifest)), [(b"uA", raw + b"x")])
+
+
 def test_bytes_that_are_no_record_are_refused():
     bundle = _bundle()
     with pytest.raises(ValueError, match="session record"):

@@ -105,12 +105,55 @@ def test_pack_and_unpack_is_the_identity(moments, dtype):
         raw = one.tobytes()
         assert np.frombuffer(raw, record(facts))[0].tobytes() == raw
         if one["model"]:
-            head = session.head(raw)
-            assert head["recent_time"][0].tolist() == one["recent_time"].tolist()
+            head = session.heads([raw])
+            assert session.times(head)[0].tolist() == session.times(one).tolist()
             assert head["last"][0] == one["last"]
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x01", b"\x02\x08" + bytes(400), b"\x01\x08" + bytes(10)])
+@given(moments)
+def test_the_ring_has_the_times_of_its_events(moments):
+    """Also where a shopper is away for longer than any number of 32 bits of ms."""
+    facts = manifest(ttl=100_000 * DAY)
+    scores, after = _play([(0, f"e{i}", NOON + offset * 70, 1) for i, (*_, offset, _) in enumerate(moments)], facts)
+    taken = [
+        NOON + offset * 70 for (*_, offset, _), outcome in zip(moments, scores.outcome, strict=True) if not outcome
+    ]
+    held = (after["recent_event"][0] != 0).sum()
+    assert session.times(after)[0, :held].tolist() == taken[::-1][:8]
+
+
+def _former(now: session.Sessions, facts) -> bytes:
+    """Pack a record as it was before there was an era."""
+    held = np.zeros(1, record(facts, session.FORMER))
+    for name in held.dtype.names:
+        held[name] = session.times(now) if name == "recent_time" else now[name]
+    held["format"], held["recent_category"] = session.FORMER, now["recent_category"] + np.uint64(7 << 32)
+    return held.tobytes()
+
+
+@given(moments, st.sampled_from(["float16", "float32"]))
+def test_a_record_of_the_former_format_is_the_same_session(moments, dtype):
+    facts = manifest(dtype)
+    _, after = _play([(0, f"e{event}", NOON + offset, item) for _, event, offset, item in moments], facts)
+    now = after[:1]
+    if now["model"][0]:
+        raw = _former(now, facts)
+        assert session.unpack([raw, raw], facts)[1].tobytes() == now.tobytes()
+        head = session.heads([raw])
+        assert head.tobytes() == now.tobytes()[: head.itemsize]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x02", b"\x03\x08" + bytes(400), b"\x01\x08" + bytes(250), b"\x02\x08" + bytes(10)]
+)
 def test_a_record_that_is_none_is_refused(raw):
     with pytest.raises(ValueError, match="session record"):
-        session.head(raw)
+        session.heads([raw])
+
+
+@pytest.mark.parametrize("size", [-1, 1])
+def test_a_record_of_another_size_is_refused(size):
+    _, after = _play([(0, "a", NOON, 1)])
+    raw = (after[:1].tobytes() + b"\0")[: after.itemsize + size]
+    with pytest.raises(ValueError, match="session record"):
+        session.unpack([raw], manifest())

@@ -1,0 +1,130 @@
+"""Which shopper is in which slot, in arrays: objects for each shopper would take several times the bytes of a name."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.dtypes import StringDType
+from numpy.typing import NDArray
+
+from stream.room import Room
+
+Slots = NDArray[np.int64]
+_FIRST = 1024
+_MANY = 64  # names from which on numpy finds them sooner than a loop
+_PLACE, _HASH = np.dtype(np.int32), np.dtype(np.uint32)
+_TEXT = StringDType()  # UTF-8, up to 15 bytes in place
+_FREE, _LEFT = 0, -1  # what stands in the table for no slot: never taken, and taken before
+
+
+class Names:
+    """Names in slots, looked up by hash in a table with linear probing; whether one is found its letters alone tell."""
+
+    def __init__(self) -> None:
+        self._places = Room(_PLACE, 2 * _FIRST)
+        self._used = 0  # places of the table that are not free
+        self._hashes = Room(_HASH, _FIRST)
+        self._name: NDArray[Any] = np.zeros(_FIRST, _TEXT)  # by slot
+        self._again = array("q")  # slots to be given again
+        self.end = 0  # slots that were ever given are below it
+
+    @property
+    def _table(self) -> NDArray[np.int32]:
+        """1 + the slot, by hash."""
+        return self._places.array
+
+    @property
+    def _hash(self) -> NDArray[np.uint32]:
+        """The names' hashes, by slot."""
+        return self._hashes.array
+
+    def __len__(self) -> int:
+        return self.end - len(self._again)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.of(self._taken()))
+
+    def of(self, slots: Slots) -> list[str]:
+        """Return the names in slots that are taken."""
+        found: list[str] = self._name[slots].tolist()
+        return found
+
+    def find(self, names: Sequence[str]) -> Slots:
+        """Return the slots of names, -1 where one is unknown."""
+        if len(names) < _MANY:
+            return np.array(self._seek(names), np.int64)
+        entry = self._table[self._place(_hashes(names))]  # most names are in their first place, or it is free
+        found = entry.astype(np.int64) - 1
+        there = (entry > 0) & (self._name[found] == np.array(names, _TEXT))
+        rest = np.flatnonzero((entry != _FREE) & ~there)
+        found[rest] = self._seek([names[row] for row in rest.tolist()])
+        return found
+
+    def _seek(self, names: Sequence[str]) -> list[int]:
+        table, hashes, last, found = self._table.data, self._hash.data, len(self._table) - 1, []
+        for name in names:
+            hashed = hash(name) & 0xFFFFFFFF
+            at = hashed & last
+            while slot := table[at]:
+                if slot > 0 and hashes[slot - 1] == hashed and self._name[slot - 1] == name:
+                    break
+                at = (at + 1) & last
+            found.append(slot - 1)
+        return found
+
+    def add(self, names: Sequence[str]) -> Slots:
+        """Give slots to names that are unknown and of which no two are the same."""
+        again = [self._again.pop() for _ in range(min(len(self._again), len(names)))]
+        begin, self.end = self.end, self.end + len(names) - len(again)
+        slots = np.array([*again, *range(begin, self.end)], np.int64)
+        if self.end > len(self._hash):
+            room = max(2 * len(self._hash), self.end)
+            self._hashes.grow(room)
+            held, self._name = self._name, np.zeros(room, _TEXT)  # these cannot lie in pages that are given
+            self._name[: len(held)] = held
+        self._hash[slots], self._name[slots] = _hashes(names), names
+        if 2 * (self._used + len(slots)) > len(self._table):
+            self._lay_out(len(slots))
+        self._enter(slots)
+        return slots
+
+    def remove(self, slots: Slots) -> None:
+        """Take the names out of slots that are taken, no slot twice."""
+        rest, at = slots, self._place(self._hash[slots])
+        while len(rest):
+            here = self._table[at] == rest + 1
+            self._table[at[here]] = _LEFT
+            rest, at = rest[~here], self._next(at[~here])
+        self._name[slots] = ""
+        self._again.extend(slots.tolist())
+
+    def _lay_out(self, more: int) -> None:
+        """Make the table anew, without the places that were left, with room for more; half of it stays free."""
+        taken = self._taken()
+        size = 1 << (2 * (len(taken) + more) - 1).bit_length()
+        self._places, self._used = Room(_PLACE, max(size, 2 * _FIRST)), 0
+        self._enter(taken)
+
+    def _taken(self) -> Slots:
+        return np.sort(self._table[self._table > 0]).astype(np.int64) - 1
+
+    def _enter(self, slots: Slots) -> None:
+        self._used += len(slots)
+        rest, at = slots, self._place(self._hash[slots])
+        while len(rest):
+            free = self._table[at] == _FREE
+            self._table[at[free]] = rest[free] + 1  # of those that want one place the last has it
+            lost = self._table[at] != rest + 1
+            rest, at = rest[lost], self._next(at[lost])
+
+    def _place(self, hashes: NDArray[np.uint32]) -> Slots:
+        return hashes.astype(np.int64) & (len(self._table) - 1)
+
+    def _next(self, at: Slots) -> Slots:
+        return (at + 1) & (len(self._table) - 1)
+
+
+def _hashes(names: Sequence[str]) -> NDArray[np.uint32]:
+    """Return 32 bits of Python's hashes: seeded anew in each process, so that nobody can choose names that collide."""
+    return np.fromiter(map(hash, names), np.int64, len(names)).astype(np.uint32)
