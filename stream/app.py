@@ -98,7 +98,12 @@ def build(settings: Settings) -> App:
         seek=lambda positions: cast(BatchConsumer, app.consumer).seek_to(positions),
         fail=lambda error: _end(app, error),
     )
-    app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, engine.refresh)
+
+    def refresh() -> None:
+        engine.refresh()
+        telemetry.catalog_silent.set(reader.silence())
+
+    app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, refresh)
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
