@@ -16,8 +16,7 @@ from typing import Any, cast
 
 import faust
 
-from stream.core.catalog import Catalog
-from stream.core.clock import Clock
+from stream.configured import catalog, scorer
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError
 from stream.engine import Engine
 from stream.health import Health
@@ -29,9 +28,7 @@ from stream.kafka.membership import Ownership
 from stream.kafka.recovery import Recovery
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
-from stream.records import Limits
 from stream.rehydrate import Rehydrator
-from stream.round import Scorer
 from stream.runtime import Bundle
 from stream.runtime import load as load_bundle
 from stream.settings import Settings
@@ -91,19 +88,9 @@ def build(settings: Settings) -> App:
     committer = Committer(settings, name, _failpoint(settings.failpoint))
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
-    reader = app.reader = CatalogReader(settings, _catalog(settings, bundle), telemetry.hear_catalog)
-    limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
-    scorer = Scorer(
-        bundle,
-        settings.recommend,
-        limits,
-        settings.events_topic,
-        settings.explain,
-        Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
-        reader.rules,
-    )
+    reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     engine = app.engine = Engine(
-        scorer=scorer,
+        scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
         committer=committer,
         recovery=recovery,
         ownership=app.ownership,
@@ -112,15 +99,15 @@ def build(settings: Settings) -> App:
         seek=lambda positions: cast(BatchConsumer, app.consumer).seek_to(positions),
         fail=lambda error: _end(app, error),
     )
-    app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, engine.refresh)
+
+    def refresh() -> None:
+        engine.refresh()
+        telemetry.catalog_silent.set(reader.silence())
+
+    app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, refresh)
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
-
-
-def _catalog(settings: Settings, bundle: Bundle) -> Catalog:
-    categories = [name for name in settings.only_categories.split(",") if name]
-    return Catalog(bundle.vocabulary, categories, settings.category_cap, settings.exclude_bought)
 
 
 def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:

@@ -233,15 +233,17 @@ def score(
     form: FormatOption = "events",
     data: Annotated[Path, typer.Option("--data", help="The log; else stdin.")] = Path("-"),
     dead_letters: Annotated[Path | None, typer.Option(help="Where to write what could not be scored.")] = None,
-    recommend: Annotated[bool, typer.Option("--recommend/--intent-only", help="With items, or without.")] = True,
+    recommend: Annotated[bool | None, typer.Option("--recommend/--intent-only", help="With items, or without.")] = None,
 ) -> None:
-    """Score a log without Kafka, by the worker's own code: scores to stdout as JSON lines.
+    """Score a log without Kafka, by the worker's own code and settings: scores to stdout as JSON lines.
+
+    The shop's catalog, which is a topic, is not read: every item of the bundle is there.
 
     Example: forecart score --bundle bundles/taobao --format taobao < events.csv > scores.jsonl
     """
     from stream.offline import score_log
 
-    counts, bad = score_log(configuration.load(), bundle, form, data, dead_letters, recommend)
+    counts, bad = score_log(configuration.load(recommend=recommend), bundle, form, data, dead_letters)
     sys.stdout.flush()
     report(bad, console)
     console.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) or "no events")

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.configured import limits
 from stream.core import session
 from stream.core.errors import DataError
 from stream.core.events import Recommendation, Score
@@ -17,7 +18,7 @@ from stream.core.explanation import Amounts, Explanation, Share
 from stream.core.formats import BadRows
 from stream.core.ring import Outputs, fields, without_each, without_fields
 from stream.core.session import Sessions
-from stream.offline import limits, run
+from stream.offline import run
 from stream.records import Message
 from stream.round import Partition, Scorer
 from stream.runtime import Bundle, load

@@ -12,10 +12,11 @@ from typing import IO, BinaryIO
 
 import msgspec
 
+from stream.configured import scorer
 from stream.core.events import REASONS
 from stream.core.formats import HOPELESS, BadRow, BadRows, raw_lines, read, wrong_format
 from stream.files import sink, source
-from stream.records import Headers, Limits, Message
+from stream.records import Headers, Message
 from stream.round import Partition, Scorer
 from stream.runtime import load as load_bundle
 from stream.sessions import SessionStore
@@ -119,16 +120,11 @@ class _Scoring:
 
 
 def score_log(
-    settings: Settings, bundle: Path, form: str, data: Path, dead_letters: Path | None, recommend: bool
+    settings: Settings, bundle: Path, form: str, data: Path, dead_letters: Path | None
 ) -> tuple[Counter[str], BadRows]:
     """Score a log and print the scores as lines come; return the counts of outcomes, and the rows left out."""
-    scorer = Scorer(load_bundle(bundle), recommend, limits(settings), str(data), settings.explain)
-    return run(scorer, Partition(0, SessionStore(scorer.layout)), form, data, _print, dead_letters)
-
-
-def limits(settings: Settings) -> Limits:
-    """Return the worker's limits."""
-    return Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
+    made = scorer(settings, load_bundle(bundle), str(data))
+    return run(made, Partition(0, SessionStore(made.layout)), form, data, _print, dead_letters)
 
 
 def _print(scores: list[Message]) -> None:

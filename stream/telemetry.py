@@ -77,6 +77,11 @@ class Telemetry:
         self.catalog_rejected = Counter(
             "forecart_catalog_rejected", "Records of the catalog that are no item.", ["reason"], registry=r
         )
+        self.catalog_silent = Gauge(
+            "forecart_catalog_silent_seconds",
+            "Since the catalog's topic last answered; 0 where none is read.",
+            registry=r,
+        )
         self.recovery = Histogram("forecart_state_recovery_seconds", "Recovery of all partitions.", registry=r)
         self.recovering = Gauge("forecart_recovering", "1 while sessions are recovered.", registry=r)
         self.recovered_offsets = Gauge(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from stream.core.catalog import Catalog
 from stream.core.errors import BrokerError, StuckError, TopicError
@@ -16,7 +16,8 @@ from stream.settings import Settings
 
 log = logging.getLogger(__name__)
 _BATCH, _WAIT = 10_000, 0.2  # a change is applied after so many seconds at most
-_PATIENCE = 60.0  # without progress, seconds
+_PATIENCE = 60.0  # without progress, or without a topic, seconds
+_START, _ASK, _ANSWER = 10.0, 10.0, 5.0  # seconds for the first answer, between looks at a topic, for theirs
 _FETCH = {"fetch.wait.max.ms": 100, "enable.partition.eof": True}
 
 
@@ -31,6 +32,7 @@ class CatalogReader:
         self._rules = catalog.rules()
         self._reader: Any = None
         self._ends: set[int] = set()  # partitions that are not yet read to their end
+        self._asked = self._answered = 0.0  # monotonic seconds; 0: not yet
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -47,7 +49,11 @@ class CatalogReader:
         if not topic:
             return
         self._reader = consumer(self._settings, **{"group.id": f"{self._settings.group}-catalog", **_FETCH})
-        found = self._reader.list_topics(topic, 10).topics[topic]
+        try:
+            found = self._described(_START)
+        except KafkaException as error:
+            said = error.args[0].str()
+            raise BrokerError(f"no broker tells of the catalog {topic}: {said}", "look at their health") from error
         if not found.partitions:
             raise TopicError(f"there is no topic {topic} (catalog)", "create it: forecart topics apply")
         self._ends = set(found.partitions)
@@ -62,9 +68,14 @@ class CatalogReader:
             if now - moved > _PATIENCE:
                 raise StuckError(f"the catalog {topic} cannot be read to its end", "check the broker and the rights")
         self._rules = self._catalog.rules()
-        log.info("the catalog %s: %d records in %.2f s", topic, records, time.monotonic() - began)
+        self._asked = self._answered = time.monotonic()
+        log.info("the catalog %s: %d records in %.2f s", topic, records, self._answered - began)
         self._thread = threading.Thread(target=self._follow, args=(fail,), name="catalog", daemon=True)
         self._thread.start()
+
+    def silence(self) -> float:
+        """Return for how many seconds the topic has not answered; 0 where none is followed."""
+        return time.monotonic() - self._answered if self._answered else 0.0
 
     def stop(self) -> None:
         """End the thread."""
@@ -77,9 +88,41 @@ class CatalogReader:
         try:
             while not self._stopped.is_set():
                 if self._take():
-                    self._rules = self._catalog.rules()
+                    self._rules, self._answered = self._catalog.rules(), time.monotonic()
+                self._ask()
         except Exception as error:
             fail(error)
+
+    def _described(self, seconds: float) -> Any:
+        """Return what is said of the topic; raise KafkaException for no answer, BrokerError where we may not read."""
+        topic = self._settings.catalog_topic
+        found = self._reader.list_topics(topic, seconds).topics[topic]
+        if found.error:
+            ended(found.error, f"the catalog {topic}")
+        return found
+
+    def _ask(self) -> None:
+        """Look at times whether the topic answers, for a quiet one is no sign of it; raise TopicError once it is gone.
+
+        No answer is no end: what is known of the items stays, and the silence is a metric.
+        """
+        if time.monotonic() - self._asked < _ASK:
+            return
+        self._asked, topic = time.monotonic(), self._settings.catalog_topic
+        try:
+            found = self._described(_ANSWER)
+            faults = [each.error for each in (found, *found.partitions.values()) if each.error]
+        except KafkaException as error:
+            faults = [error.args[0]]
+        if not faults:
+            self._answered = time.monotonic()
+            return
+        log.warning("the catalog %s was not heard for %.0f s: %s", topic, self.silence(), faults[0].str())
+        if faults[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self.silence() > _PATIENCE:
+            raise TopicError(
+                f"there is no topic {topic} (catalog) any more",
+                "create it: forecart topics apply; then fill it: forecart catalog load",
+            )
 
     def _take(self) -> int:
         """Take up what has come; return how many records."""

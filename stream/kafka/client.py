@@ -48,6 +48,13 @@ _PASSING = {
     "REQUEST_TIMED_OUT",
     "UNSTABLE_OFFSET_COMMIT",
 }
+# Errors of a reader that do not: who may read is decided by people.
+_LASTING = {
+    "CLUSTER_AUTHORIZATION_FAILED",
+    "GROUP_AUTHORIZATION_FAILED",
+    "SASL_AUTHENTICATION_FAILED",
+    "TOPIC_AUTHORIZATION_FAILED",
+}
 _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
 
 
@@ -166,10 +173,10 @@ def passing(error: KafkaError) -> bool:
 
 
 def ended(error: KafkaError, what: str) -> bool:
-    """Tell the end of a partition from an error that passes, which may be of no partition; else raise BrokerError."""
+    """Tell the end of a partition from an error that may pass, also one of no partition; else raise BrokerError."""
     if error.code() == KafkaError._PARTITION_EOF:
         return True
-    if error.retriable() or not error.fatal():
+    if error.name() not in _LASTING and not error.fatal():
         return False
     raise BrokerError(f"{what} cannot be read: {error.str()}", "check the broker and the rights")
 

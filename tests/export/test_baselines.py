@@ -60,7 +60,7 @@ def test_the_worker_recommends_what_was_counted(log, written: Path, run_folder: 
     events = [Event(f"e{n}", f"u{n % 3}", "view", run.items[n], NOON + n * MINUTE) for n in range(12)]
     events.append(Event("e12", "u0", "view", "new", NOON + HOUR))
     lines.write_bytes(b"\n".join(map(msgspec.json.encode, events)))
-    counts, _ = offline.score_log(Settings(), written, "events", lines, None, recommend=True)
+    counts, _ = offline.score_log(Settings(), written, "events", lines, None)
     assert counts == {"scored": 13}
     popular = np.bincount(log.item, minlength=len(log.items)) / len(log)
     follows = log.user[1:] == log.user[:-1]

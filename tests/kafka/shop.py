@@ -22,10 +22,10 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stream import settings as configuration
+from stream.configured import limits
 from stream.core.events import Event
 from stream.kafka.topics import apply
 from stream.offline import Line
-from stream.records import Limits
 from stream.round import Partition, Scorer
 from stream.runtime import load
 from stream.sessions import SessionStore
@@ -179,9 +179,7 @@ class Shop:
 
     def replay(self, records: list[Any]) -> dict[tuple[int, bytes], Any]:
         """Score the input offline, partition by partition, and return the final sessions."""
-        settings = self.settings
-        limits = Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
-        scorer = Scorer(load(self.bundle), False, limits, settings.events_topic)
+        scorer = Scorer(load(self.bundle), False, limits(self.settings), self.settings.events_topic)
         final = {}
         for number in range(self.partitions):
             part = Partition(number, SessionStore(scorer.layout))

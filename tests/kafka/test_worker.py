@@ -79,6 +79,23 @@ def test_bad_input_is_a_dead_letter_and_the_worker_goes_on(shop):
     assert reasons == Counter({name: 6 for name in POISON}) + Counter(not_json=1)
 
 
+def test_the_heaviest_records_end_no_worker(shop):
+    """Send what weighs by its number of headers alone, what is as long as Kafka takes, and what is just allowed."""
+    place = shop(partitions=1)
+    place.send([(b"u", _value(1))], headers=[("", b"")] * 450_000)
+    place.send([(b"k" * 300_000, b"x" * 650_000)], headers=[("h", b"y" * 40_000)])
+    place.send([(b"u", _value(2, event_id="\U0001f6d2" * 256))], headers=[("h" * 650, b"")] * 98)
+    place.send([(b"u", _value(3))])
+    worker = place.start("w0")
+    place.await_outcomes(40)
+    assert worker.poll() is None
+    scored = [json.loads(m.value())["source"]["offset"] for m in place.read(place.settings.scores_topic)]
+    reasons = [dict(m.headers())["forecart-reason"] for m in place.read(place.settings.dead_letters_topic)]
+    assert (scored, reasons) == ([2, 3], [b"oversized"] * 2)
+    verdict = place.judge()
+    assert (verdict.lost, verdict.twice) == (0, 0)
+
+
 def test_late_duplicate_and_returning_shoppers(shop):
     place = shop(partitions=1)
     hour = HOUR

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from stream import offline
 from stream.core.errors import DataError
 from stream.core.events import Event
+from stream.runtime import load
 from stream.settings import Settings
 from tests.stream.test_runtime import DEMO
 
@@ -37,7 +40,7 @@ def shown(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[[], list[bytes]
 
 
 def _score(data: Path, form: str = "events", letters: Path | None = None):
-    return offline.score_log(Settings(), DEMO, form, data, letters, recommend=False)
+    return offline.score_log(Settings(recommend=False), DEMO, form, data, letters)
 
 
 def _run() -> subprocess.Popen[bytes]:
@@ -93,6 +96,55 @@ def test_the_clock_of_a_long_pipe_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert counts == {"scored": 3}
     assert not bad
     assert len(shown()) == 3
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Write the events of a shopper who views, buys and views, of the catalog's first category."""
+    vocabulary = load(DEMO).vocabulary
+    now, kinds = int(time.time() * 1000) - HOUR, ["view", "transaction", "view", "view"]
+    events = [Event(f"e{n}", "u", kind, vocabulary.items[n], now + n * 1000) for n, kind in enumerate(kinds)]
+    log = tmp_path / "shop.jsonl"
+    log.write_bytes(b"\n".join(map(msgspec.json.encode, events)))
+    return log
+
+
+def _listed(shop: Path, shown: Callable[[], list[bytes]], **settings: object) -> list[list[str]]:
+    offline.score_log(Settings(**settings), DEMO, "events", shop, None)
+    return [[r["item_id"] for r in json.loads(line).get("recommendations", [])] for line in shown()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "lists"),
+    [
+        ({}, 4),
+        ({"recommend": False}, 0),
+        ({"recommend_on": "session"}, 1),
+        ({"recommend_on": "nth", "recommend_every": 2}, 2),
+        ({"recommend_last": True}, 1),
+    ],
+)
+def test_lists_are_made_when_the_settings_say_so(shop: Path, shown, settings: dict[str, object], lists: int):
+    assert sum(map(bool, _listed(shop, shown, **settings))) == lists
+
+
+def test_lists_obey_the_rules_of_the_settings(shop: Path, shown):
+    vocabulary = load(DEMO).vocabulary
+    kind = {name: vocabulary.categories[vocabulary.category_of[n] - 1] for name, n in vocabulary.item_index.items()}
+    first, bought = kind[vocabulary.items[0]], vocabulary.items[1]
+    free = _listed(shop, shown)
+    assert any(bought in items for items in free[1:])
+    assert not any(bought in items for items in _listed(shop, shown, exclude_bought=True)[1:])
+    assert {kind[item] for items in _listed(shop, shown, only_categories=first) for item in items} == {first}
+    assert max(Counter(map(kind.__getitem__, free[0])).values()) > 2
+    assert max(Counter(map(kind.__getitem__, _listed(shop, shown, category_cap=2)[0])).values()) == 2
+
+
+def test_the_worker_and_the_log_have_their_scorer_from_one_place():
+    """What decides a score is set nowhere else."""
+    folder = Path(offline.__file__).parent
+    makers = {path.name for path in folder.rglob("*.py") if re.search(r"\b(Scorer|Limits)\(", path.read_text())}
+    assert makers == {"configured.py", "explain.py"}
 
 
 def test_rows_that_are_no_events_are_reported_with_their_lines(tmp_path: Path, shown):

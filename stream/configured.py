@@ -1,0 +1,35 @@
+"""What the settings say of scoring: one scorer for the worker and for a log, so that neither can differ."""
+
+from collections.abc import Callable
+
+from stream.core.catalog import Catalog
+from stream.core.clock import Clock
+from stream.core.rules import Rules
+from stream.records import Limits
+from stream.round import Scorer
+from stream.runtime import Bundle
+from stream.settings import Settings
+
+
+def limits(settings: Settings) -> Limits:
+    """Return the sizes and spans that records are held to."""
+    return Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
+
+
+def catalog(settings: Settings, bundle: Bundle) -> Catalog:
+    """Return the bundle's own catalog under the rules of the settings, before the shop has said anything."""
+    categories = [name for name in settings.only_categories.split(",") if name]
+    return Catalog(bundle.vocabulary, categories, settings.category_cap, settings.exclude_bought)
+
+
+def scorer(settings: Settings, bundle: Bundle, source: str, rules: Callable[[], Rules] | None = None) -> Scorer:
+    """Make the scorer of a topic or log `source`; without `rules` those of the settings hold."""
+    return Scorer(
+        bundle,
+        settings.recommend,
+        limits(settings),
+        source,
+        settings.explain,
+        Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
+        rules or catalog(settings, bundle).rules,
+    )
