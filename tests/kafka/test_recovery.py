@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import PositionError, StuckError
+from stream.core.session import FORMAT
 from stream.kafka.client import admin, consumer
 from stream.kafka.membership import Owned
 from stream.kafka.recovery import POSITION, Position, Recovery
@@ -46,7 +47,7 @@ def _recover(place: Shop, **changes: object) -> Owned:
 
 def _session(last: int) -> bytes:
     one = np.zeros((), LOADED.layout)
-    one["format"], one["ring"], one["model"], one["last"] = 1, 8, LOADED.manifest.fingerprint, last
+    one["format"], one["ring"], one["model"], one["last"] = FORMAT, 8, LOADED.manifest.fingerprint, last
     return bytes(one.tobytes())
 
 
