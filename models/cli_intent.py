@@ -115,6 +115,6 @@ def _table(horizon: str, result: dict[str, Any]) -> Table:
     return table
 
 
-def _cell(interval: Any, form: str) -> str:
+def _cell(interval: "Interval", form: str) -> str:
     value, low, high = (form.format(number) for number in interval)
     return f"{value}\n{low} to {high}"

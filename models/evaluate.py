@@ -192,6 +192,6 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
 def _intent(examples: Examples, horizon: int) -> dict[str, Any]:
     known = examples.known[:, horizon]
     label, p = examples.labels[known, horizon], examples.intent[known, horizon]
-    found = {name: measure(label, p) if len(label) else float("nan") for name, measure in INTENT.items()}
+    found = {name: float(measure(label, p, None)) if len(label) else float("nan") for name, measure in INTENT.items()}
     values: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in found.items()}
     return values | {"labelled": len(label), "positives": int(label.sum())}

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from models.batches import Sequences
+from models.boosted import TABULAR
 from models.checkpoint import Checkpoint
 from models.contenders import compare, model, rivals, tabular_rivals
 from models.evaluate import Examples, evaluate
 from models.histories import cutoff
-from stream.core.quality import INTENT
+from models.svg import LOOKS
+from stream.core.quality import pr_auc
 from tests.models.conftest import MEANING, small_run
 
 
@@ -70,12 +72,12 @@ def test_purchases_are_also_told_from_hand_made_features_learned_before_the_tail
     for examples in found.values():
         assert not len(examples.rank)
         assert examples.intent.shape == own.intent.shape
-        assert INTENT["pr_auc"](examples.label, examples.probability) > 1.2 * own.label.mean()
+        assert pr_auc(examples.label, examples.probability) > 1.2 * own.label.mean()
     leads = compare({"lstm": own, **found}, "lstm", 20)
     ahead = leads["logistic"]["lead"]["pr_auc"]
     assert list(leads["logistic"]["lead"]) == ["pr_auc"]
-    pr_auc = [INTENT["pr_auc"](own.label, one.probability) for one in (own, found["logistic"])]
-    assert ahead.value == pytest.approx(pr_auc[0] / pr_auc[1] - 1)
+    values = [pr_auc(own.label, one.probability) for one in (own, found["logistic"])]
+    assert ahead.value == pytest.approx(values[0] / values[1] - 1)
     assert ahead.low < ahead.value < ahead.high
 
 
