@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import bestsellers
-from models.baselines import BASELINES, LAST_ITEM
+from models import bestsellers, own_items
+from models.baselines import BASELINES, LAST_ITEM, base_rate
 from models.batches import Sequences
 from models.boosted import TABULAR
 from models.checkpoint import Checkpoint, Run
@@ -49,6 +49,8 @@ def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
             network.learn(before, followed=name == LAST_ITEM)
             found[name] = model(Checkpoint(network.eval(), run, {}))
     items, categories, k = len(run.items), len(run.categories), run.meaning.k
+    own = own_items.step(base_rate(before))
+    found[own_items.NAME] = Contender(own_items.manifest(run.meaning, items, categories), own, own)
     step = bestsellers.step(before, items, k)
     facts = bestsellers.manifest(run.meaning, items, categories)
     found[bestsellers.NAME] = Contender(facts, step, step, bestsellers.weigh)
@@ -73,7 +75,7 @@ def tabular_rivals(run: Run, log: Log, since: int, like: Examples) -> dict[str, 
     no = slice(0)
     unranked = replace(
         like, rank=like.rank[no], rank_user=like.rank_user[no], known_item=like.known_item[no],
-        joined=like.joined[no], rank_row=like.rank_row[no],
+        joined=like.joined[no], fresh=like.fresh[no], rank_row=like.rank_row[no],
     )  # fmt: skip
     found = {}
     for name, fit in TABULAR.items():

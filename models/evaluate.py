@@ -33,6 +33,7 @@ class Examples:
     rank_user: NDArray[np.int64]
     known_item: NDArray[np.bool_]
     joined: NDArray[np.bool_]  # the next item is one that training did not see, and has come before
+    fresh: NDArray[np.bool_]  # the next item is one that this shopper has not met
     probability: NDArray[np.float64]
     label: NDArray[np.bool_]
     label_user: NDArray[np.int64]
@@ -135,6 +136,7 @@ def _examples(
         # An item that training did not see is a miss before it joins, and is counted apart.
         known_item=(target > 0) & (target <= items),
         joined=unseen[asked],
+        fresh=log.first_met[np.flatnonzero(asked) + 1],
         probability=intent[judged, 0],
         label=label[judged, 0],
         label_user=log.user[judged],
@@ -172,7 +174,8 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     """
     ranking = {f"{name}@{k}": metric(examples.rank) for name, metric in RANKING.items()}
     # Papers draw their splits so that every target was seen in training.
-    ranking |= {f"{name}_known": values[examples.known_item] for name, values in ranking.items()}
+    parts = {"known": examples.known_item, "new": examples.fresh}
+    ranking |= {f"{name}_{part}": v[at] for part, at in parts.items() for name, v in ranking.items()}
     values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
     cold = RANKING["hr"](examples.rank[examples.joined])
     each = {name: _intent(examples, j) for j, name in enumerate(horizons)}
@@ -185,6 +188,7 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
         "events": examples.events,
         "targets": len(examples.rank),
         "targets_known": int(examples.known_item.sum()),
+        "targets_new": int(examples.fresh.sum()),
         "horizons": each,
     }
 

@@ -64,6 +64,14 @@ class Log:
         return replace(self, **part)
 
     @property
+    def first_met(self) -> Bools:
+        """Mark the first event of each shopper with each item."""
+        _, first = np.unique(self.user * len(self.items) + self.item, return_index=True)
+        met = np.zeros(len(self), bool)
+        met[first] = True
+        return met
+
+    @property
     def starts(self) -> Bools:
         """Mark the first event of each shopper."""
         return np.r_[True, self.user[1:] != self.user[:-1]] if len(self) else np.zeros(0, bool)

@@ -19,7 +19,7 @@ def _examples(rank: list[int], user: list[int]) -> Examples:
     rows = np.arange(len(rank))
     return Examples(
         rank=np.array(rank), rank_user=np.array(user), known_item=np.ones(len(rank), bool),
-        joined=np.zeros(len(rank), bool),
+        joined=np.zeros(len(rank), bool), fresh=np.ones(len(rank), bool),
         probability=none, label=none, label_user=none, rows=none, intent=none, labels=none, known=none,
         events=len(rank), users=len(user), rank_row=rows, label_row=none,
     )  # fmt: skip
@@ -52,9 +52,11 @@ def test_a_model_is_compared_with_all_others(log, checkpoint):
     before = Sequences(log.where(log.time < since), run.vocabulary, MEANING, since, 64)
     own = Checkpoint(run.baseline(), run, {})
     own.network.learn(before, followed=True)
-    assert list(rivals(checkpoint.run, before)) == ["popularity", "last-item", "category-popularity", "V-SkNN", "STAN"]
+    beside = ["own-items", "category-popularity", "V-SkNN", "STAN"]
+    assert list(rivals(checkpoint.run, before)) == ["popularity", "last-item", *beside]
+    assert 1 + len(rivals(checkpoint.run, before)) + len(TABULAR) <= LOOKS  # each has a look of its own in the report
     entered = {"last-item": model(own)} | rivals(run, before)
-    assert list(entered) == ["last-item", "popularity", "category-popularity", "V-SkNN", "STAN"]
+    assert list(entered) == ["last-item", "popularity", *beside]
     whole = Sequences(log, run.vocabulary, MEANING, end, 64)
     found = {name: evaluate(log, whole, *contender, since, end) for name, contender in entered.items()}
     hits = {name: (examples.rank > 0).mean() for name, examples in found.items()}
