@@ -45,7 +45,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def over(cls, log: Log, config: TrainConfig, meaning: Meaning, data: dict[str, Any] | None = None) -> Self:
         """Set out to train on a log: its items, categories, price levels and types."""
         vocab = vocabulary(log)
-        level, edges = price_levels(log.prices[np.unique(log.item)])
+        level, edges = price_levels(log.known_prices[np.unique(log.item)])
         return cls(
             config=config,
             meaning=msgspec.structs.replace(meaning, types=tuple(log.types)),

@@ -163,7 +163,7 @@ def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDAr
         event_print=rows.astype(np.uint64) + 1,  # a log's rows are distinct events
         item_print=log.item[rows].astype(np.uint64) + np.uint64(1),
         category_print=sequences.category[rows].astype(np.uint64),
-        price=log.prices[log.item[rows]],
+        price=log.price_at(log.item[rows], log.time[rows]),
     )
 
 

@@ -45,7 +45,8 @@ class Partitions:
         vocab, items, events = vocabulary(prepared, since)
         if not events:
             raise DataError("nothing is left to train on", "hold out a smaller tail")
-        level, edges = price_levels(prepared.prices[items])
+        known = np.where(prepared.priced[items] < since, prepared.prices[items], np.nan)
+        level, edges = price_levels(known)
         facts = {"path": prepared.facts.path, "format": prepared.facts.format, "partitions": prepared.facts.partitions}
         run = Run(
             config=config,
