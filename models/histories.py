@@ -21,6 +21,15 @@ KNOWN_TYPES = ("view", "addtocart", "transaction")
 LEVELS = 16  # of price
 
 
+def type_order(types: Iterable[str]) -> tuple[str, ...]:
+    """Return event types in an order that does not depend on the log: the known ones first.
+
+    >>> type_order(["view", "zip", "transaction", "fav"])
+    ('view', 'addtocart', 'transaction', 'fav', 'zip')
+    """
+    return (*KNOWN_TYPES, *sorted(set(types) - set(KNOWN_TYPES)))
+
+
 class _Table:
     """Ids in the order of their first appearance."""
 

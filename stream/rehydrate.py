@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from stream.core import ring, session
-from stream.core.manifest import Manifest, Vocabulary
+from stream.core.manifest import TYPES, Manifest, Vocabulary, types_print
 from stream.core.newcomers import Table, load
 from stream.core.scoring import Step
 from stream.core.session import Sessions
@@ -63,10 +63,14 @@ class Rehydrator:
         return records if of_this.all() else None
 
     def revive(self, heads: Sessions) -> Sessions:
-        """Score the rings of other models' records, (n,), with this model; session times and lengths stay."""
+        """Score the rings of other models' records, (n,), with this model; session times and lengths stay.
+
+        A ring of a model of other event types, or of another order of them, is not read: its shopper starts cold.
+        """
         revived = np.zeros(len(heads), self.layout)
+        alike = heads["model"] & np.uint64(TYPES) == types_print(self.manifest.meaning.types)
         for place in reversed(range(heads["recent_time"].shape[1])):
-            rows = np.flatnonzero(heads["recent_event"][:, place] != 0)
+            rows = np.flatnonzero((heads["recent_event"][:, place] != 0) & alike)
             if len(rows):
                 now = revived[rows]
                 events = ring.recall(heads, rows, place, self.vocabulary, self.manifest)

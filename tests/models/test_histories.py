@@ -123,6 +123,13 @@ def test_price_levels_are_of_the_items_that_are_there_with_as_many_each():
     assert price_levels(log.known_prices[np.unique(log.item[log.item % 2 == 0])]) == ([], [])
 
 
+def test_two_logs_of_the_same_types_train_models_of_one_order():
+    """Session records hold a type's place: a new model must mean the same by it."""
+    for kinds in (["fav", "view", "zip"], ["zip", "transaction", "fav"]):
+        log = _log([("u", n, kind, "1") for n, kind in enumerate(kinds)])
+        assert Run.over(log, TrainConfig(), MEANING).meaning.types == ("view", "addtocart", "transaction", "fav", "zip")
+
+
 def test_a_price_is_known_from_its_event_on():
     """The earliest is the item's, wherever it stands in the file; what comes after a cut gives no level before it."""
     rows = [Event("c", "u", "view", "x", NOON + 9, price=3.0), Event("a", "u", "view", "x", NOON)]

@@ -1,5 +1,6 @@
 """Changelog records into sessions, those of another model too."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,8 +16,6 @@ VOCAB = Vocabulary([], [], [])
 
 
 def _bundle(**changes: object) -> Bundle:
-    import msgspec
-
     facts = msgspec.structs.replace(manifest(), **changes)
     return Bundle(facts, VOCAB, step, step)
 
@@ -53,7 +52,7 @@ def test_unseen_items_come_back_where_they_are_asked_for():
 @pytest.mark.parametrize("width", [2, 3])
 def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
     """Within the ring's length nobody can tell that the model was another one."""
-    other = _bundle(model="00000000000000aa", hidden={"h": (2,), "c": (2,)} if width == 2 else {"h": (3,), "c": (3,)})
+    other = _bundle(model="aa00000000000000", hidden={"h": (2,), "c": (2,)} if width == 2 else {"h": (3,), "c": (3,)})
     mine = _bundle()
     rows = [(0, f"e{i}", NOON + i * 20 * MINUTE, 5) for i in range(6)]
     expected = np.frombuffer(_packed(mine, rows), session.record(mine.manifest))
@@ -75,8 +74,22 @@ def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
         assert np.array_equal(revived[name], expected[name][0])
 
 
+@pytest.mark.parametrize(("types", "kept"), [(("fav", "zip"), True), (("zip", "fav"), False), (("fav",), False)])
+def test_a_ring_of_other_types_is_not_read_as_if_they_were_the_same(types: tuple[str, ...], kept: bool):
+    """The places in it are another bundle's: a fav there is a zip here. Its shopper starts cold, at the right time."""
+    meaning = msgspec.structs.replace(manifest().meaning, types=(*manifest().meaning.types, "fav", "zip"))
+    other = msgspec.structs.replace(meaning, types=(*manifest().meaning.types, *types))
+    old, mine = _bundle(model="aa00000000000000", meaning=other), _bundle(meaning=meaning)
+    store = SessionStore(session.record(mine.manifest))
+    Rehydrator(mine).apply(store, [(b"uA", _packed(old, [(0, "a", NOON, 1), (0, "b", NOON + 1, 2)]))])
+    revived = store.get("A")
+    assert (revived["model"] == mine.manifest.fingerprint) == kept
+    assert (revived["recent_event"] != 0).sum() == (2 if kept else 0)
+    assert (revived["h"].any(), int(revived["last"])) == (kept, NOON + 1)
+
+
 def test_a_longer_history_comes_back_from_what_the_ring_holds():
-    other, mine = _bundle(model="00000000000000aa"), _bundle()
+    other, mine = _bundle(model="aa00000000000000"), _bundle()
     rows = [(0, f"e{i}", NOON + i, 0) for i in range(30)]
     store = SessionStore(session.record(mine.manifest))
     Rehydrator(mine).apply(store, [(b"uA", _packed(other, rows))])
