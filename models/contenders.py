@@ -17,7 +17,7 @@ from models.intervals import intervals, mean_interval, paired, paired_interval
 from models.neighbours import WAYS, Neighbours, manifest
 from models.steps import describe, torch_step, weigh
 from stream.core.joining import Weigh
-from stream.core.manifest import Manifest
+from stream.core.manifest import STATES, Manifest
 from stream.core.quality import RANKING
 from stream.core.scoring import Step
 
@@ -33,9 +33,9 @@ class Contender(NamedTuple):
     weigh: Weigh | None = None
 
 
-def model(checkpoint: Checkpoint) -> Contender:
-    """Enter a trained network or a counted baseline."""
-    facts = describe(checkpoint, "float32", model="1")
+def model(checkpoint: Checkpoint, state: str = STATES[0]) -> Contender:
+    """Enter a trained network or a counted baseline, whose `state` is stored as a bundle of it would."""
+    facts = describe(checkpoint, state, model="1")
     warm, step = (torch_step(checkpoint, recommend) for recommend in (False, True))
     return Contender(facts, warm, step, weigh(checkpoint))
 

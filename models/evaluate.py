@@ -68,6 +68,26 @@ def evaluate(
     item more than the model's k. With `weigh` the items that training did not see join the lists at their first
     event, as in one partition.
     """
+    accepted, rank, intent = _scored(log, sequences, manifest, (warm, step), weigh, since, progress)
+    label, known = labels(log, manifest.meaning, end)
+    inside = accepted & (log.time >= since)
+    unseen = (sequences.target > manifest.items) & _came_before(log, sequences)
+    return _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
+
+
+def _scored(
+    log: Log,
+    sequences: Sequences,
+    manifest: Manifest,
+    steps: tuple[Step, Step],
+    weigh: Weigh | None,
+    since: int,
+    progress: Callable[[int, int], None],
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
+    """Return which events were scored, their next items' ranks, 0: not listed, and their intents (n, horizons).
+
+    Of `steps` the first takes the events before `since`.
+    """
     order = np.argsort(log.time, kind="stable")
     needed = log.time >= since
     if weigh:
@@ -78,25 +98,21 @@ def evaluate(
     sessions = np.zeros(len(log.users), record(manifest))
     rank, intent = np.zeros(len(log), np.int64), np.zeros((len(log), len(manifest.meaning.horizons)))
     accepted, table = np.zeros(len(log), bool), Table()
-    for begin, stop, used in [(0, split, warm), (split, len(order), step)]:
+    for begin, stop, step in [(0, split, steps[0]), (split, len(order), steps[1])]:
         for at in range(begin, stop, CHUNK):
             rows = order[at : min(at + CHUNK, stop)]
             touched, slot = np.unique(log.user[rows], return_inverse=True)
             events = events_of(log, sequences, rows, slot)
-            scores, sessions[touched] = score(events, sessions[touched], used, manifest)
+            scores, sessions[touched] = score(events, sessions[touched], step, manifest)
             if weigh and manifest.novelty:
                 names = [log.items[i] for i in log.item[rows].tolist()]
                 join(table, events, scores, names, manifest.novelty, manifest.items, weigh)
-            accepted[rows] = scores.outcome == SCORED
-            intent[rows] = scores.intent
+            accepted[rows], intent[rows] = scores.outcome == SCORED, scores.intent
             if scores.items is not None and scores.item_scores is not None:
                 found = ranks(scores.items, scores.item_scores, sequences.target[rows])
                 rank[rows] = np.where(found <= manifest.meaning.k, found, 0)
             progress(at + len(rows), len(order))
-    label, known = labels(log, manifest.meaning, end)
-    inside = accepted & (log.time >= since)
-    unseen = (sequences.target > manifest.items) & _came_before(log, sequences)
-    return _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
+    return accepted, rank, intent
 
 
 def _came_before(log: Log, sequences: Sequences) -> NDArray[np.bool_]:
@@ -125,8 +141,7 @@ def _examples(
     place = np.arange(len(log)) - np.maximum.accumulate(np.where(log.starts, np.arange(len(log)), 0))
     asked = inside & followed & (place + 1 >= shortest)
     if targets == "last":
-        last_but_one = np.r_[~followed[1:], False]
-        asked &= last_but_one
+        asked &= np.r_[~followed[1:], False]  # the last but one
     judged = inside & known[:, 0]
     rows = np.flatnonzero(inside)
     target = sequences.target[asked]

@@ -13,6 +13,7 @@ from stream.core.hashing import fingerprints
 
 FORMAT = 4
 SESSION = "session"
+STATES = ("float16", "float32")  # types of the shoppers' states, the first one is the default
 TYPES = 0xFFFF  # the part of a model's fingerprint that is of its types
 _INDICES = 2**31 - 1  # an index of an item fits into int32
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -84,7 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     inputs: tuple[str, ...]  # numeric inputs of the step, in order
     hidden: dict[str, tuple[int, ...]]  # state tensors: shape for one shopper
     integers: tuple[str, ...] = ()  # those of them that hold indices of items, kept as int32
-    state_dtype: str = "float16"
+    state_dtype: str = STATES[0]
     items: int
     categories: int
     dimension: int  # of the catalog's vectors

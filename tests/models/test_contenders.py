@@ -10,6 +10,7 @@ from models.contenders import compare, model, rivals, tabular_rivals
 from models.evaluate import Examples, evaluate
 from models.histories import cutoff
 from models.svg import LOOKS
+from stream.core.manifest import STATES
 from stream.core.quality import pr_auc
 from tests.models.conftest import MEANING, small_run
 
@@ -63,6 +64,16 @@ def test_a_model_is_compared_with_all_others(log, checkpoint):
     assert min(hits["STAN"], hits["V-SkNN"], hits["last-item"]) > hits["popularity"]
     users = [examples.rank_user for examples in found.values()]
     assert all(np.array_equal(users[0], other) for other in users)
+
+
+def test_a_model_is_measured_with_states_as_they_are_served(log, checkpoint):
+    since, end = cutoff(log, 0.3), int(log.time.max())
+    whole = Sequences(log, checkpoint.run.vocabulary, MEANING, end, 64)
+    assert model(checkpoint).manifest.state_dtype == STATES[0] == "float16"
+    served, exact = (evaluate(log, whole, *model(checkpoint, state), since, end) for state in STATES)
+    assert (served.intent != exact.intent).any()
+    assert served.intent == pytest.approx(exact.intent, abs=0.01)
+    assert abs((served.rank > 0).mean() - (exact.rank > 0).mean()) < 0.01
 
 
 def test_purchases_are_also_told_from_hand_made_features_learned_before_the_tail(log, checkpoint):
