@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from stream.core.errors import SettingError
+from stream.core.manifest import STATES
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -25,7 +26,7 @@ def export(
         str,
         typer.Option(help="An index of the catalog: never, always, or auto, where the catalog is large."),
     ] = "never",
-    state: Annotated[str, typer.Option(help="Stored type of the shoppers' states: float16 or float32.")] = "float16",
+    state: Annotated[str, typer.Option(help="Stored type of the shoppers' states: float16 or float32.")] = STATES[0],
 ) -> None:
     """Export a checkpoint to a bundle: ONNX step, catalog, vocabulary, manifest, parity vectors.
 
@@ -37,9 +38,9 @@ def export(
     from export.bundle import write
     from export.index import CHOICES
     from models.checkpoint import load
+    from models.config import check_state
 
-    if state not in ("float16", "float32"):
-        raise SettingError(f"--state is {state!r}", "give float16 or float32")
+    check_state(state)
     if index not in CHOICES:
         raise SettingError(f"--index is {index!r}", "give auto, always or never")
     point = load(checkpoint)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.baselines import Baseline
 from models.config import LSTM, TrainConfig
-from models.histories import Log, price_levels, vocabulary
+from models.histories import Log, price_levels, type_order, vocabulary
 from models.network import Network
 from stream.core.errors import CheckpointError, SettingError
 from stream.core.manifest import Meaning, Novelty, Vocabulary
@@ -45,10 +45,10 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def over(cls, log: Log, config: TrainConfig, meaning: Meaning, data: dict[str, Any] | None = None) -> Self:
         """Set out to train on a log: its items, categories, price levels and types."""
         vocab = vocabulary(log)
-        level, edges = price_levels(log.prices[np.unique(log.item)])
+        level, edges = price_levels(log.known_prices[np.unique(log.item)])
         return cls(
             config=config,
-            meaning=msgspec.structs.replace(meaning, types=tuple(log.types)),
+            meaning=msgspec.structs.replace(meaning, types=type_order(log.types)),
             items=vocab.items,
             categories=vocab.categories,
             category_of=vocab.category_of[1:].tolist(),

@@ -2,17 +2,25 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.table import Table
 
 from models import options
-from models.options import DataOption, console
+from models.options import DataOption, GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
+from stream.core.manifest import Meaning
 from stream.options import FormatOption
+
+if TYPE_CHECKING:
+    from models.config import TrainConfig
+    from models.crossfit import Pooled, Predict
+    from models.histories import Log
+    from models.intervals import Interval
 
 
 def intent(
@@ -20,8 +28,8 @@ def intent(
     data: DataOption,
     folds: Annotated[int, typer.Option(min=2, max=50, help="Groups of shoppers, each tested on by the others.")] = 5,
     tail: Annotated[float, typer.Option(min=0.01, max=0.9, help="The last part of the log, tested on.")] = 0.25,
-    horizon: Annotated[list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session.")] = None,
-    gap: Annotated[str, typer.Option(help="The pause that ends a session.")] = "30m",
+    horizon: HorizonOption = None,
+    gap: GapOption = None,
     preset: Annotated[str, typer.Option(help="How large an LSTM: small, base or large.")] = "small",
     seed: Annotated[int, typer.Option(help="Of the contenders and of the bootstrap.")] = 0,
     rounds: Annotated[int, typer.Option(min=10, help="Rounds of the bootstrap.")] = 1000,
@@ -34,29 +42,20 @@ def intent(
     """Compare the LSTM with LightGBM, logistic regression and the base rate; the last line is JSON.
 
     Shoppers are dealt out over folds: each fold's are scored by models of the others' events before the tail.
-
     The LSTM's probabilities are calibrated on sequences that were kept from it.
 
     Example: forecart intent --format taobao --data events.csv.gz --folds 5 --tail 0.25 --horizon 24h
     """
-    from models.boosted import TABULAR
-    from models.crossfit import base_rate, crossfit, recurrent, splits, tabular
+    from models.crossfit import crossfit, splits
     from models.histories import cutoff
 
     config = options.config(preset, setting, "dropout=0.3", seed=seed)
     meaning = options.meaning(horizon or ["24h"], gap)
-    if truth and len(truth) > len(meaning.horizons):
-        raise SettingError("there are more --truth than horizons", "give one for each --horizon at most")
     log = options.load(data, form)
-    true = [_truth(path, data, form, log) for path in truth or ()]
+    true = [_truth(path, data, form, log) for path in _fitting(truth or [], meaning)]
     parts = list(splits(log, folds, cutoff(log, tail)))
     with console.status("comparing") as status:
-        contenders = {
-            "lstm": recurrent(config, meaning, lambda _: None),
-            **{name: tabular(fit, log, meaning, seed) for name, fit in TABULAR.items()},
-            "base rate": base_rate(meaning),
-        }
-        pooled = crossfit(parts, meaning, contenders, status.update)
+        pooled = crossfit(parts, meaning, _contenders(log, config, meaning), status.update)
         if true:
             pooled.p["truth"] = np.stack(true, 1)[pooled.rows]
         status.update("bootstrap")
@@ -66,7 +65,25 @@ def intent(
     print(json.dumps({"format": form, "folds": folds, "tail": tail, "seed": seed, "horizons": found}))
 
 
-def _truth(path: Path, data: Path, form: str, log: Any) -> Any:
+def _contenders(log: "Log", config: "TrainConfig", meaning: Meaning) -> "dict[str, Predict]":
+    """Enter who is compared."""
+    from models.boosted import TABULAR
+    from models.crossfit import base_rate, recurrent, tabular
+
+    return {
+        "lstm": recurrent(config, meaning, lambda _: None),
+        **{name: tabular(fit, log, meaning, config.seed) for name, fit in TABULAR.items()},
+        "base rate": base_rate(meaning),
+    }
+
+
+def _fitting(truth: list[Path], meaning: Meaning) -> list[Path]:
+    if len(truth) > len(meaning.horizons):
+        raise SettingError("there are more --truth than horizons", "give one for each --horizon at most")
+    return truth
+
+
+def _truth(path: Path, data: Path, form: str, log: "Log") -> NDArray[np.float64]:
     """Return the true probabilities in the order of the log; raise DataError where one is missing."""
     from stream.core.formats import BadRow, read
 
@@ -83,15 +100,16 @@ def _truth(path: Path, data: Path, form: str, log: Any) -> Any:
     return p[np.lexsort((np.fromiter((row.timestamp for row in rows), np.int64, len(rows)), user))]
 
 
-def compared(pooled: Any, horizon: int, rounds: int, seed: int) -> dict[str, Any]:
+def compared(pooled: "Pooled", horizon: int, rounds: int, seed: int) -> dict[str, Any]:
     """Measure each contender on the events whose label is known, and the LSTM against each of the others."""
-    from models.intervals import WEIGHTED, intervals, paired
+    from models.intervals import intervals, paired
+    from stream.core.quality import INTENT
 
     known = pooled.known[:, horizon]
     label, user = pooled.label[known, horizon], pooled.user[known]
     p = {name: values[known, horizon] for name, values in pooled.p.items() if values.shape[1] > horizon}
     figures = {
-        name: {metric: intervals(metric, label, values, user, rounds, seed) for metric in WEIGHTED}
+        name: {metric: intervals(metric, label, values, user, rounds, seed) for metric in INTENT}
         for name, values in p.items()
     }
     more = {
@@ -115,6 +133,6 @@ def _table(horizon: str, result: dict[str, Any]) -> Table:
     return table
 
 
-def _cell(interval: Any, form: str) -> str:
+def _cell(interval: "Interval", form: str) -> str:
     value, low, high = (form.format(number) for number in interval)
     return f"{value}\n{low} to {high}"

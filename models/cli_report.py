@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,11 @@ from models import options
 from models.options import DataOption, advance, bar
 from stream.core.errors import SettingError
 from stream.options import FormatOption
+
+if TYPE_CHECKING:
+    from models.checkpoint import Checkpoint
+    from models.evaluate import Examples
+    from models.histories import Log
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -53,7 +58,7 @@ def report(
     print(json.dumps({"report": str(out)} | {name: one.value for name, one in figures} | bounds | found.examples))
 
 
-def _named(folders: list[Path], points: list[Any]) -> dict[str, Any]:
+def _named(folders: list[Path], points: "list[Checkpoint]") -> "dict[str, Checkpoint]":
     """Name the runs by their folders; raise SettingError where they cannot stand side by side."""
     names = [folder.resolve().name for folder in folders]
     names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
@@ -65,7 +70,7 @@ def _named(folders: list[Path], points: list[Any]) -> dict[str, Any]:
     return dict(zip(names, points, strict=True))
 
 
-def _examined(points: dict[str, Any], log: Any, since: int) -> dict[str, Any]:
+def _examined(points: "dict[str, Checkpoint]", log: "Log", since: int) -> "dict[str, Examples]":
     """Score the held-out part by each run, and by the baselines, those of purchases last."""
     from models.batches import Sequences
     from models.contenders import model, rivals, tabular_rivals

@@ -11,6 +11,7 @@ import torch
 from models.baselines import BASELINES
 from models.losses import LOSSES, SOFTMAX
 from stream.core.errors import SettingError
+from stream.core.manifest import STATES
 
 _Range = tuple[Callable[[float], bool], str]
 _POSITIVE: _Range = (lambda value: value > 0, "a positive number")
@@ -98,3 +99,9 @@ def check_device(name: str) -> None:
         raise SettingError("there is no CUDA device here", "use --device cpu")
     if int(match[1] or 0) >= (count := torch.cuda.device_count()):
         raise SettingError(f"there is no {name}: this machine has {count} CUDA devices", "use --device cuda")
+
+
+def check_state(name: str) -> None:
+    """Raise SettingError for what is no stored type of the shoppers' states."""
+    if name not in STATES:
+        raise SettingError(f"--state is {name!r}", f"give {' or '.join(STATES)}")

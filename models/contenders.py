@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import bestsellers
-from models.baselines import BASELINES, LAST_ITEM
+from models import bestsellers, own_items
+from models.baselines import BASELINES, LAST_ITEM, base_rate
 from models.batches import Sequences
 from models.boosted import TABULAR
 from models.checkpoint import Checkpoint, Run
@@ -17,7 +17,7 @@ from models.intervals import intervals, mean_interval, paired, paired_interval
 from models.neighbours import WAYS, Neighbours, manifest
 from models.steps import describe, torch_step, weigh
 from stream.core.joining import Weigh
-from stream.core.manifest import Manifest
+from stream.core.manifest import STATES, Manifest
 from stream.core.quality import RANKING
 from stream.core.scoring import Step
 
@@ -33,9 +33,9 @@ class Contender(NamedTuple):
     weigh: Weigh | None = None
 
 
-def model(checkpoint: Checkpoint) -> Contender:
-    """Enter a trained network or a counted baseline."""
-    facts = describe(checkpoint, "float32", model="1")
+def model(checkpoint: Checkpoint, state: str = STATES[0]) -> Contender:
+    """Enter a trained network or a counted baseline, whose `state` is stored as a bundle of it would."""
+    facts = describe(checkpoint, state, model="1")
     warm, step = (torch_step(checkpoint, recommend) for recommend in (False, True))
     return Contender(facts, warm, step, weigh(checkpoint))
 
@@ -49,6 +49,8 @@ def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
             network.learn(before, followed=name == LAST_ITEM)
             found[name] = model(Checkpoint(network.eval(), run, {}))
     items, categories, k = len(run.items), len(run.categories), run.meaning.k
+    own = own_items.step(base_rate(before))
+    found[own_items.NAME] = Contender(own_items.manifest(run.meaning, items, categories), own, own)
     step = bestsellers.step(before, items, k)
     facts = bestsellers.manifest(run.meaning, items, categories)
     found[bestsellers.NAME] = Contender(facts, step, step, bestsellers.weigh)
@@ -73,7 +75,7 @@ def tabular_rivals(run: Run, log: Log, since: int, like: Examples) -> dict[str, 
     no = slice(0)
     unranked = replace(
         like, rank=like.rank[no], rank_user=like.rank_user[no], known_item=like.known_item[no],
-        joined=like.joined[no], rank_row=like.rank_row[no],
+        joined=like.joined[no], fresh=like.fresh[no], rank_row=like.rank_row[no],
     )  # fmt: skip
     found = {}
     for name, fit in TABULAR.items():

@@ -21,7 +21,7 @@ from models.steps import describe, torch_step
 from models.tabular import table
 from models.train import Progress, train
 from stream.core.hashing import fingerprints
-from stream.core.manifest import Meaning
+from stream.core.manifest import STATES, Meaning
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +49,10 @@ class Split:
     end: int
 
 
+Predict = Callable[[Split], Floats]
+"""From a fold to the probabilities (n, horizons) of the events that are tested."""
+
+
 def splits(log: Log, folds: int, since: int) -> Iterator[Split]:
     """Deal the shoppers out over the folds by the hash of their names."""
     fold = (fingerprints(log.users) % np.uint64(folds)).astype(np.int64)[log.user]
@@ -58,7 +62,7 @@ def splits(log: Log, folds: int, since: int) -> Iterator[Split]:
 
 
 def crossfit(
-    parts: list[Split], meaning: Meaning, contenders: dict[str, Callable[[Split], Floats]], watch: Callable[[str], None]
+    parts: list[Split], meaning: Meaning, contenders: dict[str, Predict], watch: Callable[[str], None]
 ) -> Pooled:
     """Let each contender predict each fold's held-out events."""
     log, end = parts[0].log, parts[0].end
@@ -73,7 +77,7 @@ def crossfit(
     return Pooled(each, log.user[each], label[each], known[each], p)
 
 
-def base_rate(meaning: Meaning) -> Callable[[Split], Floats]:
+def base_rate(meaning: Meaning) -> Predict:
     """Predict the share of positives in training."""
 
     def predict(part: Split) -> Floats:
@@ -84,7 +88,7 @@ def base_rate(meaning: Meaning) -> Callable[[Split], Floats]:
     return predict
 
 
-def tabular(fit: Callable[..., Any], log: Log, meaning: Meaning, seed: int) -> Callable[[Split], Floats]:
+def tabular(fit: Callable[..., Any], log: Log, meaning: Meaning, seed: int) -> Predict:
     """Predict by a model of the features, one a horizon."""
     x = table(log, meaning)
 
@@ -101,7 +105,7 @@ def tabular(fit: Callable[..., Any], log: Log, meaning: Meaning, seed: int) -> C
     return predict
 
 
-def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress], None]) -> Callable[[Split], Floats]:
+def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress], None]) -> Predict:
     """Predict by the LSTM, trained for the fold and run through the path of serving."""
 
     def predict(part: Split) -> Floats:
@@ -112,7 +116,7 @@ def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress],
             done = train(Sequences(seen, vocab, facts, part.since, config.longest), run, Path(folder), watch)
         theirs = np.isin(part.log.user, part.log.user[part.test])
         whole = part.log.where(theirs)
-        size = describe(done, "float32", model="1")
+        size = describe(done, STATES[0], model="1")
         step = torch_step(done, recommend=False)
         sequences = Sequences(whole, vocab, facts, part.end, config.longest)
         found = evaluate(whole, sequences, size, step, step, None, part.since, part.end)

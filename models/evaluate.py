@@ -33,6 +33,7 @@ class Examples:
     rank_user: NDArray[np.int64]
     known_item: NDArray[np.bool_]
     joined: NDArray[np.bool_]  # the next item is one that training did not see, and has come before
+    fresh: NDArray[np.bool_]  # the next item is one that this shopper has not met
     probability: NDArray[np.float64]
     label: NDArray[np.bool_]
     label_user: NDArray[np.int64]
@@ -67,6 +68,26 @@ def evaluate(
     item more than the model's k. With `weigh` the items that training did not see join the lists at their first
     event, as in one partition.
     """
+    accepted, rank, intent = _scored(log, sequences, manifest, (warm, step), weigh, since, progress)
+    label, known = labels(log, manifest.meaning, end)
+    inside = accepted & (log.time >= since)
+    unseen = (sequences.target > manifest.items) & _came_before(log, sequences)
+    return _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
+
+
+def _scored(
+    log: Log,
+    sequences: Sequences,
+    manifest: Manifest,
+    steps: tuple[Step, Step],
+    weigh: Weigh | None,
+    since: int,
+    progress: Callable[[int, int], None],
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
+    """Return which events were scored, their next items' ranks, 0: not listed, and their intents (n, horizons).
+
+    Of `steps` the first takes the events before `since`.
+    """
     order = np.argsort(log.time, kind="stable")
     needed = log.time >= since
     if weigh:
@@ -77,25 +98,21 @@ def evaluate(
     sessions = np.zeros(len(log.users), record(manifest))
     rank, intent = np.zeros(len(log), np.int64), np.zeros((len(log), len(manifest.meaning.horizons)))
     accepted, table = np.zeros(len(log), bool), Table()
-    for begin, stop, used in [(0, split, warm), (split, len(order), step)]:
+    for begin, stop, step in [(0, split, steps[0]), (split, len(order), steps[1])]:
         for at in range(begin, stop, CHUNK):
             rows = order[at : min(at + CHUNK, stop)]
             touched, slot = np.unique(log.user[rows], return_inverse=True)
             events = events_of(log, sequences, rows, slot)
-            scores, sessions[touched] = score(events, sessions[touched], used, manifest)
+            scores, sessions[touched] = score(events, sessions[touched], step, manifest)
             if weigh and manifest.novelty:
                 names = [log.items[i] for i in log.item[rows].tolist()]
                 join(table, events, scores, names, manifest.novelty, manifest.items, weigh)
-            accepted[rows] = scores.outcome == SCORED
-            intent[rows] = scores.intent
+            accepted[rows], intent[rows] = scores.outcome == SCORED, scores.intent
             if scores.items is not None and scores.item_scores is not None:
                 found = ranks(scores.items, scores.item_scores, sequences.target[rows])
                 rank[rows] = np.where(found <= manifest.meaning.k, found, 0)
             progress(at + len(rows), len(order))
-    label, known = labels(log, manifest.meaning, end)
-    inside = accepted & (log.time >= since)
-    unseen = (sequences.target > manifest.items) & _came_before(log, sequences)
-    return _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
+    return accepted, rank, intent
 
 
 def _came_before(log: Log, sequences: Sequences) -> NDArray[np.bool_]:
@@ -124,8 +141,7 @@ def _examples(
     place = np.arange(len(log)) - np.maximum.accumulate(np.where(log.starts, np.arange(len(log)), 0))
     asked = inside & followed & (place + 1 >= shortest)
     if targets == "last":
-        last_but_one = np.r_[~followed[1:], False]
-        asked &= last_but_one
+        asked &= np.r_[~followed[1:], False]  # the last but one
     judged = inside & known[:, 0]
     rows = np.flatnonzero(inside)
     target = sequences.target[asked]
@@ -135,6 +151,7 @@ def _examples(
         # An item that training did not see is a miss before it joins, and is counted apart.
         known_item=(target > 0) & (target <= items),
         joined=unseen[asked],
+        fresh=log.first_met[np.flatnonzero(asked) + 1],
         probability=intent[judged, 0],
         label=label[judged, 0],
         label_user=log.user[judged],
@@ -161,7 +178,7 @@ def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDAr
         event_print=rows.astype(np.uint64) + 1,  # a log's rows are distinct events
         item_print=log.item[rows].astype(np.uint64) + np.uint64(1),
         category_print=sequences.category[rows].astype(np.uint64),
-        price=log.prices[log.item[rows]],
+        price=log.price_at(log.item[rows], log.time[rows]),
     )
 
 
@@ -172,7 +189,8 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     """
     ranking = {f"{name}@{k}": metric(examples.rank) for name, metric in RANKING.items()}
     # Papers draw their splits so that every target was seen in training.
-    ranking |= {f"{name}_known": values[examples.known_item] for name, values in ranking.items()}
+    parts = {"known": examples.known_item, "new": examples.fresh}
+    ranking |= {f"{name}_{part}": v[at] for part, at in parts.items() for name, v in ranking.items()}
     values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
     cold = RANKING["hr"](examples.rank[examples.joined])
     each = {name: _intent(examples, j) for j, name in enumerate(horizons)}
@@ -185,6 +203,7 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
         "events": examples.events,
         "targets": len(examples.rank),
         "targets_known": int(examples.known_item.sum()),
+        "targets_new": int(examples.fresh.sum()),
         "horizons": each,
     }
 
@@ -192,6 +211,6 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
 def _intent(examples: Examples, horizon: int) -> dict[str, Any]:
     known = examples.known[:, horizon]
     label, p = examples.labels[known, horizon], examples.intent[known, horizon]
-    found = {name: measure(label, p) if len(label) else float("nan") for name, measure in INTENT.items()}
+    found = {name: float(measure(label, p, None)) if len(label) else float("nan") for name, measure in INTENT.items()}
     values: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in found.items()}
     return values | {"labelled": len(label), "positives": int(label.sum())}

@@ -37,6 +37,7 @@ def _parts(report: Report) -> Iterator[Chart]:
         ("position", "By length of the session", "events of the session so far", "Does it need a long session?"),
         ("popularity", "By popularity of the target", "times it occurs in training", "Does it live on best-sellers?"),
         ("novelty", "Cold start", "", "What it does for items and shoppers that are new: training has not seen them."),
+        ("return", "New to the shopper", "", "Whoever lists a shopper's own items hits none that is new to them."),
     ):
         cut = report.slices[name]
         full = np.flatnonzero(cut.count)

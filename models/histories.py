@@ -21,6 +21,15 @@ KNOWN_TYPES = ("view", "addtocart", "transaction")
 LEVELS = 16  # of price
 
 
+def type_order(types: Iterable[str]) -> tuple[str, ...]:
+    """Return event types in an order that does not depend on the log: the known ones first.
+
+    >>> type_order(["view", "zip", "transaction", "fav"])
+    ('view', 'addtocart', 'transaction', 'fav', 'zip')
+    """
+    return (*KNOWN_TYPES, *sorted(set(types) - set(KNOWN_TYPES)))
+
+
 class _Table:
     """Ids in the order of their first appearance."""
 
@@ -52,6 +61,7 @@ class Log:
     categories: list[str]
     types: list[str]
     prices: NDArray[np.float64]  # the first one known of each item, NaN: none
+    priced: Ints  # when that was, ms
     timed: bool  # False: a log of sessions, whose times only tell their order
     bad: BadRows
 
@@ -62,6 +72,23 @@ class Log:
         """Keep some events; the tables stay."""
         part = {name: getattr(self, name)[keep] for name in ("user", "item", "category", "type", "time")}
         return replace(self, **part)
+
+    def price_at(self, item: Ints, time: Ints) -> NDArray[np.float64]:
+        """Return the prices that are known of items at some times (ms), NaN before an item's first one."""
+        return np.where(self.priced[item] <= time, self.prices[item], np.nan)
+
+    @property
+    def known_prices(self) -> NDArray[np.float64]:
+        """Return the items' prices as far as they are known when the log ends."""
+        return np.where(self.priced <= self.time.max(initial=0), self.prices, np.nan)
+
+    @property
+    def first_met(self) -> Bools:
+        """Mark the first event of each shopper with each item."""
+        _, first = np.unique(self.user * len(self.items) + self.item, return_index=True)
+        met = np.zeros(len(self), bool)
+        met[first] = True
+        return met
 
     @property
     def starts(self) -> Bools:
@@ -83,7 +110,7 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
     users, items, categories, types = _Table(), _Table(), _Table(), _Table()
     for name in KNOWN_TYPES:
         types(name)
-    columns, prices = [array("q") for _ in range(5)], dict[int, float]()
+    columns, prices = [array("q") for _ in range(5)], dict[int, tuple[int, float]]()
     user, item, category, type_, time = (column.append for column in columns)
     bad = BadRows()
     for n, row in enumerate(rows):
@@ -95,7 +122,7 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
         user(users(row.user_id))
         item(items(row.item_id))
         if row.price is not None:
-            prices.setdefault(items(row.item_id), row.price)
+            _price(prices, items(row.item_id), row.timestamp, row.price)
         category(categories(row.category_id) if row.category_id else -1)
         type_(types(row.type))
         time(row.timestamp)
@@ -103,6 +130,7 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
         raise DataError("the log has no events", "check the path and the format")
     arrays = [np.frombuffer(column, np.int64) for column in columns]
     order = np.lexsort((arrays[4], arrays[0]))
+    first = [prices.get(n, (0, np.nan)) for n in range(len(items.index))]
     return Log(
         user=arrays[0][order],
         item=arrays[1][order],
@@ -113,10 +141,17 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
         items=items.names,
         categories=categories.names,
         types=types.names,
-        prices=np.array([prices.get(n, np.nan) for n in range(len(items.index))]),
+        prices=np.array([price for _, price in first]),
+        priced=np.array([time for time, _ in first], np.int64),
         timed=timed,
         bad=bad,
     )
+
+
+def _price(prices: dict[int, tuple[int, float]], item: int, time: int, price: float) -> None:
+    """Keep an item's earliest price; of two at the same time the first in the file."""
+    if item not in prices or time < prices[item][0]:
+        prices[item] = time, price
 
 
 def cutoff(log: Log, tail: float) -> int:

@@ -4,18 +4,19 @@ A round draws the shoppers with replacement (Efron, 1979; whole clusters: Field 
 gives each shopper a weight, so a metric is computed from weights and nothing is copied.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stream.core.quality import INTENT
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 ROUNDS = 1000
 _ROOM = 4_000_000  # weights in memory at once
-_BINS = 15
 
 
 class Interval(NamedTuple):
@@ -27,15 +28,15 @@ class Interval(NamedTuple):
 
 
 def intervals(metric: str, label: Bools, p: Floats, user: Ints, rounds: int = ROUNDS, seed: int = 0) -> Interval:
-    """Compute a metric of `WEIGHTED` and its interval; `user` (n,) tells whose event each row is."""
-    return _interval(*(WEIGHTED[metric](label, p, weight) for weight in _weights(user, rounds, seed)))
+    """Compute a metric of `INTENT` and its interval; `user` (n,) tells whose event each row is."""
+    return _interval(*(INTENT[metric](label, p, weight) for weight in _weights(user, rounds, seed)))
 
 
 def paired(
     metric: str, label: Bools, p: Floats, other: Floats, user: Ints, rounds: int = ROUNDS, seed: int = 0
 ) -> Interval:
     """Compute how much higher, as a share, a metric of `p` is than that of `other` in the same rounds."""
-    measure = WEIGHTED[metric]
+    measure = INTENT[metric]
     parts = _weights(user, rounds, seed)
     return _interval(*(measure(label, p, weight) / measure(label, other, weight) - 1 for weight in parts))
 
@@ -75,61 +76,3 @@ def _interval(*parts: Floats) -> Interval:
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (np.nan, np.nan)
     return Interval(float(values[0]), float(low), float(high))
-
-
-def _curves(label: Bools, p: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Return the weight of true and of false positives at each distinct threshold, (rounds, thresholds)."""
-    order = np.argsort(-p, kind="stable")
-    last = np.r_[np.flatnonzero(np.diff(p[order])), len(p) - 1]
-    weight = weight[:, order]
-    true = np.cumsum(weight * label[order], 1)[:, last]
-    return true, np.cumsum(weight, 1)[:, last] - true
-
-
-def _pr_auc(label: Bools, p: Floats, weight: Floats) -> Floats:
-    true, false = _curves(label, p, weight)
-    with np.errstate(invalid="ignore"):
-        precision = np.nan_to_num(true / (true + false))  # nothing drawn so far: nothing to add either
-        area: Floats = (np.diff(true, axis=1, prepend=0.0) * precision).sum(1) / true[:, -1]
-    return area
-
-
-def _roc_auc(label: Bools, p: Floats, weight: Floats) -> Floats:
-    true, false = (np.pad(counts, ((0, 0), (1, 0))) for counts in _curves(label, p, weight))
-    with np.errstate(invalid="ignore"):
-        area: Floats = np.trapezoid(true, false, axis=1) / (true[:, -1] * false[:, -1])
-    return area
-
-
-def _log_loss(label: Bools, p: Floats, weight: Floats) -> Floats:
-    p = np.clip(p, 1e-7, 1 - 1e-7)
-    return _mean(-np.where(label, np.log(p), np.log1p(-p)), weight)
-
-
-def _brier(label: Bools, p: Floats, weight: Floats) -> Floats:
-    return _mean((p - label) ** 2, weight)
-
-
-def _ece(label: Bools, p: Floats, weight: Floats) -> Floats:
-    order = np.argsort(p, kind="stable")
-    weight = weight[:, order]
-    mass = np.pad(np.cumsum(weight, 1), ((0, 0), (1, 0)))
-    excess = np.pad(np.cumsum(weight * (p - label)[order], 1), ((0, 0), (1, 0)))
-    edges = np.stack([np.searchsorted(m, m[-1] * np.arange(_BINS + 1) / _BINS) for m in mass])
-    errors: Floats = np.abs(np.diff(np.take_along_axis(excess, edges, 1), axis=1)).sum(1) / mass[:, -1]
-    return errors
-
-
-def _mean(values: Floats, weight: Floats) -> Floats:
-    mean: Floats = weight @ values / weight.sum(1)
-    return mean
-
-
-WEIGHTED: Mapping[str, Callable[[Bools, Floats, Floats], Floats]] = {
-    "pr_auc": _pr_auc,
-    "roc_auc": _roc_auc,
-    "log_loss": _log_loss,
-    "brier": _brier,
-    "ece": _ece,
-}
-"""The metrics of `stream.core.quality.INTENT` under weights (rounds, n): one value a round."""

@@ -78,15 +78,19 @@ def surround(gate: Tensor, support: Tensor, recent: Tensor, popularity: Tensor) 
     return torch.cat([gate, torch.log1p(support), there, again, popularity], -1)
 
 
-def fit(judge: Judge, features: Tensor, context: Tensor, mixed: Tensor, target: Tensor, seed: int) -> float:
-    """Train the judge in place; return by how much it lowers the mean log loss of instances it did not see.
+def fit(
+    judge: Judge, features: Tensor, context: Tensor, mixed: Tensor, target: Tensor, sequence: Tensor, seed: int
+) -> float:
+    """Train the judge in place; return by how much it lowers the mean log loss of sequences it did not see.
 
     `mixed` (n, C) are the mixture's log probabilities, `target` (n,) the place of what came next among the
-    candidates. A judge that does not help on the half it did not see is left untrained.
+    candidates, `sequence` (n,) whose instances they are. A judge that does not help on the half of the sequences that
+    it did not see is left untrained.
     """
     random = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(target), generator=random)
-    half = order[: len(order) // 2], order[len(order) // 2 :]
+    order, half = torch.arange(len(target)), _halves(sequence, random)
+    if not min(map(len, half)):
+        return 0.0
     _train(judge, features, context, mixed, target, half[0], random)
     judge.eval()
     with torch.inference_mode():
@@ -100,6 +104,13 @@ def fit(judge: Judge, features: Tensor, context: Tensor, mixed: Tensor, target: 
         nn.init.zeros_(judge.correction.weight)
     judge.eval()
     return gain
+
+
+def _halves(sequence: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the rows of either half of the sequences: one's instances are too alike to lie in both."""
+    count = int(sequence.max()) + 1 if len(sequence) else 0
+    first = torch.randperm(count, generator=random)[sequence] < count // 2
+    return first.nonzero()[:, 0], (~first).nonzero()[:, 0]
 
 
 def _train(

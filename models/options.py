@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -13,9 +13,20 @@ from stream.core.errors import SettingError
 from stream.core.manifest import Meaning, milliseconds
 from stream.options import pairs, report, terminal
 
+if TYPE_CHECKING:  # torch and numpy are loaded when a command runs
+    from models.config import TrainConfig
+    from models.histories import Log
+
 console = terminal()
+_MEANING = Meaning()
 
 DataOption = Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")]
+HorizonOption = Annotated[
+    list[str] | None, typer.Option(help="Purchase within: spans such as 1h, or session. The first is reported.")
+]
+GapOption = Annotated[
+    str | None, typer.Option(help=f"The pause that ends a session; {_MEANING.gap // 60_000}m if none is given.")
+]
 
 
 def bar(*columns: Any) -> Progress:
@@ -50,7 +61,7 @@ def figures(metrics: dict[str, Any]) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float))
 
 
-def load(data: Path, form: str) -> Any:
+def load(data: Path, form: str) -> "Log":
     """Read a log, and say what is in it and what was left out."""
     from models.histories import load as read
 
@@ -61,7 +72,7 @@ def load(data: Path, form: str) -> Any:
     return log
 
 
-def config(preset: str, setting: list[str] | None, example: str, **given: Any) -> Any:
+def config(preset: str, setting: list[str] | None, example: str, **given: Any) -> "TrainConfig":
     """Set the dials: the preset's, and over them those of --set and the given ones that are not None.
 
     Raises SettingError for a preset or a dial that is none, and for a dial that is given twice.
@@ -85,9 +96,10 @@ def config(preset: str, setting: list[str] | None, example: str, **given: Any) -
         raise SettingError(f"{place.rstrip('`')}: {said.lower()}", f"write --set {example}") from error
 
 
-def meaning(horizons: list[str] | None, gap: str) -> Meaning:
+def meaning(horizons: list[str] | None, gap: str | None) -> Meaning:
     """Say what a model means by a purchase and by a session; raise SettingError where it is no span."""
     try:
-        return Meaning(horizons=tuple(horizons or ("1h", "24h")), gap=milliseconds(gap))
+        given = {"horizons": tuple(horizons or ()), "gap": milliseconds(gap) if gap else None}
+        return msgspec.structs.replace(_MEANING, **{name: value for name, value in given.items() if value})
     except ValueError as error:
         raise SettingError(str(error), "see forecart train --help") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.batches import Batch, Say, Sequences, together
 from models.checkpoint import Run
 from models.config import TrainConfig
-from models.histories import Log, price_levels
+from models.histories import Log, price_levels, type_order
 from models.prepared import Prepared
 from stream.core.errors import DataError
 from stream.core.manifest import Meaning, Vocabulary
@@ -45,11 +45,12 @@ class Partitions:
         vocab, items, events = vocabulary(prepared, since)
         if not events:
             raise DataError("nothing is left to train on", "hold out a smaller tail")
-        level, edges = price_levels(prepared.prices[items])
+        known = np.where(prepared.priced[items] < since, prepared.prices[items], np.nan)
+        level, edges = price_levels(known)
         facts = {"path": prepared.facts.path, "format": prepared.facts.format, "partitions": prepared.facts.partitions}
         run = Run(
             config=config,
-            meaning=msgspec.structs.replace(meaning, types=tuple(prepared.types)),
+            meaning=msgspec.structs.replace(meaning, types=type_order(prepared.types)),
             items=vocab.items,
             categories=vocab.categories,
             category_of=vocab.category_of[1:].tolist(),

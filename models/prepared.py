@@ -61,6 +61,7 @@ class Prepared:
     categories: list[str]
     types: list[str]
     prices: NDArray[np.float64]  # of the items, NaN: none
+    priced: NDArray[np.int64]  # when each was first known, ms
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -69,10 +70,11 @@ class Prepared:
             facts = msgspec.json.decode((folder / FACTS).read_bytes(), type=Facts)
             tables = [pl.read_parquet(folder / f"{name}.parquet") for name in _TABLES]
             prices = tables[0]["price"].fill_null(np.nan).to_numpy()
+            priced = tables[0]["priced"].fill_null(0).to_numpy()
         except (OSError, msgspec.DecodeError, pl.exceptions.PolarsError) as error:
             raise DataError(f"{folder} holds no prepared log: {error}", "prepare it again") from error
         items, categories, types = (table["name"].to_list() for table in tables)
-        return cls(folder, facts, items, categories, types, prices)
+        return cls(folder, facts, items, categories, types, prices, priced)
 
     def log(self, partition: int) -> Log:
         """Read one partition."""
@@ -85,6 +87,7 @@ class Prepared:
             categories=self.categories,
             types=self.types,
             prices=self.prices,
+            priced=self.priced,
             timed=self.facts.timed,
             bad=BadRows(),
         )
@@ -228,10 +231,12 @@ def _tables(rows: pl.LazyFrame, out: Path) -> dict[str, pl.DataFrame]:
 
 
 def _prices(rows: pl.LazyFrame) -> pl.DataFrame:
-    """Return the first price known of each item that has one."""
+    """Return the first price in time of each item that has one, and since when (ms) it is known."""
     told = rows.filter(pl.col("price").is_finite())
+    earliest = told.group_by("item_id").agg(pl.col("timestamp").min())
+    told = told.join(earliest, on=["item_id", "timestamp"], how="semi")
     first = told.group_by("item_id").agg(pl.col("n").min()).select("n")
-    return _collect(told.join(first, on="n", how="semi").select("price", name="item_id"))
+    return _collect(told.join(first, on="n", how="semi").select("price", priced="timestamp", name="item_id"))
 
 
 def _partition(rows: pl.LazyFrame, tables: dict[str, pl.DataFrame], partitions: int, stage: Path) -> None:

@@ -12,7 +12,7 @@ from models.evaluate import Examples
 from models.histories import Log
 from models.intervals import Interval, intervals, mean_interval, paired, paired_interval
 from models.slices import SLICES, Slice
-from stream.core.quality import INTENT, RANKING, gain, masses, reliability
+from stream.core.quality import INTENT, RANKING, gain, masses, shared
 
 Floats = NDArray[np.float64]
 POINTS = np.linspace(0.02, 1.0, 50)  # shares at which precision, gain and lift are read
@@ -150,14 +150,16 @@ def _purchase(own: Examples, rounds: int) -> dict[str, Curve]:
     share, recall = (side[1:] for side in gain(label, p))
     at = np.searchsorted(-np.unique(p)[::-1], -cuts)
     precise = [_mean(label, user, p >= cut, rounds) for cut in cuts]
-    forecast, _, _ = reliability(label, p, _BINS)
-    place = masses(p, _BINS)
+    place, even = masses(p, _BINS), shared(label, p)
+    bins = np.unique(place)
     lift = [Interval(*(value / label.mean() for value in one)) for one in precise]
     return {
         "precision": _curve(recall[at], precise),
         "gain": _curve(share[at], (_mean(p >= cut, user, label, rounds) for cut in cuts)),
         "lift": _curve(share[at], lift),
-        "reliability": _curve(forecast, (_mean(label, user, place == n, rounds) for n in range(len(forecast)))),
+        "reliability": _curve(
+            np.array([p[place == n].mean() for n in bins]), (_mean(even, user, place == n, rounds) for n in bins)
+        ),
     }
 
 

@@ -19,8 +19,15 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _UNTRIED = 4  # trials before any is given up early
 
 
+Pruned = optuna.TrialPruned
+"""What a trial ends by that is given up early."""
+
+
 class Bounds(NamedTuple):
-    """Between which values a dial is searched; in `log` steps where its order of magnitude is in question."""
+    """Between which values a dial is searched; in `log` steps where its order of magnitude is in question.
+
+    A dial whose bounds are whole numbers is one.
+    """
 
     low: float
     high: float
@@ -28,12 +35,18 @@ class Bounds(NamedTuple):
 
 
 SPACE = {
+    "dimension": Bounds(32, 256, log=True),
+    "negatives": Bounds(512, 16384, log=True),
     "lr": Bounds(1e-3, 1e-2, log=True),
     "dropout": Bounds(0.1, 0.5),
     "scale": Bounds(10.0, 18.0),
     "weight_decay": Bounds(1e-3, 1e-1, log=True),
     "popularity_power": Bounds(0.5, 1.0),
     "unknown_rate": Bounds(0.0, 0.2),
+    "smoothing": Bounds(0.0, 0.2),
+    "intent_weight": Bounds(0.1, 10.0, log=True),
+    "intent_dropout": Bounds(0.0, 0.5),
+    "intent_reach": Bounds(0.0, 1.0),
 }
 
 
@@ -85,18 +98,23 @@ def search(
 
 def _one(study: optuna.Study, train: Train, names: list[str]) -> Result:
     trial = study.ask()
-    bounds = {name: SPACE[name] for name in names}
-    dials = {name: trial.suggest_float(name, low, high, log=log) for name, (low, high, log) in bounds.items()}
+    dials = {name: _suggested(trial, name, SPACE[name]) for name in names}
     try:
         value = train(dials, lambda epoch, figure: _report(trial, epoch, figure))
-    except optuna.TrialPruned:
+    except Pruned:
         told = study.tell(trial, state=TrialState.PRUNED)
         return Result(dials, told.value or 0.0, pruned=True)
     study.tell(trial, value)
     return Result(dials, value, pruned=False)
 
 
+def _suggested(trial: Trial, name: str, bounds: Bounds) -> float:
+    if isinstance(bounds.low, int) and isinstance(bounds.high, int):
+        return trial.suggest_int(name, bounds.low, bounds.high, log=bounds.log)
+    return trial.suggest_float(name, bounds.low, bounds.high, log=bounds.log)
+
+
 def _report(trial: Trial, epoch: int, figure: float) -> None:
     trial.report(figure, epoch)
     if trial.should_prune():
-        raise optuna.TrialPruned
+        raise Pruned

@@ -55,6 +55,11 @@ def by_novelty(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
     return Slice(names, (2 * ~item + ~user).astype(np.int64))
 
 
+def by_return(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
+    """Slice by whether the shopper has met the target: who lists a shopper's own items hits no other."""
+    return Slice(("met before", "new to the shopper"), log.first_met[row + 1].astype(np.int64))
+
+
 def _stepped(value: Ints, first: Ints) -> Slice:
     """Slice whole numbers at the first value of each part."""
     last = np.r_[first[1:] - 1, -1]
@@ -69,5 +74,6 @@ SLICES: Mapping[str, Callable[[Log, Ints, int, Meaning], Slice]] = {
     "position": by_position,
     "popularity": by_popularity,
     "novelty": by_novelty,
+    "return": by_return,
 }
 """From log, the rows asked for, the held-out part's begin (ms) and the meaning to the slice."""

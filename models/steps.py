@@ -49,7 +49,8 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
 
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         given = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
-        given |= {name: _full(torch.from_numpy(value)).to(device) for name, value in hidden.items()}
+        # A single shopper's state has its record's stride, which torch may refuse: numpy takes it for contiguous.
+        given |= {name: _full(torch.from_numpy(value.copy())).to(device) for name, value in hidden.items()}
         with torch.inference_mode():
             found = module(**given)
             outputs = {"intent": found.intent}

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.charts import Bars, Chart, Series
 
-LOOKS = 8  # colours in the style sheet; a marker and a dash go with each
+LOOKS = 9  # colours in the style sheet; a marker and a dash go with each
 _WIDTH, _HEIGHT = 400.0, 280.0  # units of the view box: text of 12 of them can be read on a phone
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 18.0, 14.0, 52.0
 _RIGHT_END, _GROUND = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
@@ -164,7 +164,7 @@ def _path(x: Sequence[float], y: Sequence[float]) -> str:
 
 def _mark(parent: Element, look: int, x: float, y: float) -> None:
     place = f"translate({x:.1f} {y:.1f})"
-    SubElement(parent, "path", {"d": _MARKS[look % len(_MARKS)], "transform": place, "class": "mark"})
+    SubElement(parent, "path", {"d": _MARKS[look % LOOKS % len(_MARKS)], "transform": place, "class": "mark"})
 
 
 def _put(parent: Element, tag: str, kind: str, **places: float) -> None:

@@ -98,12 +98,34 @@ def _calibration(report: Report) -> list[Finding]:
 def _cold(report: Report) -> list[Finding]:
     if not report.examples["targets"]:
         return []
-    count, hits = report.slices["novelty"].count, np.nan_to_num(report.first.curves["novelty"].y)
-    new = count[2:].sum() / count.sum()
-    hit = float(hits[2:] @ count[2:] / max(count[2:].sum(), 1))
+    count = report.slices["novelty"].count
+    new, hit = count[2:].sum() / count.sum(), _hits(report, report.first, "novelty", slice(2, 4))
     kind = GOOD if new <= _COLD[0] else POOR if new > _COLD[1] and not hit else WATCH
-    some = f"; {percent(hit)} of those are hit" if new else ""
+    some = f"; {_beside(report, hit, 'novelty', slice(2, 4))}" if new else ""
     return [Finding(kind, f"Cold start: {percent(new)} of the next items were never seen in training{some}.")]
+
+
+def _new(report: Report) -> list[Finding]:
+    """Say what is found beyond the shopper's own items, which anybody can list."""
+    count = report.slices["return"].count
+    if not count[1]:
+        return []
+    hit = _hits(report, report.first, "return", slice(1, 2))
+    text = f"New to the shopper: {percent(count[1] / count.sum())} of the next items are"
+    return [Finding(WATCH if hit else POOR, f"{text}; {_beside(report, hit, 'return', slice(1, 2))}.")]
+
+
+def _hits(report: Report, measured: Measured, name: str, parts: slice) -> float:
+    """Return the hit rate over some parts of a slice."""
+    count, hits = report.slices[name].count[parts], np.nan_to_num(measured.curves[name].y)[parts]
+    return float(hits @ count / max(count.sum(), 1))
+
+
+def _beside(report: Report, hit: float, name: str, parts: slice) -> str:
+    """Say how many of some parts are hit, and how many by the strongest baseline there."""
+    others = {n: m for n, m in report.contenders.items() if n not in report.runs and name in m.curves}
+    theirs, rival = max(((_hits(report, m, name, parts), n) for n, m in others.items()), default=(0.0, ""))
+    return f"{percent(hit)} of those are hit" + (f", {percent(theirs)} by {rival}" if rival else "")
 
 
 def _drift(report: Report) -> list[Finding]:
@@ -143,5 +165,5 @@ def _seen(name: str, run: Run, report: Report) -> list[Finding]:
 
 
 _JUDGES: tuple[Callable[[Report], list[Finding]], ...] = (
-    *(_next_item, _purchase, _calibration, _cold, _drift, _rows, _split),
+    *(_next_item, _new, _purchase, _calibration, _cold, _drift, _rows, _split),
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from stream.core import ring, session
-from stream.core.manifest import Manifest, Vocabulary
+from stream.core.manifest import TYPES, Manifest, Vocabulary, types_print
 from stream.core.newcomers import Table, load
 from stream.core.scoring import Step
 from stream.core.session import Sessions
@@ -58,15 +58,21 @@ class Rehydrator:
 
     def _read(self, values: list[bytes]) -> Sessions:
         """Read records of one format and model."""
-        found = session.heads(values)
-        of_this = found["model"][0] == self.manifest.fingerprint
-        return session.unpack(values, self.manifest) if of_this else self.revive(found)
+        found, former = session.heads(values), values[0][0] == session.FORMER
+        if found["model"][0] != (self.manifest.former_fingerprint if former else self.manifest.fingerprint):
+            return self.revive(found)
+        return session.unpack(values, self.manifest)
 
     def revive(self, heads: Sessions) -> Sessions:
-        """Score the rings of other models' records, (n,), with this model; session times and lengths stay."""
+        """Score the rings of other models' records, (n,), with this model; session times and lengths stay.
+
+        A ring of a model of other event types, of another order of them, or of types that its format does not tell, is
+        not read: its shopper starts cold.
+        """
         revived = np.zeros(len(heads), self.layout)
+        alike = heads["model"] & np.uint64(TYPES) == types_print(self.manifest.meaning.types)
         for place in reversed(range(heads["recent_event"].shape[1])):
-            rows = np.flatnonzero(heads["recent_event"][:, place] != 0)
+            rows = np.flatnonzero((heads["recent_event"][:, place] != 0) & alike)
             if len(rows):
                 now = revived[rows]
                 events = ring.recall(heads, rows, place, self.vocabulary, self.manifest)

@@ -90,7 +90,7 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     line = json.loads(measured.stdout.splitlines()[-1])
     names = {"hr@20", "mrr@20", "ndcg@20", "pr_auc", "roc_auc", "log_loss", "brier", "ece"}
     assert names | {"users", "events", "positives"} <= set(line)
-    rivals = {"popularity", "last-item", "category-popularity", "V-SkNN", "STAN", "lightgbm", "logistic"}
+    rivals = {"popularity", "last-item", "own-items", "category-popularity", "V-SkNN", "STAN", "lightgbm", "logistic"}
     assert set(line["baselines"]) == rivals
     assert line["baselines"]["lightgbm"]["lead"].keys() == {"pr_auc"}
     chosen = json.loads(trained.stdout.splitlines()[-1])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from stream.core.hashing import fingerprints
 
 FORMAT = 4
 SESSION = "session"
+STATES = ("float16", "float32")  # types of the shoppers' states, the first one is the default
+TYPES = 0xFFFF  # the part of a model's fingerprint that is of its types
 _INDICES = 2**31 - 1  # an index of an item fits into int32
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -82,7 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     inputs: tuple[str, ...]  # numeric inputs of the step, in order
     hidden: dict[str, tuple[int, ...]]  # state tensors: shape for one shopper
     integers: tuple[str, ...] = ()  # those of them that hold indices of items, kept as int32
-    state_dtype: str = "float16"
+    state_dtype: str = STATES[0]
     items: int
     categories: int
     dimension: int  # of the catalog's vectors
@@ -99,8 +102,23 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def fingerprint(self) -> int:
-        """The model as it stands in a session record: 64 bits, never 0."""
+        """The model as it stands in a session record: 64 bits, never 0, of which `TYPES` tell its event types."""
+        return (int(self.model[:12] or "1", 16) << 16) | types_print(self.meaning.types)
+
+    @property
+    def former_fingerprint(self) -> int:
+        """The model as it stands in session records of the former format, which tell no types."""
         return int(self.model[:16] or "1", 16)
+
+
+@lru_cache
+def types_print(types: tuple[str, ...]) -> int:
+    """Return 16 bits of event types in their order: a ring holds their places, which mean nothing in another order.
+
+    >>> types_print(("view", "fav")) == types_print(("fav", "view"))
+    False
+    """
+    return int(fingerprints(["\n".join(types)])[0]) & TYPES
 
 
 class Vocabulary:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 
@@ -26,39 +27,76 @@ RANKING: Mapping[str, Callable[[NDArray[np.int64]], Floats]] = {
 """Per-example values from ranks; for one relevant item NDCG is 1 / log2(rank + 1)."""
 
 
-def _curve(label: NDArray[np.bool_], p: Floats) -> tuple[Floats, Floats]:
-    """Return true and false positives at each distinct threshold, the highest first."""
+def _curve(label: Bools, p: Floats, weight: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """Return the distinct thresholds, highest first, and the weight of true and of false positives at each."""
     order = np.argsort(-p, kind="stable")
     last = np.r_[np.flatnonzero(np.diff(p[order])), len(p) - 1]
-    true = np.cumsum(label[order])[last].astype(float)
-    return true, last + 1 - true
+    weight = np.ones(len(p)) if weight is None else weight[..., order]
+    true = np.cumsum(weight * label[order], -1)[..., last]
+    return p[order][last], true, np.cumsum(weight, -1)[..., last] - true
 
 
-def pr_auc(label: NDArray[np.bool_], p: Floats) -> float:
+def pr_auc(label: Bools, p: Floats, weight: Floats | None = None) -> Floats:
     """Compute average precision, the step-wise area under precision over recall; NaN without a positive."""
-    if not label.any():
-        return float("nan")
-    true, false = _curve(label, p)
-    return float((np.diff(true, prepend=0.0) * true / (true + false)).sum() / label.sum())
+    _, true, false = _curve(label, p, weight)
+    with np.errstate(invalid="ignore"):
+        precision = np.nan_to_num(true / (true + false))  # no weight so far: nothing to add either
+        area: Floats = (np.diff(true, axis=-1, prepend=0.0) * precision).sum(-1) / true[..., -1]
+    return area
 
 
-def roc_auc(label: NDArray[np.bool_], p: Floats) -> float:
+def roc_auc(label: Bools, p: Floats, weight: Floats | None = None) -> Floats:
     """Compute the area under the ROC curve by trapezoids; NaN where one class is absent."""
-    if label.all() or not label.any():
-        return float("nan")
-    true, false = (np.r_[0.0, counts] for counts in _curve(label, p))
-    return float(np.trapezoid(true, false) / (true[-1] * false[-1]))
+    _, *sides = _curve(label, p, weight)
+    true, false = (_from_zero(counts) for counts in sides)
+    with np.errstate(invalid="ignore"):
+        area: Floats = np.trapezoid(true, false, axis=-1) / (true[..., -1] * false[..., -1])
+    return area
 
 
-def log_loss(label: NDArray[np.bool_], p: Floats) -> float:
+def log_loss(label: Bools, p: Floats, weight: Floats | None = None) -> Floats:
     """Compute the mean negative log likelihood, probabilities clipped to what float32 can tell from 0 and 1."""
     p = np.clip(p, 1e-7, 1 - 1e-7)
-    return float(-np.where(label, np.log(p), np.log1p(-p)).mean())
+    return _mean(-np.where(label, np.log(p), np.log1p(-p)), weight)
 
 
-def brier(label: NDArray[np.bool_], p: Floats) -> float:
+def brier(label: Bools, p: Floats, weight: Floats | None = None) -> Floats:
     """Compute the mean squared error of the probabilities (Brier, 1950)."""
-    return float(((p - label) ** 2).mean())
+    return _mean((p - label) ** 2, weight)
+
+
+def ece(label: Bools, p: Floats, weight: Floats | None = None, bins: int = 15) -> Floats:
+    """Compute the expected calibration error over bins of equal mass (Nguyen and O'Connor, 2015).
+
+    The bins' edges cut through examples where they must, and equal probabilities share their positives evenly: the
+    order of the rows, in which purchases come together, says nothing of a calibration.
+    """
+    threshold, true, false = _curve(label, p, weight)
+    mass = _from_zero(true + false)
+    excess = _from_zero(np.cumsum(np.diff(mass, axis=-1) * threshold, -1) - true)
+    rounds = zip(mass.reshape(-1, mass.shape[-1]), excess.reshape(-1, mass.shape[-1]), strict=True)
+    edges = np.stack([np.interp(m[-1] * np.arange(bins + 1) / bins, m, e) for m, e in rounds])
+    errors: Floats = np.abs(np.diff(edges)).sum(-1).reshape(mass.shape[:-1]) / mass[..., -1]
+    return errors
+
+
+def _from_zero(counts: Floats) -> Floats:
+    return np.concatenate([np.zeros_like(counts[..., :1]), counts], -1)
+
+
+def _mean(values: Floats, weight: Floats | None) -> Floats:
+    mean: Floats = values.mean() if weight is None else weight @ values / weight.sum(-1)
+    return mean
+
+
+INTENT: Mapping[str, Callable[[Bools, Floats, Floats | None], Floats]] = {
+    "pr_auc": pr_auc,
+    "roc_auc": roc_auc,
+    "log_loss": log_loss,
+    "brier": brier,
+    "ece": ece,
+}
+"""From labels and probabilities (n,) and weights of the examples (..., n), None: 1 each, to values (...)."""
 
 
 def masses(p: Floats, bins: int) -> NDArray[np.int64]:
@@ -70,33 +108,19 @@ def masses(p: Floats, bins: int) -> NDArray[np.int64]:
     return place
 
 
-def reliability(label: NDArray[np.bool_], p: Floats, bins: int = 15) -> tuple[Floats, Floats, Floats]:
-    """Return mean probability, share of positives and examples of each bin of equal mass, empty bins left out.
-
-    Equal probabilities share their positives evenly, whichever bins they fall into: the order of the rows, in which
-    purchases come together, says nothing of a calibration.
-    """
-    place = masses(p, bins)
-    n = np.bincount(place, minlength=bins)
+def shared(label: Bools, p: Floats) -> Floats:
+    """Return each example's label as equal probabilities share theirs: evenly, whatever the order of the rows."""
     _, alike, count = np.unique(p, return_inverse=True, return_counts=True)
-    shared = (np.bincount(alike, weights=label) / count)[alike]
-    sums = (np.bincount(place, weights=values, minlength=bins) for values in (p, shared))
-    mean, rate = (total[n > 0] / n[n > 0] for total in sums)
-    return mean, rate, n[n > 0].astype(float)
+    values: Floats = (np.bincount(alike, weights=label) / count)[alike]
+    return values
 
 
-def ece(label: NDArray[np.bool_], p: Floats, bins: int = 15) -> float:
-    """Compute the expected calibration error over bins of equal mass (Nguyen and O'Connor, 2015)."""
-    mean, rate, n = reliability(label, p, bins)
-    return float((np.abs(mean - rate) * n).sum() / len(p))
-
-
-def gain(label: NDArray[np.bool_], p: Floats) -> tuple[Floats, Floats]:
+def gain(label: Bools, p: Floats) -> tuple[Floats, Floats]:
     """Return the share of all examples, and of the positives, from each distinct threshold up, the highest first.
 
     Both begin with 0 and end with 1. The second is the recall, their quotient the lift.
     """
-    true, false = _curve(label, p)
+    _, true, false = _curve(label, p, None)
     return np.r_[0.0, (true + false) / len(p)], np.r_[0.0, true / max(label.sum(), 1)]
 
 
@@ -107,12 +131,3 @@ def psi(expected: NDArray[np.int64], found: NDArray[np.int64]) -> float:
     """
     p, q = ((n + 0.5) / (n.sum() + 0.5 * len(n)) for n in (expected, found))
     return float(((q - p) * np.log(q / p)).sum())
-
-
-INTENT: Mapping[str, Callable[[NDArray[np.bool_], Floats], float]] = {
-    "pr_auc": pr_auc,
-    "roc_auc": roc_auc,
-    "log_loss": log_loss,
-    "brier": brier,
-    "ece": ece,
-}

@@ -25,7 +25,10 @@ _BLOCK = 256  # rings replayed at once: their variants stay in the processor's c
 
 
 def recall(heads: Sessions, rows: Rows, place: int, vocabulary: Vocabulary, manifest: Manifest) -> Events:
-    """Return the events at a place of some rings as the model knows them; `slot` are the rows."""
+    """Return the events at a place of some rings as the model knows them; `slot` are the rows.
+
+    The rings are of a model of the same event types, see `Manifest.fingerprint`.
+    """
 
     def recent(name: str) -> NDArray[Any]:
         found: NDArray[Any] = heads[f"recent_{name}"][rows, place]
@@ -36,7 +39,7 @@ def recall(heads: Sessions, rows: Rows, place: int, vocabulary: Vocabulary, mani
         slot=rows,
         time=session.times(heads)[rows, place],
         arrived=heads["arrived"][rows],
-        type=recent("type").astype(np.int64).clip(max=len(manifest.meaning.types) - 1),
+        type=recent("type").astype(np.int64),
         item=item,
         category=np.where(category == 0, vocabulary.category_of[vocabulary.known(item)], category),
         event_print=recent("event"),

@@ -99,7 +99,10 @@ def unpack(values: Sequence[bytes], manifest: Manifest) -> Sessions:
     layout = record(manifest, values[0][0])
     if set(map(len, values)) != {layout.itemsize}:
         raise ValueError(f"a session record of this model that has not its {layout.itemsize} bytes")
-    return _renewed(np.frombuffer(b"".join(values), layout), record(manifest))
+    found = _renewed(np.frombuffer(b"".join(values), layout), record(manifest))
+    if layout != found.dtype:
+        found["model"] = manifest.fingerprint
+    return found
 
 
 def _renewed(held: Sessions, layout: np.dtype[np.void]) -> Sessions:

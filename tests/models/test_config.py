@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.config import PRESETS, TrainConfig, check_device
+from models.config import PRESETS, TrainConfig, check_device, check_state
 from stream.core.errors import SettingError
 
 
@@ -79,3 +79,9 @@ def test_the_presets_grow():
 def test_a_name_that_is_none_is_refused(name: str):
     with pytest.raises(SettingError, match=f"no {name} 'hinge'"):
         TrainConfig(**{name: "hinge"})
+
+
+def test_states_are_of_one_of_two_types():
+    check_state("float32")
+    with pytest.raises(SettingError, match="float64"):
+        check_state("float64")

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from models.batches import Sequences
+from models.boosted import TABULAR
 from models.checkpoint import Checkpoint
 from models.contenders import compare, model, rivals, tabular_rivals
 from models.evaluate import Examples, evaluate
 from models.histories import cutoff
-from stream.core.quality import INTENT
+from models.svg import LOOKS
+from stream.core.manifest import STATES
+from stream.core.quality import pr_auc
 from tests.models.conftest import MEANING, small_run
 
 
@@ -17,7 +20,7 @@ def _examples(rank: list[int], user: list[int]) -> Examples:
     rows = np.arange(len(rank))
     return Examples(
         rank=np.array(rank), rank_user=np.array(user), known_item=np.ones(len(rank), bool),
-        joined=np.zeros(len(rank), bool),
+        joined=np.zeros(len(rank), bool), fresh=np.ones(len(rank), bool),
         probability=none, label=none, label_user=none, rows=none, intent=none, labels=none, known=none,
         events=len(rank), users=len(user), rank_row=rows, label_row=none,
     )  # fmt: skip
@@ -50,15 +53,27 @@ def test_a_model_is_compared_with_all_others(log, checkpoint):
     before = Sequences(log.where(log.time < since), run.vocabulary, MEANING, since, 64)
     own = Checkpoint(run.baseline(), run, {})
     own.network.learn(before, followed=True)
-    assert list(rivals(checkpoint.run, before)) == ["popularity", "last-item", "category-popularity", "V-SkNN", "STAN"]
+    beside = ["own-items", "category-popularity", "V-SkNN", "STAN"]
+    assert list(rivals(checkpoint.run, before)) == ["popularity", "last-item", *beside]
+    assert 1 + len(rivals(checkpoint.run, before)) + len(TABULAR) <= LOOKS  # each has a look of its own in the report
     entered = {"last-item": model(own)} | rivals(run, before)
-    assert list(entered) == ["last-item", "popularity", "category-popularity", "V-SkNN", "STAN"]
+    assert list(entered) == ["last-item", "popularity", *beside]
     whole = Sequences(log, run.vocabulary, MEANING, end, 64)
     found = {name: evaluate(log, whole, *contender, since, end) for name, contender in entered.items()}
     hits = {name: (examples.rank > 0).mean() for name, examples in found.items()}
     assert min(hits["STAN"], hits["V-SkNN"], hits["last-item"]) > hits["popularity"]
     users = [examples.rank_user for examples in found.values()]
     assert all(np.array_equal(users[0], other) for other in users)
+
+
+def test_a_model_is_measured_with_states_as_they_are_served(log, checkpoint):
+    since, end = cutoff(log, 0.3), int(log.time.max())
+    whole = Sequences(log, checkpoint.run.vocabulary, MEANING, end, 64)
+    assert model(checkpoint).manifest.state_dtype == STATES[0] == "float16"
+    served, exact = (evaluate(log, whole, *model(checkpoint, state), since, end) for state in STATES)
+    assert (served.intent != exact.intent).any()
+    assert served.intent == pytest.approx(exact.intent, abs=0.01)
+    assert abs((served.rank > 0).mean() - (exact.rank > 0).mean()) < 0.01
 
 
 def test_purchases_are_also_told_from_hand_made_features_learned_before_the_tail(log, checkpoint):
@@ -70,12 +85,12 @@ def test_purchases_are_also_told_from_hand_made_features_learned_before_the_tail
     for examples in found.values():
         assert not len(examples.rank)
         assert examples.intent.shape == own.intent.shape
-        assert INTENT["pr_auc"](examples.label, examples.probability) > 1.2 * own.label.mean()
+        assert pr_auc(examples.label, examples.probability) > 1.2 * own.label.mean()
     leads = compare({"lstm": own, **found}, "lstm", 20)
     ahead = leads["logistic"]["lead"]["pr_auc"]
     assert list(leads["logistic"]["lead"]) == ["pr_auc"]
-    pr_auc = [INTENT["pr_auc"](own.label, one.probability) for one in (own, found["logistic"])]
-    assert ahead.value == pytest.approx(pr_auc[0] / pr_auc[1] - 1)
+    values = [pr_auc(own.label, one.probability) for one in (own, found["logistic"])]
+    assert ahead.value == pytest.approx(values[0] / values[1] - 1)
     assert ahead.low < ahead.value < ahead.high
 
 

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.checkpoint import Run
+from models.config import TrainConfig
 from models.histories import LEVELS, cutoff, gather, labels, load, price_levels, sessions_of, vocabulary
 from stream.core.errors import DataError
 from stream.core.events import Event
@@ -111,15 +113,37 @@ def test_price_levels_are_of_the_items_that_are_there_with_as_many_each():
     rows = [Event(f"e{n}", "u", "view", f"i{n}", NOON + n, price=float(n) if n % 2 else None) for n in range(64)]
     rows.append(Event("again", "u", "view", "i1", NOON + 99, price=1e9))
     log = gather(rows, timed=True)
-    levels, edges = price_levels(log.prices[np.unique(log.item)])
+    levels, edges = price_levels(log.known_prices[np.unique(log.item)])
     assert levels[0::2] == [0] * 32  # no price
     assert np.bincount(levels[1::2])[1:].tolist() == [2] * LEVELS
     assert levels[1] == 1  # by its first price
     few = log.where(log.item < 4)
     assert edges == sorted(edges) and len(edges) == LEVELS - 1
-    assert len(price_levels(few.prices[np.unique(few.item)])[0]) == len(vocabulary(few).items) == 4
-    assert price_levels(log.prices[np.unique(log.item[log.item % 2 == 0])]) == ([], [])
+    assert len(price_levels(few.known_prices[np.unique(few.item)])[0]) == len(vocabulary(few).items) == 4
+    assert price_levels(log.known_prices[np.unique(log.item[log.item % 2 == 0])]) == ([], [])
+
+
+def test_two_logs_of_the_same_types_train_models_of_one_order():
+    """Session records hold a type's place: a new model must mean the same by it."""
+    for kinds in (["fav", "view", "zip"], ["zip", "transaction", "fav"]):
+        log = _log([("u", n, kind, "1") for n, kind in enumerate(kinds)])
+        assert Run.over(log, TrainConfig(), MEANING).meaning.types == ("view", "addtocart", "transaction", "fav", "zip")
+
+
+def test_a_price_is_known_from_its_event_on():
+    """The earliest is the item's, wherever it stands in the file; what comes after a cut gives no level before it."""
+    rows = [Event("c", "u", "view", "x", NOON + 9, price=3.0), Event("a", "u", "view", "x", NOON)]
+    rows += [Event("b", "v", "view", "x", NOON + 5, price=2.0), Event("d", "v", "view", "y", NOON + 1, price=7.0)]
+    log = gather(rows, timed=True)
+    x, y = log.items.index("x"), log.items.index("y")
+    item, time = np.array([x, x, x, y]), NOON + np.array([0, 5, 9, 0])
+    assert log.price_at(item, time) == pytest.approx([np.nan, 2, 2, np.nan], nan_ok=True)
+    seen = Run.over(log.where(log.time < NOON + 5), TrainConfig(), MEANING)
+    assert [(name, level > 0) for name, level in zip(seen.items, seen.price_level, strict=True)] == [
+        ("x", False),
+        ("y", True),
+    ]
 
 
 def test_the_synthetic_shop_has_no_prices(log):
-    assert price_levels(log.prices) == ([], [])
+    assert price_levels(log.known_prices) == ([], [])

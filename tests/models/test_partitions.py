@@ -51,6 +51,8 @@ def test_the_cutoff_and_the_vocabulary_are_the_plain_logs(data: Path, tmp_path: 
     assert items.tolist() == np.unique(seen.item).tolist()
     assert (vocab.items, vocab.categories) == (plain.items, plain.categories)
     assert np.array_equal(vocab.category_of, plain.category_of)
+    run = Partitions.over(found, CONFIG, MEANING, tail)[1]
+    assert run.price_level == histories.price_levels(seen.known_prices[items])[0]
 
 
 def test_one_partition_trains_to_the_same_weights(data: Path, tmp_path: Path):

@@ -45,7 +45,7 @@ def test_one_partition_is_the_plain_log(data: Path, tmp_path: Path):
     assert found.facts.bad == dict(plain.bad.count) == {"not_json": 1, "not_utf8": 1, "missing_field": 1}
     assert (log.items, log.categories, log.types) == (plain.items, plain.categories, plain.types)
     assert len(log.users) == len(plain.users)
-    assert np.array_equal(log.prices, plain.prices, equal_nan=True)
+    assert np.array_equal(log.prices, plain.prices, equal_nan=True) and np.array_equal(log.priced, plain.priced)
     for name in COLUMNS:
         assert np.array_equal(getattr(log, name), getattr(plain, name)), name
 
@@ -71,7 +71,7 @@ def test_a_folder_of_parquet_is_read_as_it_is(tmp_path: Path):
         (tmp_path / f"in/day={n}").mkdir(parents=True)
         frame[n * 400 : (n + 1) * 400 if n < 2 else None].write_parquet(tmp_path / f"in/day={n}/part.parquet")
     log = opened(tmp_path / "in", tmp_path / "out", 10**6, "parquet").log(0)
-    assert np.array_equal(log.prices, plain.prices, equal_nan=True)
+    assert np.array_equal(log.prices, plain.prices, equal_nan=True) and np.array_equal(log.priced, plain.priced)
     for name in COLUMNS:
         assert np.array_equal(getattr(log, name), getattr(plain, name)), name
 

@@ -13,7 +13,7 @@ def _examples(rank, label, p):
     rows = np.arange(n)
     return Examples(
         rank=np.array(rank, np.int64), rank_user=rows // 2, known_item=np.ones(n, bool),
-        joined=np.zeros(n, bool),
+        joined=np.zeros(n, bool), fresh=np.ones(n, bool),
         probability=np.array(p, np.float64), label=np.array(label, bool), label_user=np.arange(m) // 2,
         rows=np.arange(m), intent=np.array(p, np.float64)[:, None], labels=np.array(label, bool)[:, None],
         known=np.ones((m, 1), bool), events=n, users=n // 2 + 1, rank_row=rows, label_row=np.arange(m),

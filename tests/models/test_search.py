@@ -36,6 +36,8 @@ def test_it_finds_what_is_better_within_bounds(tmp_path):
     assert results[0].value == max(r.value for r in results) > 0.95
     for result in results:
         assert all(SPACE[name].low <= value <= SPACE[name].high for name, value in result.dials.items())
+        assert TrainConfig(**result.dials)
+        assert all(isinstance(result.dials[name], int) for name in ("dimension", "negatives"))
 
 
 def test_one_that_is_behind_is_given_up(tmp_path):

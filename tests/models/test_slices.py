@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.histories import gather
-from models.slices import SLICES, by_novelty, by_popularity, by_position, places
+from models.slices import SLICES, by_novelty, by_popularity, by_position, by_return, places
 from stream.core.events import Event
 from stream.core.manifest import Meaning
 from tests.fakes import HOUR, MINUTE, NOON
@@ -40,6 +40,22 @@ def test_parts_by_hand():
     assert cut.count.tolist() == [2, 1]
     novelty = [*_named(by_novelty(log, row, LATER, MEANING), row).values()]
     assert novelty == ["old item\nold shopper", "new item\nold shopper", "new item\nnew shopper"]
+
+
+def test_who_comes_back_is_told_from_who_meets_something_new():
+    rows = [
+        ("a", "1", 0),
+        ("b", "2", 1),
+        ("a", "2", 11),
+        ("a", "1", 12),
+        ("a", "2", 13),
+        ("b", "3", 14),
+        ("b", "2", 15),
+    ]
+    log, row = _log(rows)
+    cut = by_return(log, row, LATER, MEANING)
+    assert [*_named(cut, row).values()] == ["met before", "met before", "met before"]
+    assert by_return(log, np.array([0]), LATER, MEANING).part.tolist() == [1]  # a has met 1, not 2
 
 
 def test_tenths_of_the_targets_hold_ties_together():

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.charts import percent
 from models.intervals import Interval
 from models.verdict import GOOD, POOR, WATCH, best, findings
 from stream.core.formats import BadRow
@@ -93,3 +94,13 @@ def test_the_strongest_baseline_is_no_run(report):
 def test_probabilities_worse_than_the_rate_are_said_so(report):
     assert _said(_with(report, log_loss=(5.0, 4.0, 6.0)), "Purchases: a log loss")[0] == POOR
     assert "Purchases: a log loss" not in " ".join(f.text for f in findings(_with(report, log_loss=(0.0, 0.0, 0.0))))
+
+
+def test_what_is_new_to_the_shopper_is_told_apart_with_the_strongest_baseline(report):
+    kind, text = _said(report, "New to the shopper")
+    cut, curves = report.slices["return"], [m.curves["return"].y[1] for m in report.contenders.values()]
+    assert kind == WATCH
+    assert f"{percent(curves[0])} of those are hit, {percent(curves[1])} by popularity" in text
+    assert percent(cut.count[1] / cut.count.sum()) in text
+    met = replace(report, slices=report.slices | {"return": replace(cut, part=np.zeros_like(cut.part))})
+    assert _said(met, "New to the shopper") == (None, "")

@@ -1,5 +1,6 @@
 """Changelog records into sessions, those of another model too."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,8 +16,6 @@ VOCAB = Vocabulary([], [], [])
 
 
 def _bundle(**changes: object) -> Bundle:
-    import msgspec
-
     facts = msgspec.structs.replace(manifest(), **changes)
     return Bundle(facts, VOCAB, step, step)
 
@@ -53,7 +52,7 @@ def test_unseen_items_come_back_where_they_are_asked_for():
 @pytest.mark.parametrize("width", [2, 3])
 def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
     """Within the ring's length nobody can tell that the model was another one."""
-    other = _bundle(model="00000000000000aa", hidden={"h": (2,), "c": (2,)} if width == 2 else {"h": (3,), "c": (3,)})
+    other = _bundle(model="aa00000000000000", hidden={"h": (2,), "c": (2,)} if width == 2 else {"h": (3,), "c": (3,)})
     mine = _bundle()
     rows = [(0, f"e{i}", NOON + i * 20 * MINUTE, 5) for i in range(6)]
     expected = np.frombuffer(_packed(mine, rows), session.record(mine.manifest))
@@ -75,8 +74,22 @@ def test_a_record_of_another_model_is_scored_anew_from_its_ring(width: int):
         assert np.array_equal(revived[name], expected[name][0])
 
 
+@pytest.mark.parametrize(("types", "kept"), [(("fav", "zip"), True), (("zip", "fav"), False), (("fav",), False)])
+def test_a_ring_of_other_types_is_not_read_as_if_they_were_the_same(types: tuple[str, ...], kept: bool):
+    """The places in it are another bundle's: a fav there is a zip here. Its shopper starts cold, at the right time."""
+    meaning = msgspec.structs.replace(manifest().meaning, types=(*manifest().meaning.types, "fav", "zip"))
+    other = msgspec.structs.replace(meaning, types=(*manifest().meaning.types, *types))
+    old, mine = _bundle(model="aa00000000000000", meaning=other), _bundle(meaning=meaning)
+    store = SessionStore(session.record(mine.manifest))
+    Rehydrator(mine).apply(store, [(b"uA", _packed(old, [(0, "a", NOON, 1), (0, "b", NOON + 1, 2)]))])
+    revived = store.get("A")
+    assert (revived["model"] == mine.manifest.fingerprint) == kept
+    assert (revived["recent_event"] != 0).sum() == (2 if kept else 0)
+    assert (revived["h"].any(), int(revived["last"])) == (kept, NOON + 1)
+
+
 def test_a_longer_history_comes_back_from_what_the_ring_holds():
-    other, mine = _bundle(model="00000000000000aa"), _bundle()
+    other, mine = _bundle(model="aa00000000000000"), _bundle()
     rows = [(0, f"e{i}", NOON + i, 0) for i in range(30)]
     store = SessionStore(session.record(mine.manifest))
     Rehydrator(mine).apply(store, [(b"uA", _packed(other, rows))])
@@ -92,14 +105,14 @@ def _former(raw: bytes, bundle: Bundle) -> bytes:
     held = np.zeros(1, session.record(bundle.manifest, session.FORMER))
     for name in held.dtype.names:
         held[name] = session.times(now) if name == "recent_time" else now[name]
-    held["format"] = session.FORMER
+    held["format"], held["model"] = session.FORMER, bundle.manifest.former_fingerprint
     return held.tobytes()
 
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_records_of_the_former_format_are_the_same_sessions(mixed):
-    """Of this model to the bit, of another one as if it had written them today; alone and among others."""
-    mine, other = _bundle(), _bundle(model="00000000000000aa", hidden={"h": (5,)})
+    """Of this model to the bit, alone and among others; of another one, whose types it does not tell, cold ones."""
+    mine, other = _bundle(), _bundle(model="aa00000000000000", hidden={"h": (5,)})
     own = [_packed(mine, [(0, f"e{n}{i}", NOON + i * MINUTE, n) for i in range(n)]) for n in range(1, 12)]
     foreign = np.zeros(1, session.record(other.manifest))
     for name in session.heads([own[3]]).dtype.names:
@@ -115,7 +128,9 @@ def test_records_of_the_former_format_are_the_same_sessions(mixed):
         assert store.get(f"A{n}").tobytes() == (own[5] if mixed and n == 2 else raw)
     if mixed:
         assert store.get("B").tobytes() == own[0]
-        assert store.get("G").tobytes() == store.get("F").tobytes() != bytes(foreign.itemsize)
+        warm, cold = store.get("F"), store.get("G")
+        assert cold["last"] == warm["last"] > 0
+        assert warm["recent_event"].any() and not cold["recent_event"].any()
         assert len(store) == len(own) + 3
 
 

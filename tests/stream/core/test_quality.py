@@ -72,22 +72,29 @@ def test_calibration_agrees_with_scikit_learn(bins, size, random):
     p = np.array(random.sample(range(1, 1000), n)) / 1000
     label = np.array([random.random() < 0.4 for _ in range(n)])
     share, mean = calibration_curve(label, p, n_bins=bins, strategy="quantile")
-    assert quality.ece(label, p, bins) == pytest.approx(np.abs(share - mean).mean(), abs=1e-9)
+    assert quality.ece(label, p, bins=bins) == pytest.approx(np.abs(share - mean).mean(), abs=1e-9)
 
 
 @given(examples, st.integers(1, 20))
 def test_calibration_of_any_size_is_a_mean_over_bins(rows, bins):
-    """Cut the sorted examples by hand: the first n mod bins parts are one longer, and equals share their labels."""
+    """Cut the sorted examples by hand: each is `bins` small ones, so that the bins hold as many, and equals share."""
     shared = {p: statistics.mean(label for label, other in rows if other == p) for _, p in rows}
-    ordered = sorted(rows, key=lambda row: row[1])
-    size, longer = divmod(len(rows), bins)
-    total = begin = 0.0
-    for part in range(bins):
-        end = int(begin) + size + (part < longer)
-        total += abs(sum(value / 20 - shared[value] for _, value in ordered[int(begin) : end]))
-        begin = end
+    small = [value / 20 - shared[value] for _, value in sorted(rows, key=lambda row: row[1]) for _ in range(bins)]
+    total = sum(abs(sum(small[at : at + len(rows)])) for at in range(0, len(small), len(rows)))
     label, p = np.array([row[0] for row in rows]), np.array([row[1] for row in rows]) / 20
-    assert quality.ece(label, p, bins) == pytest.approx(total / len(rows), abs=1e-9)
+    assert quality.ece(label, p, bins=bins) == pytest.approx(total / len(small), abs=1e-9)
+
+
+@given(st.integers(0, 2**32), st.sampled_from(list(quality.INTENT)))
+def test_a_weight_is_so_many_repetitions(seed: int, name: str):
+    random, metric = np.random.default_rng(seed), quality.INTENT[name]
+    label, p = random.random(45) < 0.4, random.integers(0, 8, 45) / 8
+    weight = random.integers(0, 4, (3, 45))
+    label[:2], weight[:, :2] = (True, False), 1
+    found = metric(label, p, weight.astype(float))
+    assert found.shape == (3,)
+    for value, times in zip(found, weight, strict=True):
+        assert value == pytest.approx(metric(np.repeat(label, times), np.repeat(p, times), None), abs=1e-9)
 
 
 def test_a_constant_is_calibrated_whatever_the_order_of_the_rows():
@@ -142,15 +149,15 @@ def test_gain_and_precision_agree_with_scikit_learn(rows):
 
 
 @given(examples, st.integers(1, 15))
-def test_reliability_has_bins_of_one_size_and_gives_the_calibration_error(rows, bins):
+def test_masses_are_bins_of_one_size_and_equals_share_their_labels(rows, bins):
     label = np.array([row[0] for row in rows])
     p = np.array([row[1] for row in rows]) / 20
-    mean, rate, n = quality.reliability(label, p, bins)
-    assert n.max() - n.min() <= 1 and n.sum() == len(p)
-    assert (np.diff(mean) >= 0).all()
-    assert (rate * n).sum() == pytest.approx(label.sum())
-    assert quality.ece(label, p, bins) == pytest.approx(np.average(np.abs(mean - rate), weights=n), abs=1e-9)
-    assert np.bincount(quality.masses(p, bins))[: len(n)].tolist() == n.tolist()
+    place, even = quality.masses(p, bins), quality.shared(label, p)
+    n = np.bincount(place, minlength=bins)
+    assert n.max() - n.min() <= 1
+    assert (np.diff(place[np.argsort(p, kind="stable")]) >= 0).all()
+    for value in np.unique(p):
+        assert even[p == value] == pytest.approx(label[p == value].mean())
 
 
 def test_the_stability_index_by_hand():
