@@ -20,7 +20,8 @@ Run = Callable[[tuple[str, ...], Mapping[str, NDArray[Any]]], list[NDArray[Any]]
 Product = Callable[[NDArray[np.uint8], NDArray[np.int8], NDArray[np.int32]], None]
 """(codes (m, K), query (K, q), products (m, q)): multiply, and write the products where they are wanted."""
 
-EXACT = 50_000  # items up to which the exact product of all is as fast
+EXACT = 100_000  # items up to which lists by the exact products of all are as fast
+_FEW = 8  # of so many items one may be found, or fewer: the products of these alone are as fast
 _GROUP, _FLOCK = 8, 16  # items whose largest product is kept, and such groups whose largest is kept too
 _CHUNK = 4096  # items multiplied at once, whose products stay near the core
 _ROWS = 256  # queries at once: what a block of items costs to fetch is shared by them
@@ -72,7 +73,7 @@ class Retrieval:
         barred, may, first = self._blank, None, n
         if allowed is not None:
             may = np.flatnonzero(allowed[1:])
-            if len(may) <= EXACT:
+            if len(may) <= len(self.catalog) // _FEW:
                 return exact(query, self.catalog, n, may)
             barred = np.ones_like(barred)
             barred[may] = False

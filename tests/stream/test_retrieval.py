@@ -42,7 +42,7 @@ def test_the_best_under_a_mask_are_those_of_all_products(seed: int, items: int, 
     catalog, query = _drawn(seed, items, 5, width)
     allowed = np.random.default_rng(seed + 1).random(items + 1) < share
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "EXACT", 0)
+        patch.setattr(retrieval, "_FEW", 10**9)
         patch.setattr(retrieval, "_CHUNK", 256)
         products, places = _index(catalog).search(query, n, allowed)
     expected, where = _brute(query, catalog, n, allowed)
@@ -60,8 +60,11 @@ def test_the_best_without_a_mask_are_those_of_all_products(monkeypatch: pytest.M
     assert np.allclose(products, expected, atol=1e-4)
 
 
-def test_most_of_the_catalog_is_not_looked_at(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("share", "most"), [(1.0, 0.04), (0.5, 0.12)])
+def test_most_of_the_catalog_is_not_looked_at(share: float, most: float, monkeypatch: pytest.MonkeyPatch):
+    """With a mask, too, the index answers, and not the product of all."""
     catalog, query = _drawn(0, 20_000, 32, 50)
+    allowed = np.random.default_rng(1).random(20_001) < share
     search, looked = _index(catalog), []
     inner = search._products
 
@@ -69,14 +72,17 @@ def test_most_of_the_catalog_is_not_looked_at(monkeypatch: pytest.MonkeyPatch):
         looked.append(np.count_nonzero(groups >= 0) * retrieval._GROUP)
         return inner(query, groups, barred)
 
+    monkeypatch.setattr(retrieval, "_FEW", 10**9)
+    monkeypatch.setattr(retrieval, "exact", None)
     monkeypatch.setattr(search, "_products", counted)
-    search.search(query, 20)
-    assert sum(looked) / len(query) < 0.04 * len(catalog)
+    _, places = search.search(query, 20, allowed)
+    assert np.array_equal(places, _brute(query, catalog, 20, allowed)[1])
+    assert sum(looked) / len(query) < most * len(catalog)
 
 
 def test_a_mask_that_spares_the_worst_finds_the_best_of_them(monkeypatch: pytest.MonkeyPatch):
     """The first groups hold nothing that may be found."""
-    monkeypatch.setattr(retrieval, "EXACT", 0)
+    monkeypatch.setattr(retrieval, "_FEW", 10**9)
     catalog, query = _drawn(0, 3000, 4)
     allowed = np.zeros(3001, bool)
     allowed[1:][np.argsort(query[0] @ catalog.T)[:1500]] = True
