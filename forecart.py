@@ -77,7 +77,6 @@ def run(command: Callable[[], object]) -> int:
             "captum",
             "lightgbm",
             "polars",
-            "faiss",
         ):
             print(f"forecart: {error.name} is not installed\n  pip install 'forecart[train]'", file=sys.stderr)
             return 69

@@ -2,9 +2,8 @@
 
 Vectors and queries are a run's over RetailRocket's sessions, the queries from the latest sessions, which
 training did not see. A catalog of more items than the run knows is extended by perturbed copies of its vectors, as
-far from their originals as an item from its nearest neighbour in the median. Rounds alternate, the ratio is of the
-medians. The index is tried with more and more of its lists; what counts is the first that finds enough, or, where
-none does, the best. The last line is JSON.
+far from their originals as an item from its nearest neighbour in the median; the perturbation is white, or has the
+spectrum of the run's own vectors. Rounds alternate, the ratio is of the medians. The last line is JSON.
 
     python benchmarks/retrieval.py --data train_sessions.txt.gz --checkpoint runs/sessions --sizes 20000 200000
 """
@@ -18,29 +17,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from export.graph import write_product
 from models.batches import Sequences
 from models.checkpoint import RUN, load
 from models.histories import cutoff
 from models.options import load as read_log
 from stream import retrieval
-from stream.runtime import session
+from stream.runtime import product, session
 
 Floats = NDArray[np.float32]
 _K, _RECALL = 20, 0.999
 _TAIL = 0.05  # of the log, held out
 _QUERIES = 512
 _GOALS = {200_000: 7.0, 1_000_000: 20.0}
+NOISES = WHITE, SPECTRUM = "white", "spectrum"
 
 
 def train(data: Path, out: Path) -> None:
@@ -67,7 +69,7 @@ def trained(data: Path, folder: Path) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(catalog, np.float32), np.ascontiguousarray(query[chosen], np.float32)
 
 
-def extended(catalog: Floats, items: int) -> Floats:
+def extended(catalog: Floats, items: int, noise: str) -> Floats:
     """Return the first `items` of a catalog, or all of it and perturbed copies; popularity is copied as it is."""
     if items <= len(catalog):
         return catalog[:items].copy()
@@ -77,8 +79,10 @@ def extended(catalog: Floats, items: int) -> Floats:
     near[np.arange(len(some)), some] = -1
     like = float(np.median(near.max(1)))
     copied = random.integers(0, len(catalog), items - len(catalog))
-    noise = random.standard_normal((len(copied), vectors.shape[1]), np.float32) / vectors.shape[1] ** 0.5
-    copies = like * vectors[copied] + (1 - like**2) ** 0.5 * noise
+    moved = random.standard_normal((len(copied), vectors.shape[1]), np.float32) / vectors.shape[1] ** 0.5
+    if noise == SPECTRUM:
+        moved = (moved @ np.linalg.cholesky(np.cov(vectors.T) * vectors.shape[1]).T).astype(np.float32)
+    copies = like * vectors[copied] + (1 - like**2) ** 0.5 * moved
     copies /= np.linalg.norm(copies, axis=1, keepdims=True)
     return np.concatenate([catalog, np.concatenate([copies, catalog[copied, -2:]], 1)]).astype(np.float32)
 
@@ -115,7 +119,7 @@ def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     return float(np.mean([np.isin(*pair).mean() for pair in zip(truth, found, strict=True)]))
 
 
-def times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def times(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Return the median seconds of a call, the contenders in turn."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -126,54 +130,32 @@ def times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def compare(
-    catalog: Floats, query: Floats, batches: list[int], rounds: int, probes: list[int], refine: int
-) -> list[dict[str, Any]]:
-    """Measure a catalog: a row for each batch and each number of lists."""
-    began = time.monotonic()
-    faiss.omp_set_num_threads(1)
-    search = retrieval.Retrieval(catalog, retrieval.build(catalog), refine)
-    built, rows = time.monotonic() - began, []
+def compare(catalog: Floats, query: Floats, batches: list[int], rounds: int, noise: str) -> list[dict[str, Any]]:
+    """Measure a catalog: a row for each batch."""
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         brute = exact(catalog, Path(name))
+        write_product(Path(name) / "product.onnx")
+        began = time.monotonic()
+        search = retrieval.Retrieval(catalog, retrieval.build(catalog), product(Path(name) / "product.onnx"))
+        built = time.monotonic() - began
         truth = np.concatenate([brute(query[at : at + 64]) for at in range(0, len(query), 64)])
-        for nprobe in sorted({min(count, search.index.nlist) for count in probes}):
-            search.index.nprobe = nprobe
-            hit = recall(search.search(query, _K)[1], truth)
-            for batch in batches:
-                part = query[:batch]
-                calls = {"exact": lambda part=part: brute(part), "index": lambda part=part: search.search(part, _K)}
-                took = {who: seconds / batch * 1e6 for who, seconds in times(calls, rounds).items()}
-                row = {
-                    "items": len(catalog),
-                    "batch": batch,
-                    "lists": search.index.nlist,
-                    "nprobe": nprobe,
-                    "refine": refine,
-                }
-                row |= {
-                    "recall": round(hit, 5),
-                    "exact_us": round(took["exact"], 1),
-                    "index_us": round(took["index"], 1),
-                }
-                rows.append(row | {"ratio": round(took["exact"] / took["index"], 2), "build_seconds": round(built, 1)})
-                print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="  ", file=sys.stderr, flush=True)
-            if hit >= _RECALL:
-                break
+        hit = recall(search.search(query, _K)[1], truth)
+        for batch in batches:
+            part = query[:batch]
+            calls: dict[str, Callable[[], object]] = {
+                "exact": partial(brute, part),
+                "index": partial(search.search, part, _K),
+            }
+            took = {who: seconds / batch * 1e6 for who, seconds in times(calls, rounds).items()}
+            ratio, goal = took["exact"] / took["index"], _GOALS.get(len(catalog), 0.0)
+            served = "index" if len(catalog) > retrieval.EXACT else "exact"
+            row: dict[str, Any] = {"items": len(catalog), "batch": batch, "noise": noise, "recall": round(hit, 5)}
+            row |= {f"{who}_us": round(us, 1) for who, us in took.items()} | {"ratio": round(ratio, 2)}
+            row |= {"build_seconds": round(built, 1), "served": served, "goal": goal}
+            rows.append(row | {"reached": served == "exact" or (hit >= _RECALL and ratio >= goal)})
+            print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="  ", file=sys.stderr, flush=True)
     return rows
-
-
-def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep of each size and batch the first row that finds enough, else that of the best recall, and say which."""
-    found = []
-    for items, batch in dict.fromkeys((row["items"], row["batch"]) for row in rows):
-        these = [row for row in rows if (row["items"], row["batch"]) == (items, batch)]
-        row = next((row for row in these if row["recall"] >= _RECALL), max(these, key=lambda row: row["recall"]))
-        goal = _GOALS.get(items, 0.0)
-        served = "index" if items > retrieval.EXACT else "exact"
-        reached = served == "exact" or (row["recall"] >= _RECALL and row["ratio"] >= goal)
-        found.append(row | {"served": served, "goal": goal, "reached": reached})
-    return found
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -194,9 +176,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a run to take, or to train and keep there")
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 200_000, 1_000_000])
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--probes", type=int, nargs="+", default=[32, 128, 512, 1024, 2048, 4096])
-    parser.add_argument("--refine", type=int, default=80, help="candidates of the index an item that is wanted")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--noise", nargs="+", choices=NOISES, default=list(NOISES), help="of perturbed copies")
+    parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = given.checkpoint or Path(name) / "run"
@@ -205,11 +186,12 @@ def main() -> None:
         catalog, query = trained(given.data, folder)
     rows = []
     for size in given.sizes:
-        rows += compare(extended(catalog, size), query, given.batches, given.rounds, given.probes, given.refine)
-    show(best := verdict(rows))
+        for noise in given.noise if size > len(catalog) else ["none"]:
+            rows += compare(extended(catalog, size, noise), query, given.batches, given.rounds, noise)
+    show(rows)
     facts = {"k": _K, "width": catalog.shape[1], "trained_items": len(catalog), "queries": len(query)}
-    facts |= {"rounds": given.rounds, "faiss": faiss.__version__, "python": platform.python_version()}
-    print(json.dumps({"benchmark": "retrieval", **facts, "cores": os.cpu_count(), "best": best, "tried": rows}))
+    facts |= {"rounds": given.rounds, "onnxruntime": onnxruntime.__version__, "python": platform.python_version()}
+    print(json.dumps({"benchmark": "retrieval", **facts, "cores": os.cpu_count(), "best": rows}))
 
 
 if __name__ == "__main__":

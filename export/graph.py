@@ -17,7 +17,7 @@ from models.judge import CANDIDATES
 from models.ranking import Listing, Ranking
 from stream.core.features import NUMERIC
 
-_OPSET = 20
+_OPSET, _IR = 20, 10
 _ROWS = 3  # of the examples that the exporter traces
 _EVENT = ("item", "category", "type", "numeric")
 
@@ -105,6 +105,17 @@ def write_list(checkpoint: Checkpoint, tables: dict[str, Path], found: int, path
     listing = Listing(checkpoint.network, max(checkpoint.run.meaning.k, CANDIDATES))
     more = {"found": torch.zeros(_ROWS, found, dtype=torch.long), "log_mass": torch.ones(_ROWS, 1)}
     _write_ranking(listing, _asked(tables) | more, _once(tables), tables, path)
+
+
+def write_product(path: Path) -> None:
+    """Write (codes, query) -> products: bytes by signed bytes, in 32 bits (`stream.retrieval`)."""
+    kinds = {"codes": (TensorProto.UINT8, ["m", "k"]), "query": (TensorProto.INT8, ["k", "q"])}
+    given = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
+    found = [helper.make_tensor_value_info("products", TensorProto.INT32, ["m", "q"])]
+    graph = helper.make_graph([helper.make_node("MatMulInteger", list(kinds), ["products"])], "product", given, found)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
 
 
 def _asked(tables: dict[str, Path]) -> dict[str, torch.Tensor]:

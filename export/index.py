@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export.graph import write_list
+from export.graph import write_list, write_product
 from export.parity import Vectors, expected
 from models.checkpoint import Checkpoint
 from models.covisits import RECENT
@@ -14,11 +14,10 @@ from models.network import windows
 from stream import retrieval
 from stream.core.errors import ParityError
 from stream.retrieval import IndexedRank, Retrieval
-from stream.runtime import CATALOG, INDEX, LIST, TOP, exact_rank, session
+from stream.runtime import CATALOG, INDEX, LIST, PRODUCT, TOP, exact_rank, product, session
 
 CHOICES = AUTO, ALWAYS, NEVER = "auto", "always", "never"
 MISSED = 1e-3  # of the exact answer's items, at most
-_LEFT = 0.5  # of that the index leaves to the queries that it was not tuned on
 
 
 def wanted(choice: str, items: int) -> bool:
@@ -29,36 +28,24 @@ def wanted(choice: str, items: int) -> bool:
 def write(checkpoint: Checkpoint, tables: dict[str, Path], folder: Path) -> dict[str, float]:
     """Write index and list beside the bundle's other graphs; return the shares of the exact answers that they miss.
 
-    As many inverted lists are looked through as the run's own histories need. Raises ParityError where even all of
-    them are not enough.
+    Asked is what the run's own histories ask. Raises ParityError where more than `MISSED` is missed.
     """
-    catalog = np.load(folder / CATALOG, mmap_mode="r")
-    found = max(CANDIDATES, checkpoint.run.meaning.k)
+    catalog = np.load(folder / CATALOG)
+    found, k = max(CANDIDATES, checkpoint.run.meaning.k), checkpoint.run.meaning.k
     write_list(checkpoint, tables, found, folder / LIST)
-    search = Retrieval(catalog, retrieval.build(np.asarray(catalog)))
+    write_product(folder / PRODUCT)
+    retrieval.write(retrieval.build(catalog), folder / INDEX)
+    search = Retrieval(catalog, retrieval.read(folder / INDEX), product(folder / PRODUCT))
     asked = _asked(checkpoint)
-    misses = {"items that the index misses": tune(search, asked["query"], found)}
-    retrieval.write(search.index, folder / INDEX)
+    truth = retrieval.exact(asked["query"], catalog, found)[1]
+    misses = {"items that the index misses": missed(search.search(asked["query"], found)[1], truth)}
     ranks = IndexedRank(search, session(folder / LIST).run, found), exact_rank(session(folder / TOP), len(catalog))
-    k = checkpoint.run.meaning.k
     listed, truth = (rank(asked["query"], asked["gate"], asked["recent"], None, k)[1] for rank in ranks)
     misses["items that lists by the index miss"] = missed(listed, truth)
     for name, share in misses.items():
         if not share <= MISSED:
             raise ParityError(f"{name}: {share:.2g}, allowed are {MISSED}", "export with --index never")
     return misses
-
-
-def tune(search: Retrieval, query: np.ndarray, n: int) -> float:
-    """Let an index look through as few lists as queries (q, D) allow; return the share of their best that it misses."""
-    truth = retrieval.exact(query, search.catalog, n)[1]
-    probes = 8
-    while True:
-        search.index.nprobe = min(probes, search.index.nlist)
-        share = missed(search.search(query, n)[1], truth)
-        if share <= MISSED * _LEFT or probes >= search.index.nlist:
-            return share
-        probes = probes * 5 // 4
 
 
 def missed(found: np.ndarray, truth: np.ndarray) -> float:

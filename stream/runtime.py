@@ -25,6 +25,7 @@ from stream.core.manifest import FORMAT, Manifest, Vocabulary
 from stream.core.rules import Rank, Rules, lists
 from stream.core.scoring import Step
 from stream.parity import difference
+from stream.retrieval import IndexedRank, Product, Retrieval, read
 
 STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
     *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "prices.npy", "vocabulary.json"),
@@ -33,7 +34,7 @@ STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
 INTENT = "intent.onnx"  # the step for purchases alone
 RUNS = {STEP: "step_run.onnx", INTENT: "intent_run.onnx"}  # the same along many events of one shopper
 ITEMS = "items.npy"  # the vectors of items that the steps read
-INDEX, LIST = "index.faiss", "list.onnx"  # of a large catalog
+INDEX, PRODUCT, LIST = "index.npz", "product.onnx", "list.onnx"  # of a large catalog
 TOLERANCE = 1e-5
 _NAME = re.compile(r"(?!\.)[\w.-]+")  # of a file that lies in the bundle's own folder
 _ROWS = 256  # shoppers that step, or whose catalogs are ranked, at once: what stands in between stays in caches
@@ -272,17 +273,24 @@ def _full(state: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def _indexed_rank(folder: Path, manifest: Manifest) -> Rank:
-    try:
-        from stream.retrieval import IndexedRank, Retrieval, read
-    except ModuleNotFoundError as error:
-        raise BundleError(
-            f"{folder} has an index of its catalog, and {error.name} is not installed",
-            "pip install 'forecart[retrieval]', or export the checkpoint with --index never",
-        ) from error
     catalog = np.load(folder / CATALOG, mmap_mode="r", allow_pickle=False)
     listing = session(folder / LIST)
     found: int = next(given.shape[1] for given in listing.get_inputs() if given.name == "found")
-    return IndexedRank(Retrieval(catalog, read(folder / INDEX)), listing.run, found)
+    return IndexedRank(Retrieval(catalog, read(folder / INDEX), product(folder / PRODUCT)), listing.run, found)
+
+
+def product(path: Path) -> Product:
+    """Open the graph that multiplies bytes, which writes where it is told."""
+    graph = session(path)
+    binding = graph.io_binding()
+
+    def multiply(codes: NDArray[np.uint8], query: NDArray[np.int8], products: NDArray[np.int32]) -> None:
+        binding.bind_cpu_input("codes", codes)
+        binding.bind_cpu_input("query", query)
+        binding.bind_output("products", "cpu", 0, np.int32, products.shape, products.ctypes.data)
+        graph.run_with_iobinding(binding)
+
+    return multiply
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:

@@ -10,7 +10,7 @@ from export import bundle, index
 from models.checkpoint import load
 from stream import retrieval, runtime
 from stream.core.errors import BundleError, ParityError
-from stream.runtime import INDEX, LIST, TOP, exact_rank, session
+from stream.runtime import INDEX, LIST, PRODUCT, TOP, exact_rank, product, session
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def indexed(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_lists_by_the_index_are_those_of_the_whole_catalog(indexed: Path, run_folder: Path):
     manifest = runtime.load(indexed).manifest
-    assert {INDEX, LIST} <= set(manifest.files)
+    assert {INDEX, LIST, PRODUCT} <= set(manifest.files)
     asked = index._asked(load(run_folder))
     given = asked["query"], asked["gate"], asked["recent"]
     indexed_rank, exact = runtime._indexed_rank(indexed, manifest), exact_rank(session(indexed / TOP), manifest.items)
@@ -31,6 +31,15 @@ def test_lists_by_the_index_are_those_of_the_whole_catalog(indexed: Path, run_fo
     assert index.missed(items, best) <= index.MISSED
     assert np.abs(scores - expected).max() < 1e-4
     assert np.array_equal(own, kept)
+
+
+def test_the_graph_multiplies_bytes_where_it_is_told(indexed: Path):
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 256, (40, 12), dtype=np.uint8)
+    query = random.integers(-63, 64, (12, 5), dtype=np.int8)
+    found = np.empty((40, 5), np.int32)
+    product(indexed / PRODUCT)(codes[8:24], query, found[8:24])
+    assert np.array_equal(found[8:24], codes[8:24].astype(np.int32) @ query.astype(np.int32))
 
 
 def test_only_allowed_items_are_listed(indexed: Path, run_folder: Path):
@@ -50,7 +59,7 @@ def test_a_changed_index_is_refused(indexed: Path, tmp_path: Path):
     whole = bytearray((tmp_path / INDEX).read_bytes())
     whole[-1] ^= 1
     (tmp_path / INDEX).write_bytes(whole)
-    with pytest.raises(BundleError, match=r"index\.faiss is not what was exported"):
+    with pytest.raises(BundleError, match=r"index\.npz is not what was exported"):
         runtime.load(tmp_path)
 
 
