@@ -107,7 +107,7 @@ def load(folder: Path) -> Bundle:
 def _needed(manifest: Manifest) -> set[str]:
     novelty = manifest.novelty
     kinds = {CATEGORIES, *([PRICES] if novelty.price_edges else [])} if novelty else set()
-    return {STEP, CATALOG, VOCABULARY, PARITY, *([INDEX, LIST] if INDEX in manifest.files else [TOP])} | kinds
+    return {STEP, CATALOG, VOCABULARY, PARITY, *([INDEX, PRODUCT, LIST] if INDEX in manifest.files else [TOP])} | kinds
 
 
 def _whole(folder: Path, manifest: Manifest) -> None:
