@@ -87,7 +87,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             dropout=self.config.dropout,
             scale=self.config.scale,
             intent_dropout=self.config.intent_dropout,
-            intent_reach=self.config.intent_reach,
+            intent_reach=self.config.intent_reach if self.config.item_weight else 0.0,
             price_level=self.price_level if self.config.prices else (),
         )
 

@@ -23,7 +23,7 @@ _RANGES: dict[str, _Range] = {
         ("dimension", "epochs", "longest", "negatives", "lr", "clip", "scale", "purchase_weight"), _POSITIVE
     ),
     **dict.fromkeys(("batch_events", "weight_decay", "popularity_power"), _NOT_NEGATIVE),
-    **dict.fromkeys(("intent_weight", "state_every"), _NOT_NEGATIVE),
+    **dict.fromkeys(("item_weight", "intent_weight", "state_every"), _NOT_NEGATIVE),
     "intent_reach": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     **dict.fromkeys(("dropout", "unknown_rate", "judged", "intent_dropout", "averaging", "smoothing"), _SHARE),
 }
@@ -64,6 +64,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     prices: bool = False  # whether an item's price level has a vector
     unknown_rate: float = 0.05  # share of items hidden in training
     judged: float = 0.05  # latest share of the events, which the judge learns from in a rehearsal; 0: no judge
+    item_weight: float = 1.0  # of the next item; 0: purchases alone are learned, and read nothing of the items
     intent_weight: float = 1.0
     purchase_weight: float = 1.0  # of a purchase among the labels; the calibration takes it back
     intent_dropout: float = 0.2  # inside the purchase head

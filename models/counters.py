@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 SPANS = (300.0, 3_600.0, 6 * 3_600.0, 86_400.0, 7 * 86_400.0)  # seconds in which a count falls to 1/e
+PACES = (30.0, 120.0, 300.0, 3_600.0, 86_400.0)  # seconds likewise, of what a pause leaves of the event before
 
 
 class Counters(nn.Module):
@@ -11,12 +12,14 @@ class Counters(nn.Module):
 
     spans: Tensor
     marks: Tensor  # (types, types): what one event of a type adds
+    paces: Tensor
 
     def __init__(self, types: int) -> None:
         super().__init__()
         self.types = types
         self.register_buffer("spans", torch.tensor(SPANS), persistent=False)
         self.register_buffer("marks", torch.eye(types), persistent=False)
+        self.register_buffer("paces", torch.tensor(PACES), persistent=False)
 
     @property
     def width(self) -> int:
@@ -36,6 +39,10 @@ class Counters(nn.Module):
             counts = counts * faded + one
             found.append(counts)
         return torch.stack(found, 1)
+
+    def left(self, log_gap: Tensor) -> Tensor:
+        """Return what pauses leave, (..., paces), 1 to 0: an LSTM cannot make seconds out of their logarithm."""
+        return torch.exp(-_seconds(log_gap)[..., None] / self.paces)
 
     def _one(self, type: Tensor) -> Tensor:
         return torch.cat([self.marks[type]] * len(SPANS), -1)

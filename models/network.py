@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.counters import Counters
+from models.counters import PACES, Counters
 from models.covisits import RECENT
 from models.heads import POPULARITY, Attention, Mixture, NextItem, Purchase, catalogued
 from models.histories import LEVELS
@@ -85,9 +85,10 @@ class Network(nn.Module):
         self.mixture = Mixture(items, dimension)
         self.judge = Judge()
         self.counters = Counters(types)
-        self.rhythm = nn.LSTM(width - dimension, RHYTHM, batch_first=True)
+        felt = width - dimension + len(PACES)
+        self.rhythm = nn.LSTM(felt, RHYTHM, batch_first=True)
         _remember_long(self.rhythm, gap=TYPE_DIMENSION)
-        self.purchase = Purchase(width + RHYTHM + self.counters.width, horizons, intent_dropout)
+        self.purchase = Purchase(dimension + RHYTHM + felt + self.counters.width, horizons, intent_dropout)
         self.register_buffer("popularity", torch.zeros(items + 1, POPULARITY))
         for embedding in (self.item_vectors, self.category_vectors):
             nn.init.normal_(embedding.weight, std=dimension**-0.5)
@@ -150,23 +151,38 @@ class Network(nn.Module):
         out, (h, c) = self.lstm(self.dropout(torch.cat([vector, side], -1)), (h[None], c[None]))
         dropped = self.dropout(out)
         support = self.mixture.support(rings) if support is None else support
-        counted = self.counters.over(counts, type, numeric[..., 0])
-        rhythm, (rhythm_h, rhythm_c) = self.rhythm(side, (rhythm_h[None], rhythm_c[None]))
+        intent, counted, rhythm_h, rhythm_c = self.intent(dropped, type, numeric, counts, rhythm_h, rhythm_c)
         return Outputs(
             query=self.next_item(dropped, vector, self.attention.along(dropped, met, catalogued(rings, items))),
             # The gates learn from the state, and not the state from the gates.
             gate=self.mixture(out.detach(), vector.detach(), rings, support),
-            intent=self.purchase(
-                torch.cat([self.lent(dropped), self.dropout(rhythm)], -1),
-                torch.cat([side, torch.log1p(counted)], -1),
-            ),
+            intent=intent,
             h=h[0],
             c=c[0],
             recent=rings[:, -1],
             counts=counted[:, -1],
-            rhythm_h=rhythm_h[0],
-            rhythm_c=rhythm_c[0],
+            rhythm_h=rhythm_h,
+            rhythm_c=rhythm_c,
         )
+
+    def intent(
+        self, state: Tensor, type: Tensor, numeric: Tensor, counts: Tensor, rhythm_h: Tensor, rhythm_c: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the purchases' logits (B, T, horizons) beside states (B, T, D), the counts, and the rhythm's end."""
+        felt = self.felt(type, numeric)
+        counted = self.counters.over(counts, type, numeric[..., 0])
+        rhythm, (h, c) = self.rhythm(felt, (rhythm_h[None], rhythm_c[None]))
+        own = torch.cat([self.lent(state), self.dropout(rhythm)], -1)
+        return self.purchase(own, torch.cat([felt, torch.log1p(counted)], -1)), counted, h[0], c[0]
+
+    def purchases(self, type: Tensor, numeric: Tensor) -> Tensor:
+        """Return new shoppers' logits, (B, T, horizons), where the LSTM of items is neither run nor read."""
+        new, unread = self.state(len(type)), numeric.new_zeros(*type.shape, self.dimension)
+        return self.intent(unread, type, numeric, new["counts"], new["rhythm_h"], new["rhythm_c"])[0]
+
+    def felt(self, type: Tensor, numeric: Tensor) -> Tensor:
+        """Return what the purchases see of events: types, numbers, and what their pauses leave."""
+        return torch.cat([self.type_vectors(type), numeric, self.counters.left(numeric[..., 0])], -1)
 
     def lent(self, state: Tensor) -> Tensor:
         """Return the state as it is, and in training let only a part of the purchases' gradient back into it.
@@ -243,14 +259,15 @@ class StepModule(nn.Module):
         vector = network.vectors(item, category)
         side = torch.cat([network.type_vectors(type), numeric], -1)
         h, c = cell(network.lstm, torch.cat([vector, side], -1), h, c)
-        rhythm_h, rhythm_c = cell(network.rhythm, side, rhythm_h, rhythm_c)
+        felt = network.felt(type, numeric)
+        rhythm_h, rhythm_c = cell(network.rhythm, felt, rhythm_h, rhythm_c)
         recent = torch.cat([item[:, None], recent[:, :-1]], 1)
         counts = network.counters(counts, type, numeric[:, 0])
         return Outputs(
             query=network.next_item(h, vector, network.look_back(h, recent)),
             gate=network.mixture(h, vector, recent, network.mixture.support(recent)),
             intent=torch.sigmoid(
-                network.purchase(torch.cat([network.lent(h), rhythm_h], -1), torch.cat([side, torch.log1p(counts)], -1))
+                network.purchase(torch.cat([network.lent(h), rhythm_h], -1), torch.cat([felt, torch.log1p(counts)], -1))
             ),
             h=h,
             c=c,

@@ -85,6 +85,9 @@ def losses(
     network: Network, batch: Batch, candidates: Candidates, category_of: Tensor, config: TrainConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the heads' mean losses over a batch: next item, the mixture around it, purchase."""
+    if not config.item_weight:
+        zero = batch.numeric.new_zeros(())
+        return zero, zero, _purchase(network, network.purchases(batch.type, batch.numeric), batch, config)
     # Hiding an item at times trains the fallback that serving takes for an item it has never seen.
     hide = torch.rand(batch.item.shape, device=batch.item.device) < config.unknown_rate
     given = (batch.item, batch.category, batch.type, batch.numeric)
@@ -101,9 +104,13 @@ def losses(
     if config.smoothing:
         next_item = next_item + config.smoothing * smoothed(query, own, others)
     mixture = network.mixture.loss(out.gate[asked], log_p, batch.beside[asked])
-    purchase = network.purchase.loss(out.intent, batch.label, batch.known, config.purchase_weight)
     n = max(n, 1)
-    return next_item / n, mixture / n, purchase / batch.known.sum().clamp(min=1)
+    return next_item / n, mixture / n, _purchase(network, out.intent, batch, config)
+
+
+def _purchase(network: Network, logits: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
+    loss = network.purchase.loss(logits, batch.label, batch.known, config.purchase_weight)
+    return loss / batch.known.sum().clamp(min=1)
 
 
 @dataclass(slots=True)
@@ -203,7 +210,7 @@ class Trainer:
         batch = batch.to(config.device)
         item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config)
         parts = asked * item_loss, asked * mixture_loss, known * intent_loss
-        loss = parts[0] + parts[1] + config.intent_weight * parts[2]
+        loss = config.item_weight * (parts[0] + parts[1]) + config.intent_weight * parts[2]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         found = self.ranks.gather(self.network, parts)
@@ -213,7 +220,7 @@ class Trainer:
             self.average.update_parameters(self.network)
         self.done += 1
         self.sums = [a + b for a, b in zip(self.sums, (*found, 1), strict=True)]
-        return found[0] + found[1] + config.intent_weight * found[2]
+        return config.item_weight * (found[0] + found[1]) + config.intent_weight * found[2]
 
     def release(self) -> None:
         """Give back what only steps need: a second network is trained beside this one."""
@@ -316,17 +323,24 @@ def _start(run: Run, folder: Path, source: Source, ranks: Ranks) -> tuple[Traine
     trainer = Trainer.begin(run, folder, ranks)
     if run.config.order == RANDOM:
         source.shuffle(run.config.seed)
-    tally = count(source, len(run.items))
-    trainer.network.mixture.know(tally.tables())
-    trainer.network.popularity.copy_(torch.from_numpy(tally.popularity()))
-    source.learn(beside, tally.apart())
+    seen = _count(trainer.network, source) if run.config.item_weight else np.zeros(len(run.items) + 1, np.int64)
     trainer.an_epoch = source.count(run.config.budget(source.events))
     if decay := run.config.averaging:
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         trainer.average = AveragedModel(trainer.network, multi_avg_fn=averaging)
     trainer.resume()
     ranks.agree((trainer.done, trainer.an_epoch, run.identity()), "data, settings or the run they take up")
-    return trainer, Candidates(tally.seen[0], run.config)
+    return trainer, Candidates(seen, run.config)
+
+
+def _count(network: Network, source: Source) -> Ints:
+    """Fill the tables that are counted, not trained; return how often each item occurs, (items + 1,)."""
+    tally = count(source, len(network.popularity) - 1)
+    network.mixture.know(tally.tables())
+    network.popularity.copy_(torch.from_numpy(tally.popularity()))
+    source.learn(beside, tally.apart())
+    seen: Ints = tally.seen[0]
+    return seen
 
 
 def _finished(
@@ -364,7 +378,7 @@ def _rehearse(trainer: Trainer, source: Source, watch: Callable[[Progress], None
     before.release()
     seen = before.best.eval()
     run.calibration = calibrate(seen, later, run.meaning.horizons, seed)
-    if asked >= _FEWEST:
+    if asked >= _FEWEST and run.config.item_weight:
         torch.manual_seed(seed)
         gain = fit(trainer.network.judge, *examples(seen, later, narrow), seed)
         run.data["judge"] = {"instances": asked, "gain": gain}

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from models.counters import SPANS, Counters
+from models.counters import PACES, SPANS, Counters
 
 
 def test_a_count_fades_with_time():
@@ -13,6 +13,15 @@ def test_a_count_fades_with_time():
     assert start.reshape(len(SPANS), 2).tolist() == [[0, 1]] * len(SPANS)
     assert (later[:, 0] == 1).all()
     assert np.allclose(later[:, 1], np.exp(-SPANS[1] / np.array(SPANS)), atol=1e-4)
+
+
+def test_a_pause_leaves_less_the_longer_it_is():
+    pauses = torch.tensor([[0.0, np.log1p(PACES[1]) / 10, 1.5]])
+    left = Counters(2).left(pauses)
+    assert left.shape == (1, 3, len(PACES))
+    assert (left[0, 0] == 1).all()
+    assert np.allclose(left[0, 1], np.exp(-PACES[1] / np.array(PACES)), atol=1e-4)
+    assert (left[0, 2] < 1e-9).all()
 
 
 def test_whole_sequences_and_steps_agree():

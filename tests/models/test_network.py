@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from export.parity import expected, random_histories, step_by_step
+from models.counters import PACES
 from models.heads import POPULARITY
 from models.network import Network
 from stream.core.features import NUMERIC
@@ -91,6 +92,13 @@ def test_without_any_reach_purchases_know_no_ids(reach: float):
     for a, b in ((one, two), steps):
         assert torch.equal(a.intent, b.intent) == (reach == 0)
         assert not torch.equal(a.query, b.query)
+    assert torch.equal(network.purchases(given["type"], given["numeric"]), one.intent) == (reach == 0)
+
+
+def test_purchases_feel_seconds():
+    _, network, given = _intent_gradient(0.0)
+    seen = network.felt(given["type"], given["numeric"])
+    assert torch.equal(seen[..., -len(PACES) :], network.counters.left(given["numeric"][..., 0]))
 
 
 def test_a_price_level_is_part_of_an_items_vector_wherever_it_is_looked_up():

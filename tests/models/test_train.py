@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from models import checkpoint as files
+from models.parallel import Ranks
 from models.shoppers import simulate
 from models.train import Trainer, train
 from stream.core.errors import CheckpointError
@@ -29,6 +30,19 @@ def test_the_loss_falls(log, tmp_path: Path):
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
     assert [e["epoch"] for e in done.run.epochs] == [1, 2]
     assert done.run.epochs[1]["item_loss"] < done.run.epochs[0]["item_loss"]
+
+
+def test_purchases_alone_leave_the_items_as_they_begin(log, tmp_path: Path):
+    sequences, run = small_run(log, item_weight=0.0, judged=0.2, epochs=4, lr=0.01)
+    new = Trainer.begin(run, tmp_path, Ranks()).network.state_dict()
+    done = train(sequences, run, tmp_path)
+    kept, epochs = done.network.state_dict(), done.run.epochs
+    for name in ("lstm.weight_hh_l0", "item_vectors.weight", "mixture.layers.0.weight"):
+        assert torch.equal(kept[name], new[name])
+    assert not torch.equal(kept["rhythm.weight_hh_l0"], new["rhythm.weight_hh_l0"])
+    assert epochs[-1]["intent_loss"] < epochs[0]["intent_loss"]
+    assert [epoch["item_loss"] for epoch in epochs] == [0.0] * 4
+    assert done.network.intent_reach == 0 and "judge" not in done.run.data
 
 
 def test_the_same_seed_gives_the_same_weights(log, tmp_path: Path):
