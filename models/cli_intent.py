@@ -51,8 +51,8 @@ def intent(
 
     config = options.config(preset, setting, "dropout=0.3", seed=seed)
     meaning = options.meaning(horizon or ["24h"], gap)
-    log = options.load(data, form)
-    true = [_truth(path, data, form, log) for path in _fitting(truth or [], meaning)]
+    given, log = _fitting(truth or [], meaning), options.load(data, form)
+    true = [_truth(path, data, form, log) for path in given]
     parts = list(splits(log, folds, cutoff(log, tail)))
     with console.status("comparing") as status:
         pooled = crossfit(parts, meaning, _contenders(log, config, meaning), status.update)

@@ -65,12 +65,17 @@ def search(
     first = {name: getattr(config, name) for name in SPACE if name not in pairs(setting, "epochs=2")}
     train, until = partial(_trial, sequences, run, validate, out), minutes * 60 or float("inf")
     results = look(out / "trials.jsonl", train, first, trials, run.identity(), until, seed, partial(_heard, trials))
+    given = [f"--format {form} --data {data} --preset {preset} --seed {seed}", *(f"--set {w}" for w in setting or ())]
+    _tell(results, preset, given)
+
+
+def _tell(results: "list[Result]", preset: str, given: list[str]) -> None:
+    """Show the trials, and write the best one with the command that trains it; raise SettingError for none."""
     if not results:
         raise SettingError("no trial began in time", "give more --minutes")
     console.print(_table(results))
     best = results[0]
     line = {"best": best.value, "dials": best.dials, "trials": len(results), "preset": preset}
-    given = [f"--format {form} --data {data} --preset {preset} --seed {seed}", *(f"--set {w}" for w in setting or ())]
     print(json.dumps(line | {"command": " ".join(["forecart train", *given, _words(best.dials)])}))
 
 

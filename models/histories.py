@@ -33,8 +33,8 @@ def type_order(types: Iterable[str]) -> tuple[str, ...]:
 class _Table:
     """Ids in the order of their first appearance."""
 
-    def __init__(self) -> None:
-        self.index: dict[str, int] = {}
+    def __init__(self, *names: str) -> None:
+        self.index = {name: place for place, name in enumerate(names)}
 
     def __call__(self, name: str) -> int:
         return self.index.setdefault(name, len(self.index))
@@ -107,9 +107,7 @@ def load(path: Path, form: str, progress: Callable[[int], None] = lambda _: None
 
 def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int], None] = lambda _: None) -> Log:
     """Collect rows into a log."""
-    users, items, categories, types = _Table(), _Table(), _Table(), _Table()
-    for name in KNOWN_TYPES:
-        types(name)
+    users, items, categories, types = _Table(), _Table(), _Table(), _Table(*KNOWN_TYPES)
     columns, prices = [array("q") for _ in range(5)], dict[int, tuple[int, float]]()
     user, item, category, type_, time = (column.append for column in columns)
     bad = BadRows()

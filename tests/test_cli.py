@@ -155,7 +155,7 @@ def test_dials_are_searched_and_the_search_goes_on(tmp_path: Path):
     found = json.loads(forecart(*words, "--trials", "2").stdout)
     assert found["trials"] == 2
     assert found["best"] >= json.loads(first.stdout)["best"]
-    fixed = "--preset small --seed 0 --set dimension=8 --set epochs=1 --set lr=0.003 --set dropout="
+    fixed = "--preset small --seed 0 --set dimension=8 --set epochs=1 --set lr=0.003 --set "
     assert found["command"].startswith(f"forecart train --format events --data {shop} {fixed}")
     assert "lr" not in found["dials"]
     shop.write_text(forecart("shoppers", "--shoppers", "90", "--days", "2").stdout)

@@ -7,7 +7,7 @@ from models import bestsellers
 from models.batches import Sequences
 from models.checkpoint import Checkpoint
 from models.contenders import model
-from models.evaluate import evaluate, summary
+from models.evaluate import evaluate, events_of, summary
 from models.histories import cutoff, gather, vocabulary
 from models.steps import describe, torch_step
 from stream.core.events import Event
@@ -86,6 +86,14 @@ def test_an_unseen_item_joins_before_the_measured_part_too_whoever_saw_it():
         examples = evaluate(log, sequences, facts, step, step, weigh, NOON + 5 * MINUTE, end)
         assert examples.joined.tolist() == [True]
         assert (examples.rank > 0).tolist() == [found]
+
+
+def test_no_price_comes_before_its_event():
+    rows = [("a", 0, None), ("b", 1, 5.0), ("a", 2, None)]
+    log = gather((Event(f"e{m}", u, "view", "x", NOON + m * MINUTE, price=p) for u, m, p in rows), timed=True)
+    sequences = Sequences(log, vocabulary(log), fakes.manifest().meaning, int(log.time.max()), 10)
+    at = np.argsort(log.time)
+    assert events_of(log, sequences, at, log.user[at]).price == pytest.approx([np.nan, 5, 5], nan_ok=True)
 
 
 def test_the_past_builds_the_state_and_is_not_measured(small):

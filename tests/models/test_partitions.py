@@ -11,10 +11,12 @@ from models import histories
 from models.batches import Sequences
 from models.config import TrainConfig
 from models.covisits import NEAR, beside, count
+from models.histories import LEVELS
 from models.partitions import Partitions, cutoff, vocabulary
 from models.prepared import Prepared, prepare
 from models.shoppers import simulate
 from models.train import train
+from stream.core.events import Event
 from tests.fakes import NOON
 from tests.models.conftest import MEANING
 
@@ -51,8 +53,14 @@ def test_the_cutoff_and_the_vocabulary_are_the_plain_logs(data: Path, tmp_path: 
     assert items.tolist() == np.unique(seen.item).tolist()
     assert (vocab.items, vocab.categories) == (plain.items, plain.categories)
     assert np.array_equal(vocab.category_of, plain.category_of)
-    run = Partitions.over(found, CONFIG, MEANING, tail)[1]
-    assert run.price_level == histories.price_levels(seen.known_prices[items])[0]
+
+
+def test_a_price_that_the_tail_tells_first_is_no_level(tmp_path: Path):
+    rows = [("x", 0, None), ("y", 1, 3.0), ("x", 8, 5.0), ("y", 9, None)]
+    events = [Event(f"e{m}", "u", "view", item, NOON + m, price=price) for item, m, price in rows]
+    (tmp_path / "shop.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, events)))
+    _, run = partitions(tmp_path / "shop.jsonl", tmp_path / "out", 10**6, tail=0.5)
+    assert dict(zip(run.items, run.price_level, strict=True)) == {"x": 0, "y": LEVELS}
 
 
 def test_one_partition_trains_to_the_same_weights(data: Path, tmp_path: Path):
