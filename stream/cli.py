@@ -61,7 +61,7 @@ def _interruption() -> threading.Event:
 @app.command()
 def broker(
     data_dir: Annotated[Path | None, typer.Option(help="Where its data lie; without it they go when it stops.")] = None,
-    port: Annotated[int, typer.Option(help="0: a free one.")] = 9092,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: a free one.")] = 9092,
 ) -> None:
     """Run a single-node Apache Kafka here, for development, until Ctrl-C or SIGTERM. Its address is printed.
 
@@ -75,7 +75,7 @@ def broker(
         console.print(f"Kafka answers on {running.address}, its data are in {running.data}; Ctrl-C stops it")
         while not stop.wait(1.0):
             if not running.alive():
-                raise BrokerError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
+                raise BrokerError("Kafka stopped by itself", f"see {running.log()}")
 
 
 topics_app = typer.Typer(
