@@ -242,7 +242,8 @@ def test_a_missing_topic_ends_the_start_with_the_remedy(shop):
     assert worker.wait(30) == 78
     text = place.log_of("w0").read_text()
     assert "missing topics: nowhere (scores)" in text
-    assert "forecart topics apply" in text
+    assert "FORECART_SCORES_TOPIC=nowhere" in text
+    assert f"forecart topics apply --bootstrap-servers {place.address} --group {place.group}" in text
     assert "Traceback" not in text
 
 
