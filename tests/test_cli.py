@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forecart import run as guarded
 from tests.stream.test_runtime import DEMO
 
 pytestmark = pytest.mark.slow  # each command is a process of its own
@@ -230,6 +231,20 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
 )  # fmt: skip
 def test_a_wrong_word_gets_a_message_and_a_remedy(words: list[str], code: int, message: str, tmp_path: Path):
     refuses(forecart(*words), code, message)
+
+
+def test_a_path_that_fails_on_the_way_is_named(capsys: pytest.CaptureFixture[str]):
+    assert guarded(lambda: Path(__file__, "bundle").mkdir()) == 78
+    told = capsys.readouterr().err
+    assert told.startswith(f"forecart: cannot read or write {__file__}/bundle: Not a directory\n  check the path")
+
+
+def test_what_fails_without_a_path_is_no_message():
+    def fail() -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        guarded(fail)
 
 
 def test_the_settings_page_is_up_to_date():
