@@ -1,5 +1,6 @@
 """The front door: one command line over serving, training and export; each part is imported when its command runs."""
 
+import errno
 import importlib
 import os
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable
 import typer
 from typer.core import TyperGroup
 
-from stream.core.errors import ForecartError
+from stream.core.errors import ForecartError, SettingError
 
 COMMANDS = {
     "demo": "stream.demo.cli",
@@ -32,6 +33,7 @@ COMMANDS = {
     "search": "models.cli_search",
     "export": "export.cli",
 }
+_INSTALL = "pip install --constraint constraints.txt '.[train]', where Forecart's source is"
 
 
 class Lazy(TyperGroup):
@@ -76,14 +78,22 @@ def run(command: Callable[[], object]) -> int:
             "jinja2",
             "captum",
             "lightgbm",
+            "optuna",
             "polars",
         ):
-            print(f"forecart: {error.name} is not installed\n  pip install 'forecart[train]'", file=sys.stderr)
+            print(f"forecart: {error.name} is not installed\n  {_INSTALL}", file=sys.stderr)
             return 69
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # of no file: a fault of ours
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output"
+        print(f"forecart: cannot read or write {path}: {error.strerror}", file=sys.stderr)
+        print("  check the path, its rights and the room there, or give another", file=sys.stderr)
+        return SettingError.exit_code
     return 0
 
 

@@ -39,7 +39,7 @@ from stream.runtime import (
 def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = NEVER) -> Manifest:
     """Write the bundle to a folder that is not there yet, with an index of the catalog where one is asked for.
 
-    Raise ParityError or BundleError, and leave nothing.
+    Raise ParityError, BundleError, or SettingError for an index that misses, and leave nothing.
     """
     if target.exists():
         raise BundleError(f"{target} exists", "a bundle is never overwritten: give another folder, or delete it")

@@ -12,7 +12,7 @@ from models.covisits import RECENT
 from models.judge import CANDIDATES
 from models.network import windows
 from stream import retrieval
-from stream.core.errors import ParityError
+from stream.core.errors import SettingError
 from stream.retrieval import IndexedRank, Retrieval
 from stream.runtime import CATALOG, INDEX, LIST, PRODUCT, TOP, exact_rank, product, session
 
@@ -28,7 +28,7 @@ def wanted(choice: str, items: int) -> bool:
 def write(checkpoint: Checkpoint, tables: dict[str, Path], folder: Path) -> dict[str, float]:
     """Write index and list beside the bundle's other graphs; return the shares of the exact answers that they miss.
 
-    Asked is what the run's own histories ask. Raises ParityError where more than `MISSED` is missed.
+    Asked is what the run's own histories ask. Raises SettingError where more than `MISSED` is missed.
     """
     catalog = np.load(folder / CATALOG)
     found, k = max(CANDIDATES, checkpoint.run.meaning.k), checkpoint.run.meaning.k
@@ -44,7 +44,7 @@ def write(checkpoint: Checkpoint, tables: dict[str, Path], folder: Path) -> dict
     misses["items that lists by the index miss"] = missed(listed, truth)
     for name, share in misses.items():
         if not share <= MISSED:
-            raise ParityError(f"{name}: {share:.2g}, allowed are {MISSED}", "export with --index never")
+            raise SettingError(f"{name}: {share:.2g}, allowed are {MISSED}", "export with --index never")
     return misses
 
 

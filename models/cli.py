@@ -17,7 +17,7 @@ from models.cli_intent import intent
 from models.options import GapOption, HorizonOption, bar, console
 from stream.core.errors import DataError, SettingError
 from stream.core.manifest import Meaning, Vocabulary, milliseconds
-from stream.options import OptionalFormat
+from stream.options import OptionalFormat, writable
 
 if TYPE_CHECKING:
     from models.baselines import Baseline
@@ -72,9 +72,9 @@ def shoppers(
 def train(
     data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not, or what prepare has written.")],
     form: OptionalFormat = "",
-    out: Annotated[Path, typer.Option(help="The folder for the run; a run interrupted there goes on.")] = Path(
-        "runs/run"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="The folder for the run; a run interrupted there goes on.")
+    ] = Path("runs/run"),
     holdout_tail: Annotated[
         float,
         typer.Option(min=0.0, max=0.9, help="Part of the log, the latest, kept from training to choose the epoch."),

@@ -14,7 +14,7 @@ def attribute(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     form: FormatOption,
     data: DataOption,
-    user: Annotated[list[str] | None, typer.Option(help="A shopper; else the one of the last event.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="A shopper; else the one of the newest event.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every shopper of the log.")] = False,
     newest: Annotated[int, typer.Option(min=1, help="Events that are explained, the newest.")] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Lines of JSON, as without a terminal.")] = False,
@@ -24,7 +24,7 @@ def attribute(
     The path of integration begins at neutral inputs: unknown items, no categories, the first type, zeros for
     numbers. The contributions add up to the score less that of the neutral inputs. What came before the
     explained events counts in the score and not here: how far the two lie apart is told.
-    `forecart explain` explains a bundle, without torch.
+    What the fields mean is in docs/topics.md. `forecart explain` explains a bundle, without torch.
 
     Example: forecart attribute runs/taobao --format taobao --data events.csv.gz --user 1000001
     """

@@ -10,7 +10,7 @@ import typer
 from models.options import console
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
-from stream.options import report
+from stream.options import report, writable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -23,7 +23,7 @@ def _group() -> None:
 @app.command()
 def prepare(
     data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not; Parquet: a file or a folder.")],
-    out: Annotated[Path, typer.Option(help="The folder for the partitions.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="The folder for the partitions.")],
     form: Annotated[str, typer.Option("--format", help=f"Of the log: parquet, {', '.join(FORMATS)}.")] = "parquet",
     each: Annotated[int, typer.Option(min=1, help="Events a partition, about; training holds one.")] = 1_000_000,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 from models import options
 from models.options import DataOption, advance, bar
 from stream.core.errors import SettingError
-from stream.options import FormatOption
+from stream.options import FormatOption, writable
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -45,6 +45,7 @@ def report(
     check_device(device)
     if not out.parent.is_dir():
         raise SettingError(f"there is no folder {out.parent}", "give --out in a folder that exists")
+    writable(out.parent)
     points = _named(checkpoints, [load(folder, device) for folder in checkpoints])
     log = options.load(data, form)
     since = cutoff(log, tail)

@@ -15,7 +15,7 @@ from rich.table import Table
 from models import options
 from models.options import DataOption, GapOption, HorizonOption, console
 from stream.core.errors import SettingError
-from stream.options import FormatOption, pairs
+from stream.options import FormatOption, pairs, writable
 
 if TYPE_CHECKING:
     from models.batches import Sequences
@@ -31,9 +31,9 @@ app = typer.Typer(no_args_is_help=True)
 def search(
     form: FormatOption,
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="The folder of the search; one interrupted there goes on.")] = Path(
-        "runs/search"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="The folder of the search; one interrupted there goes on.")
+    ] = Path("runs/search"),
     holdout_tail: Annotated[
         float, typer.Option(min=0.001, max=0.9, help="Part of the log, the latest, that trials are compared on.")
     ] = 0.05,

@@ -93,7 +93,9 @@ def config(preset: str, setting: list[str] | None, example: str, **given: Any) -
         if unknown := [f"there is no setting {name!r}" for name in dials if name not in names]:
             raise SettingError(", ".join(unknown), f"the settings are {', '.join(names)}") from error
         said, _, place = str(error).partition(" - at `$.")
-        raise SettingError(f"{place.rstrip('`')}: {said.lower()}", f"write --set {example}") from error
+        name = place.rstrip("`")
+        usual = PRESETS[preset].get(name, getattr(TrainConfig(), name, ""))
+        raise SettingError(f"{name}: {said.lower()}", f"write --set {name}=VALUE, such as {usual}") from error
 
 
 def meaning(horizons: list[str] | None, gap: str | None) -> Meaning:

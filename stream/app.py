@@ -52,8 +52,8 @@ class App(faust.App):
 
     async def on_first_start(self) -> None:
         """Listen first: metrics and probes answer while the rest starts. Then fence a predecessor."""
-        self.listen()
         try:
+            self.listen()
             await asyncio.to_thread(self.reader.start, lambda error: _end(self, error))
             await asyncio.to_thread(self.engine.committer.start)
         except ForecartError as error:
@@ -186,6 +186,7 @@ def _wire(app: App, settings: Settings) -> None:
         engine.restorer.recovery.close()
         app.reader.stop()
         app.health.stop()
+        log.info("stopped: positions are committed")
 
 
 def _end(app: App, error: BaseException) -> None:

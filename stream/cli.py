@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from stream import cli_capacity, cli_explain
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
-from stream.options import Config, FormatOption, Json, Servers, pairs, report, terminal
+from stream.options import Config, FormatOption, Json, Servers, counted, pairs, report, terminal
 
 app = typer.Typer(no_args_is_help=True)
 console = terminal()
@@ -61,7 +62,7 @@ def _interruption() -> threading.Event:
 @app.command()
 def broker(
     data_dir: Annotated[Path | None, typer.Option(help="Where its data lie; without it they go when it stops.")] = None,
-    port: Annotated[int, typer.Option(help="0: a free one.")] = 9092,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: a free one.")] = 9092,
 ) -> None:
     """Run a single-node Apache Kafka here, for development, until Ctrl-C or SIGTERM. Its address is printed.
 
@@ -75,7 +76,7 @@ def broker(
         console.print(f"Kafka answers on {running.address}, its data are in {running.data}; Ctrl-C stops it")
         while not stop.wait(1.0):
             if not running.alive():
-                raise BrokerError("Kafka stopped by itself", f"see {running.data / 'broker.log'}")
+                raise BrokerError("Kafka stopped by itself", f"see {running.log()}")
 
 
 topics_app = typer.Typer(
@@ -166,9 +167,9 @@ def replay(
     settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
     if rate and speed:
         raise SettingError("--rate and --speed contradict each other", "give one of them")
-    published, bad = publish(
-        settings, form, data, topic or settings.events_topic, rate, speed, limit, _interruption().is_set
-    )
+    stopped, target = _interruption().is_set, topic or settings.events_topic
+    with counted("events published", console) as heard:
+        published, bad = publish(settings, form, data, target, rate, speed, limit, stopped, heard)
     report(bad, console)
     line = {"published": published, "left_out": dict(bad.count)}
     print(json.dumps(line) if as_json else f"{published:,} events published, {sum(bad.count.values()):,} rows left out")
@@ -195,7 +196,8 @@ def capture(
     from stream.kafka.logs import capture as write
 
     settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
-    written, skipped = write(settings, topic, out, envelope, limit, follow)
+    with counted("records written", console) if str(out) != "-" else nullcontext(lambda _: None) as heard:
+        written, skipped = write(settings, topic, out, envelope, limit, follow, heard)
     note = f", {skipped:,} left out that are no line of text (--envelope writes them)" if skipped else ""
     console.print(f"{written:,} records written{note}")
 

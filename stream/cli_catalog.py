@@ -14,6 +14,9 @@ from stream.core.errors import DataError, SettingError
 from stream.files import source
 from stream.options import Config, Json, Servers, terminal
 
+_EXAMPLE = (
+    'write lines such as {"item_id": "item-7", "availability": true, "category": "c-9", "price": 24.9, "pins": 1}'
+)
 app = typer.Typer(no_args_is_help=True)
 catalog = typer.Typer(
     no_args_is_help=True,
@@ -66,13 +69,16 @@ def _records(file: Path) -> Iterator[tuple[str, bytes | None]]:
 def _record(number: int, line: bytes) -> tuple[str, bytes | None]:
     try:
         given: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
-        name = given.pop("item_id")
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError) as error:
-        raise DataError(f"line {number} is no item: {error}", "write objects with item_id, one a line") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"line {number} is no item: {error}", _EXAMPLE) from error
+    name = given.pop("item_id", None)
+    if not name or not isinstance(name, str):
+        raise DataError(f"line {number} is no item: it has no item_id, which is a string", _EXAMPLE)
     if not given:
-        return str(name), None
+        return name, None
     value = msgspec.json.encode(given)
-    found = decode(str(name).encode(), value)
+    found = decode(name.encode(), value)
     if isinstance(found, BadItem):
-        raise DataError(f"line {number} is no item: {found.reason}", "docs/topics.md says what an item is")
-    return str(name), value
+        detail = found.detail and f" ({found.detail})"
+        raise DataError(f"line {number} is no item: {found.reason}{detail}", _EXAMPLE)
+    return name, value

@@ -12,7 +12,7 @@ def explain(
     bundle: Annotated[Path, typer.Option("--bundle", help="The model's folder.")],
     form: FormatOption = "events",
     data: Annotated[Path, typer.Option("--data", help="The log; else stdin.")] = Path("-"),
-    user: Annotated[list[str] | None, typer.Option(help="A shopper; else the one of the last event.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="A shopper; else the one of the newest event.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every shopper of the log.")] = False,
     recommend: Annotated[bool, typer.Option("--recommend/--intent-only", help="Explain the first item too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Lines of JSON, as without a terminal.")] = False,
@@ -24,7 +24,8 @@ def explain(
     them (an unknown item, no category, the first type, 0). A contribution is the score of the whole ring
     less the one without; contributions overlap, and need not add up to the score. What came before the
     ring counts in the score and not here: how far the two lie apart is told. A single event has no
-    contribution, for there is no score without it. `forecart attribute` explains a checkpoint, by gradients.
+    contribution, for there is no score without it. What the fields mean is in docs/topics.md.
+    `forecart attribute` explains a checkpoint, by gradients.
 
     Example: forecart explain --bundle bundles/taobao --format taobao --user 1000001 < events.csv
     """

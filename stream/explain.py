@@ -43,7 +43,7 @@ class _Shoppers:
 
     ring: int
     seen: dict[str, _Seen] = field(default_factory=dict)
-    last: str = ""
+    newest: Score | None = None
 
     def publish(self, scores: list[Message]) -> None:
         """Take note of scores."""
@@ -53,13 +53,15 @@ class _Shoppers:
                 self.seen[score.user_id] = _Seen(deque(maxlen=self.ring), score)
             seen = self.seen[score.user_id]
             seen.ids.append(score.event_id)
-            seen.score, self.last = score, score.user_id
+            seen.score = score
+            if self.newest is None or score.event_time >= self.newest.event_time:
+                self.newest = score
 
 
 def explain_log(
     settings: Settings, folder: Path, form: str, data: Path, users: Sequence[str], everyone: bool, recommend: bool
 ) -> tuple[list[Explanation], BadRows]:
-    """Score a log, then explain the newest score of the given shoppers, of all, or of the last event's shopper.
+    """Score a log, then explain the newest score of the given shoppers, of all, or of the newest event's shopper.
 
     With `recommend` the first recommendation is explained too. Raises DataError where a shopper has no score.
     """
@@ -67,9 +69,9 @@ def explain_log(
     scorer = Scorer(bundle, False, limits(settings), str(data))
     part, shoppers = Partition(0, SessionStore(scorer.layout)), _Shoppers(bundle.manifest.meaning.ring)
     _, bad = run(scorer, part, form, data, shoppers.publish)
-    chosen = list(shoppers.seen) if everyone else list(users) or [shoppers.last]
-    if not shoppers.seen:
+    if not shoppers.newest:
         raise DataError("no event was scored, so there is no score to explain", "give a log with events")
+    chosen = list(shoppers.seen) if everyone else list(users) or [shoppers.newest.user_id]
     for user in chosen:
         if user not in shoppers.seen or part.store.get(user) is None:
             raise DataError(

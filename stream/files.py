@@ -15,7 +15,7 @@ def source(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check --data") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}", "check the path") from error
 
 
 def sink(path: Path) -> IO[bytes]:

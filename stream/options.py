@@ -1,6 +1,10 @@
 """What the commands of serving and training share: the format of a log, name=value, and where they write."""
 
 import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +47,36 @@ OptionalFormat = Annotated[
     str,
     typer.Option("--format", callback=lambda form: form and _known(form), help=f"Of the log: {', '.join(FORMATS)}."),
 ]
+
+
+def writable(path: Path) -> Path:
+    """Return a folder's path where it can be made and written to; else raise SettingError before any work is done."""
+    there = next(place for place in (path, *path.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return path
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}", "give another --out") from error
+
+
+@contextmanager
+def counted(what: str, console: Console, every: float = 4.0) -> Iterator[Callable[[int], None]]:
+    """Show a number as it grows: in its place on a terminal, elsewhere in a line after so many seconds."""
+    every, last = 0.2 if console.is_terminal else every, time.monotonic()
+    with console.status(what) as status:
+
+        def say(n: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last < every:
+                return
+            last = now
+            if console.is_terminal:
+                status.update(f"{n:,} {what}")
+            else:
+                console.print(f"{n:,} {what}")
+
+        yield say
 
 
 def pairs(words: list[str] | None, example: str) -> dict[str, str]:

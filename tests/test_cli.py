@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forecart import run as guarded
 from tests.stream.test_runtime import DEMO
 
 pytestmark = pytest.mark.slow  # each command is a process of its own
@@ -204,6 +205,8 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
         (["train", "--format", "events", "--data", "none", "--set", "lr=-1"], 78, "lr is -1"),
         (["train", "--format", "events", "--data", "none", "--set", "lr"], 78, "--set name=value"),
         (["train", "--format", "events", "--data", "none", "--set", "lr=fast"], 78, "lr: expected `float`"),
+        (["train", "--format", "events", "--data", "none", "--set", "epochs=three"], 78, "epochs=VALUE, such as 3"),
+        (["catalog", "load", "none", "--topic", "c"], 65, "check the path"),
         (["train", "--format", "events", "--data", "none", "--set", "order=best"], 78, "there is no order 'best'"),
         (["train", "--data", "none", "--seed", "1", "--set", "seed=2"], 78, "seed is given twice"),
         (["train", "--format", "xml", "--data", "none"], 78, "there is no format"),
@@ -216,12 +219,32 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
         (["export", "none", "bundle"], 66, "is missing"),
         (["train", "--data", "none"], 78, "no format is given"),
         (["prepare", "--format", "xml", "--data", "none", "--out", "none"], 78, "there is no format"),
-        (["prepare", "--data", "none", "--out", "/dev/null/none"], 65, "cannot be prepared"),
+        (["prepare", "--data", "none", "--out", "/dev/null/none"], 78, "cannot write /dev/null/none: Not a directory"),
+        (["train", "--format", "events", "--data", "none", "--out", __file__], 78, "cannot write"),
+        (["train", "--format", "events", "--data", "none", "--out", f"{__file__}/x"], 78, "cannot write"),
+        (["train", "--format", "events", "--data", "none", "--out", "/proc/x"], 78, "cannot write /proc/x"),
+        (["search", "--format", "events", "--data", "none", "--out", __file__], 78, "cannot write"),
+        (["report", "none", "--format", "events", "--data", "none", "--out", "/proc/r.html"], 78, "cannot write /proc"),
+        (["broker", "--port", "0", "--data-dir", __file__], 78, f"cannot read or write {__file__}: File exists"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_gets_a_message_and_a_remedy(words: list[str], code: int, message: str, tmp_path: Path):
     refuses(forecart(*words), code, message)
+
+
+def test_a_path_that_fails_on_the_way_is_named(capsys: pytest.CaptureFixture[str]):
+    assert guarded(lambda: Path(__file__, "bundle").mkdir()) == 78
+    told = capsys.readouterr().err
+    assert told.startswith(f"forecart: cannot read or write {__file__}/bundle: Not a directory\n  check the path")
+
+
+def test_what_fails_without_a_path_is_no_message():
+    def fail() -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        guarded(fail)
 
 
 def test_the_settings_page_is_up_to_date():
@@ -284,7 +307,11 @@ def test_a_wrong_connection_property(words: list[str], lines: str, message: str,
 )
 def test_an_unreachable_broker_is_told_within_half_a_minute(words: list[str]):
     began = time.monotonic()
-    refuses(forecart(*words, "--bootstrap-servers", NOWHERE), 69, "no Kafka broker answers", "--bootstrap-servers")
+    done = forecart(*words, "--bootstrap-servers", NOWHERE)
+    waiting, _, rest = done.stderr.partition("\n")
+    assert waiting.endswith(f"waiting for Kafka at {NOWHERE}")
+    done.stderr = rest
+    refuses(done, 69, "no Kafka broker answers", "--bootstrap-servers")
     assert time.monotonic() - began < 30
 
 

@@ -13,8 +13,10 @@ import msgspec
 from msgspec import NODEFAULT, inspect
 
 from stream.core.events import REASONS, Cause, Event, Recommendation, Score, SessionView, Source
+from stream.core.features import NUMERIC
 from stream.core.manifest import Manifest, Meaning
 from stream.core.newcomers import Newcomer
+from stream.core.ring import fields as input_fields
 from stream.core.session import record
 from stream.kafka.recovery import Position
 from stream.kafka.topics import DEFAULT_PARTITIONS, wanted
@@ -218,6 +220,7 @@ def blocks() -> dict[str, str]:
         "record": layout(examples.manifest),
         "newcomer": fields(Newcomer, "Present", lambda field: "always" if field.required else "where known"),
         "position": fields(Position, "Present", lambda _: "always"),
+        "fields": listed("fields", ("Field", "Meaning"), input_fields(NUMERIC)),
         "settings": settings(),
         "python": file("reader.py", "python"),
         "java": file("Reader.java", "java"),

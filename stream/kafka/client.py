@@ -1,5 +1,6 @@
 """One set of connection properties for both Kafka clients, and the group metadata that fences a transaction."""
 
+import logging
 import re
 import ssl
 import struct
@@ -14,10 +15,11 @@ from confluent_kafka.admin import AdminClient
 from stream.core.errors import BrokerError, SettingError
 from stream.settings import Settings
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PARTITIONER = "murmur2_random"  # as Java and aiokafka do; librdkafka's own default is CRC32
-_REACH_SECONDS = 10.0
+_SAY_SECONDS, _REACH_SECONDS = 2.0, 8.0  # before it is said that a broker is waited for, and after
 _PROPERTIES = {
     "bootstrap.servers",
     "security.protocol",
@@ -156,12 +158,17 @@ def _made(kind: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
 
 def reach(settings: Settings) -> AdminClient:
     """Return an administrator of a cluster that answers; raise BrokerError where none does within 10 s."""
-    client = admin(settings)
+    client, address = admin(settings), properties(settings)["bootstrap.servers"]
+    try:
+        client.list_topics(timeout=_SAY_SECONDS)
+        return client
+    except KafkaException:
+        log.warning("waiting for Kafka at %s", address)
     try:
         client.list_topics(timeout=_REACH_SECONDS)
     except KafkaException as error:
         raise BrokerError(
-            f"no Kafka broker answers at {properties(settings)['bootstrap.servers']}: {error.args[0].str()}",
+            f"no Kafka broker answers at {address}: {error.args[0].str()}",
             "check --bootstrap-servers, the network and the credentials; `forecart broker` starts one here",
         ) from error
     return client

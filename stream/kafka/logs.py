@@ -14,6 +14,7 @@ from stream.core.errors import BrokerError, TopicError
 from stream.core.formats import BadRow, BadRows, read
 from stream.files import sink, source
 from stream.kafka.client import consumer, producer, reach
+from stream.kafka.topics import creation
 from stream.settings import Settings
 
 _encode = msgspec.json.Encoder().encode
@@ -28,14 +29,16 @@ def replay(
     speed: float | None,
     limit: int | None,
     stopped: Callable[[], bool] = lambda: False,
+    heard: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, BadRows]:
     """Publish a log until its end, or until `stopped`; return the number of events and the rows left out.
 
-    Raises BrokerError or TopicError.
+    `heard` is told again and again how many there are. Raises BrokerError or TopicError.
     """
     client = reach(settings)
     if topic not in client.list_topics(timeout=10).topics:
-        raise TopicError(f"there is no topic {topic}", "create it: forecart topics apply")
+        named = settings.model_copy(update={"events_topic": topic})
+        raise TopicError(f"there is no topic {topic}", f"create it: {creation(named)}")
     out = producer(settings, **{"linger.ms": 5, "enable.idempotence": True})
     bad, failed = BadRows(), []
 
@@ -52,6 +55,7 @@ def replay(
         due = published / rate if rate else (row.timestamp - first) / 1000 / speed if speed else 0.0
         while (wait := began + due - time.monotonic()) > 0 and not stopped():
             out.poll(min(wait, 0.2))
+            heard(published)
         if stopped():
             break
         while True:
@@ -61,6 +65,7 @@ def replay(
             except BufferError:
                 out.poll(0.1)
         published += 1
+        heard(published)
         if failed or published == limit:
             break
     if left := out.flush(30) or failed:
@@ -71,9 +76,15 @@ def replay(
 
 
 def capture(
-    settings: Settings, topic: str, path: Path, envelope: bool, limit: int | None, follow: bool
+    settings: Settings,
+    topic: str,
+    path: Path,
+    envelope: bool,
+    limit: int | None,
+    follow: bool,
+    heard: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, int]:
-    """Write a topic's committed records to a file; return (written, left out)."""
+    """Write a topic's committed records to a file; return (written, left out). `heard` is told how many there are."""
     client = reach(settings)
     known = client.list_topics(timeout=10).topics.get(topic)
     if known is None:
@@ -99,6 +110,7 @@ def capture(
                 if written == limit:
                     return written, skipped
             out.flush()
+            heard(written)
     except KafkaException as error:
         raise BrokerError(
             f"{topic} cannot be read: {error.args[0].str()}", "check the broker and the rights"

@@ -1,5 +1,6 @@
 """The topics that Forecart needs: planned, created, checked. A mismatch is refused with its fix."""
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from stream.core.errors import BrokerError, TopicError
 from stream.kafka.client import reach
 from stream.records import BATCH, LETTER_ROOM
-from stream.settings import Settings
+from stream.settings import PREFIX, Settings
 
 _TIMEOUT = 15
 _CLOCKS = 60  # seconds that clocks of well-kept machines may differ
 _LATEST = "message.timestamp.after.max.ms"  # of brokers from 3.6: one wrong clock cannot move a partition's clock
 DEFAULT_PARTITIONS = 6
+_TOPICS = ("events_topic", "scores_topic", "dead_letters_topic", "catalog_topic", "changelog_topic")
 
 
 def _at_least(found: str, want: str) -> bool:
@@ -170,6 +172,18 @@ def _differing(topic: Topic, name: str, found: str | None, want: str) -> str | N
     return f"{topic.name} ({topic.role}) has {name}={found}: {fix}"
 
 
+def creation(settings: Settings) -> str:
+    """Return the command that creates the topics of these settings, whatever stands in file and environment."""
+
+    def given(*names: str) -> dict[str, str]:
+        values = {name: getattr(settings, name) for name in names}
+        return {n: shlex.quote(str(v)) for n, v in values.items() if v != Settings.model_fields[n].default}
+
+    before = [f"{PREFIX}{name.upper()}={value}" for name, value in given(*_TOPICS, "kafka_properties").items()]
+    after = [f"--{n.replace('_', '-')} {value}" for n, value in given("bootstrap_servers", "group").items()]
+    return " ".join([*before, "forecart topics apply", *after])
+
+
 def apply(settings: Settings, partitions: int | None = None, replication: int | None = None) -> Plan:
     """Create what is missing; raise TopicError where something stands wrongly, before anything is created."""
     client = reach(settings)
@@ -212,6 +226,6 @@ def check(settings: Settings, client: AdminClient) -> int:
     found = plan(settings, client=client)
     if found.missing:
         names = ", ".join(f"{topic.name} ({topic.role})" for topic in found.missing)
-        raise TopicError(f"missing topics: {names}", "create them: forecart topics apply")
+        raise TopicError(f"missing topics: {names}", f"create them: {creation(settings)}")
     _refuse(found)
     return found.present[0].partitions

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from docs.readers import page
+from stream.core.catalog import Item
+from stream.core.catalog import decode as decode_item
 from stream.core.events import Event, Score, decode
 
 CHANGES = [
@@ -75,7 +77,7 @@ def test_a_meaning_without_its_field_is_refused(monkeypatch):
         page.fields(Score, "Present", page.present)
 
 
-@pytest.mark.parametrize("table", ["reasons", "headers", "record", "topics"])
+@pytest.mark.parametrize("table", ["reasons", "headers", "record", "topics", "fields"])
 def test_a_name_without_a_meaning_is_refused(table, monkeypatch):
     """Take away the meaning of a reason, a header, a field of the session record, a topic."""
     meanings = dict(page.MEANINGS[table])
@@ -103,6 +105,13 @@ def test_the_examples_are_whole_records():
     assert set(json.loads(_value("score"))) == set(Score.__struct_fields__) - {"late"}
     assert (score.event_id, score.user_id, score.event_time) == (event.event_id, event.user_id, event.timestamp)
     assert decode(_value("letter"), 2**53, 1024).reason == "wrong_type"
+
+
+def test_the_example_of_an_item_is_one():
+    line = re.search(r"^    (\{\"item_id.*)$", page.PAGE.read_text(), re.MULTILINE)[1]
+    item = json.loads(line)
+    assert isinstance(decode_item(item.pop("item_id").encode(), json.dumps(item).encode()), tuple)
+    assert set(item) == set(Item.__struct_fields__)
 
 
 def test_only_decimals_may_differ_a_little():

@@ -9,7 +9,7 @@ import pytest
 from export import bundle, index
 from models.checkpoint import load
 from stream import retrieval, runtime
-from stream.core.errors import BundleError, ParityError
+from stream.core.errors import BundleError, SettingError
 from stream.runtime import INDEX, LIST, PRODUCT, TOP, exact_rank, product, session
 
 
@@ -65,7 +65,7 @@ def test_a_changed_index_is_refused(indexed: Path, tmp_path: Path):
 
 def test_an_index_that_misses_too_much_is_refused(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(index, "missed", lambda *_: 0.01)
-    with pytest.raises(ParityError, match="--index never"):
+    with pytest.raises(SettingError, match="--index never"):
         bundle.write(load(run_folder), tmp_path / "new", "float16", index.ALWAYS)
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,6 +65,29 @@ def test_a_kafka_that_ends_by_itself_is_told(tmp_path: Path):
     assert running.returncode == 69
     assert "Kafka stopped by itself" in said
     assert "broker.log" in said
+
+
+@pytest.mark.parametrize("kafka", [True, False])
+def test_a_port_that_is_taken_is_refused_before_anything_starts(kafka: bool, broker: Broker):
+    """Give the port of another broker, and one of a program that is none."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = broker.port if kafka else other.getsockname()[1]
+        command = [sys.executable, "-m", "forecart", "broker", "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 78
+    assert done.stderr == f"forecart: port {port} is taken\n  give another --port, or 0\n"
+    assert not done.stdout
+
+
+def test_the_log_of_a_failed_start_outlives_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(embedded, "java", lambda: "/bin/false")
+    monkeypatch.setattr(Broker, "_format", lambda *_: None)
+    monkeypatch.setattr(embedded.tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(BrokerError, match="did not start") as told, Broker():
+        pass
+    assert Path(told.value.remedy.removeprefix("see ")).exists()
 
 
 def test_settings_of_the_environment_do_not_reach_the_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

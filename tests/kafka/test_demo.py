@@ -33,6 +33,7 @@ def test_settings_of_the_environment_do_not_reach_the_demo():
     assert done.returncode == 0, done.stderr
     assert "starting Apache Kafka" in done.stderr
     assert "scores" in done.stdout
+    assert "buys within" in done.stdout
 
 
 def test_a_running_kafka_is_left_as_it_was(broker: Broker):

@@ -118,6 +118,15 @@ def test_a_reader_prints_the_committed_scores_and_no_other(broker, place, reader
     assert sorted(_run(broker, place, DOCS / "readers" / reader, len(expected))) == sorted(expected)
 
 
+@pytest.mark.parametrize(("words", "said"), [([], "HOST:PORT TOPIC"), (["nowhere", "1"], "nowhere: ")])
+def test_a_reader_that_is_called_wrongly_says_so_in_a_line(broker, words, said):
+    """Leave out the arguments, and name a topic that is not there."""
+    command = [sys.executable, DOCS / "readers/reader.py", *([broker.address, *words] if words else [])]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_without_read_committed_it_would_print_aborted_scores(broker, place, reader, tmp_path):
     """Change the one setting: the test above can fail."""

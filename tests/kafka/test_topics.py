@@ -12,7 +12,7 @@ from stream import settings as configuration
 from stream.core.errors import BrokerError, TopicError
 from stream.kafka import topics
 from stream.kafka.client import admin
-from stream.kafka.topics import apply, check, plan, wanted
+from stream.kafka.topics import apply, check, creation, plan, wanted
 from tests.kafka.shop import wait_for
 
 
@@ -22,6 +22,12 @@ def fresh(broker, request):
     group = request.node.name.split("[")[0].replace("_", "-")[:40]
     names = {f"{role}_topic": f"{group}-{role}" for role in ("events", "scores", "dead_letters")}
     return configuration.load(bootstrap_servers=broker.address, group=group, **names)
+
+
+def test_the_command_that_creates_topics_says_all_that_is_not_as_usual():
+    assert creation(configuration.Settings()) == "forecart topics apply"
+    other = configuration.Settings(bootstrap_servers="k:1", group="g 2", catalog_topic="shop")
+    assert creation(other) == "FORECART_CATALOG_TOPIC=shop forecart topics apply --bootstrap-servers k:1 --group 'g 2'"
 
 
 def _create(settings, name, partitions, **config):

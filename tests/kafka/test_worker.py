@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,7 +164,9 @@ def test_a_signal_drains_and_ends_within_15_seconds(shop, number):
     began = time.monotonic()
     assert worker.wait(20) == 0
     assert time.monotonic() - began < 15
-    assert "Traceback" not in place.log_of("w0").read_text()
+    text = place.log_of("w0").read_text()
+    assert "Traceback" not in text
+    assert "stopped: positions are committed" in text.splitlines()[-1]
     place.start("w0")
     upstream.join()
     place.await_outcomes(40)
@@ -239,8 +242,21 @@ def test_a_missing_topic_ends_the_start_with_the_remedy(shop):
     assert worker.wait(30) == 78
     text = place.log_of("w0").read_text()
     assert "missing topics: nowhere (scores)" in text
-    assert "forecart topics apply" in text
+    assert "FORECART_SCORES_TOPIC=nowhere" in text
+    assert f"forecart topics apply --bootstrap-servers {place.address} --group {place.group}" in text
     assert "Traceback" not in text
+
+
+def test_a_port_of_metrics_that_is_taken_ends_the_start_with_the_remedy(shop):
+    place = shop()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        worker = place.start("w0", metrics_port=other.getsockname()[1], log_level="warn")
+        assert worker.wait(30) == 78
+    message, remedy = place.log_of("w0").read_text().splitlines()
+    assert message.startswith("forecart: metrics cannot listen on 127.0.0.1:")
+    assert remedy == "  give another --metrics-port, or 0"
 
 
 def test_a_start_at_the_end_leaves_the_past_alone(shop):

@@ -109,6 +109,12 @@ def test_whose_score_is_explained(tmp_path: Path):
         assert all(np.isfinite(list(share.contribution.values())).all() for share in one.events)
 
 
+def test_the_newest_event_need_not_stand_last(tmp_path: Path):
+    log = _log(tmp_path, {"a": 4, "bb": 7, "c": 2})
+    log.write_bytes(b"".join(reversed(log.read_bytes().splitlines(keepends=True))))
+    assert [one.user_id for one in _explain(log)] == ["bb"]
+
+
 def test_an_unknown_shopper_and_a_log_without_events_are_errors(tmp_path: Path):
     log = _log(tmp_path, {"a": 4})
     with pytest.raises(DataError, match="no score of the shopper 'x'"):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stream.core.formats import BadRow, BadRows
-from stream.options import report, terminal
+from stream.options import counted, report, terminal
 
 ROW = "1,[/foo],[red]view[/],3"
 
@@ -21,3 +21,13 @@ def _report(console: Any) -> None:
 def test_what_stands_in_a_row_is_no_markup(write: Callable[[Any], None], capsys: pytest.CaptureFixture[str]):
     write(terminal())
     assert ROW in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("every", [0.0, 60.0])
+def test_what_grows_is_said_now_and_then_where_there_is_no_terminal(every: float, capsys: pytest.CaptureFixture[str]):
+    with counted("events published", terminal(), every) as say:
+        for n in (1_000, 2_000):
+            say(n)
+    assert capsys.readouterr().err.splitlines() == (
+        [] if every else ["1,000 events published", "2,000 events published"]
+    )
