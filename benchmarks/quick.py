@@ -4,11 +4,12 @@ A ratio is worse when it is beyond the baseline by more than its margin, which i
 differ by. That is said loudly; the exit code is 1 for it with --strict alone. The last line is JSON.
 
     python benchmarks/quick.py
-    python benchmarks/quick.py --renew        # write what was measured as the baseline; margins stay
+    python benchmarks/quick.py --renew 5      # measure five times: the medians, and margins by how far runs differ
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from stream.kafka.broker import Broker
 _HERE = Path(__file__).parent
 _BASELINE = _HERE / "baseline.json"
 _DEMO = _HERE.parent / "stream/demo/bundle"
+_LEAST = 0.1  # of a margin
 _ROUNDS = "9"  # of the step: as many as take ten seconds
 
 Baseline = dict[str, dict[str, Any]]
@@ -50,6 +52,17 @@ def compare(found: dict[str, float], baseline: Baseline) -> list[str]:
     return worse
 
 
+def renewed(runs: list[dict[str, float]], baseline: Baseline) -> Baseline:
+    """Return the medians of runs as the baseline, and as margins twice what a run was off by at most."""
+    found = {}
+    for name, was in baseline.items():
+        values = [run[name] for run in runs]
+        middle = statistics.median(values)
+        off = max(abs(value / middle - 1) for value in values)
+        found[name] = was | {"value": round(middle, 3), "margin": round(max(2 * off, _LEAST), 2)}
+    return found
+
+
 def table(found: dict[str, float], baseline: Baseline) -> str:
     """Write the ratios beside the baseline's."""
     lines = [f"{'ratio':14}{'now':>8}{'baseline':>10}{'change':>9}{'margin':>9}"]
@@ -65,12 +78,13 @@ def main() -> None:
     """Measure, compare, tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strict", action="store_true", help="Exit with 1 where a ratio is worse.")
-    parser.add_argument("--renew", action="store_true", help="Write the baseline.")
+    parser.add_argument("--renew", type=int, default=0, metavar="RUNS", help="Write the baseline from so many runs.")
     options = parser.parse_args()
     options.events, options.users, options.partitions, options.rounds = 150_000, 20_000, 4, 3
     options.bundle = _DEMO
     baseline = json.loads(_BASELINE.read_text())
-    found = measure(options)
+    runs = [measure(options) for _ in range(max(options.renew, 1))]
+    found = runs[-1]
     print(table(found, baseline), file=sys.stderr)
     worse = compare(found, baseline)
     for name in worse:
@@ -79,8 +93,7 @@ def main() -> None:
             file=sys.stderr,
         )
     if options.renew:
-        renewed = {name: baseline[name] | {"value": value} for name, value in found.items()}
-        _BASELINE.write_text(json.dumps(renewed, indent=2) + "\n")
+        _BASELINE.write_text(json.dumps(renewed(runs, baseline), indent=2) + "\n")
     print(json.dumps({"benchmark": "quick", **found, "worse": worse} | facts()))
     sys.exit(bool(worse) and options.strict)
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from quick import _BASELINE, compare, table
+from quick import _BASELINE, compare, renewed, table
 
 BASE = {
     "speed": {"value": 1.0, "margin": 0.2, "better": "higher"},
@@ -36,3 +36,12 @@ def test_the_baseline_has_what_is_measured():
     baseline = json.loads(_BASELINE.read_text())
     assert set(baseline) == {"to_bare", "to_changelog", "step"}
     assert all(0 < was["margin"] < 0.5 and was["better"] in {"higher", "lower"} for was in baseline.values())
+
+
+def test_a_renewed_margin_is_twice_what_a_run_was_off_by():
+    baseline = json.loads(_BASELINE.read_text())
+    runs = [{name: value for name in baseline} for value in (1.0, 1.1, 0.95)]
+    found = renewed(runs, baseline)
+    assert all(one["value"] == 1.0 and one["margin"] == 0.2 for one in found.values())
+    assert {name: one["better"] for name, one in found.items()} == {n: one["better"] for n, one in baseline.items()}
+    assert {one["margin"] for one in renewed(runs[:1], baseline).values()} == {0.1}
