@@ -159,10 +159,14 @@ def _partitioned(
 def _fit(out: Path, source: "Source", seen: "Log", run: "Run", validate: Validate | None) -> None:
     from models.config import LSTM
     from models.curve import draw
+    from models.learned import labelled, unlearned
     from models.novelty import fit as fit_novelty
     from models.train import count_baseline
     from models.train import train as fit
 
+    run.data["labels"] = labelled(source.parts(), run.meaning.horizons)
+    for horizon in unlearned(run.data):
+        console.print(f"purchases: nothing can be learned of {horizon}; `intent` will mean nothing", style="yellow")
     if run.config.model != LSTM:
         count_baseline(source, run, out, validate)
         print(json.dumps({"checkpoint": str(out), **run.metrics}))
