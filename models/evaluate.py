@@ -192,12 +192,12 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     parts = {"known": examples.known_item, "new": examples.fresh}
     ranking |= {f"{name}_{part}": v[at] for part, at in parts.items() for name, v in ranking.items()}
     values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
-    cold = RANKING["hr"](examples.rank[examples.joined])
+    joined = RANKING["hr"](examples.rank[examples.joined])
     each = {name: _intent(examples, j) for j, name in enumerate(horizons)}
     return {
         **values,
-        f"hr@{k}_cold": float(cold.mean()) if len(cold) else None,
-        "targets_cold": int(examples.joined.sum()),
+        f"hr@{k}_joined": float(joined.mean()) if len(joined) else None,
+        "targets_joined": int(examples.joined.sum()),
         **each[horizons[0]],
         "users": examples.users,
         "events": examples.events,

@@ -95,8 +95,8 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     assert line["baselines"]["lightgbm"]["lead"].keys() == {"pr_auc"}
     chosen = json.loads(trained.stdout.splitlines()[-1])
     assert line["hr@20"] == pytest.approx(chosen["hr@20"], abs=0.01)
-    assert line["hr@20_cold"] == pytest.approx(chosen["hr@20_cold"], abs=0.01)
-    assert line["targets_cold"] == chosen["targets_cold"] > 0
+    assert line["hr@20_joined"] == pytest.approx(chosen["hr@20_joined"], abs=0.01)
+    assert line["targets_joined"] == chosen["targets_joined"] > 0
     page = tmp_path / "report.html"
     reported = forecart("report", run, *log, "--tail", "0.3", "--rounds", "20", "--out", str(page))
     told = json.loads(reported.stdout.splitlines()[-1])

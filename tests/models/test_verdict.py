@@ -51,6 +51,8 @@ def test_few_purchases_and_none(report):
     assert "mostly noise" in _said(few, "Only 19")[1]
     none = replace(report, examples=report.examples | {"positives": 0})
     assert _said(none, "Purchases: the held-out part has none")[0] == WATCH
+    short = replace(report, examples=report.examples | {"positives": 0, "labelled": 0})
+    assert "followed by 1h of log" in _said(short, "Purchases")[1]
 
 
 def test_drift_and_rejected_rows(report):
