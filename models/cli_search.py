@@ -71,7 +71,10 @@ def search(
     best = results[0]
     line = {"best": best.value, "dials": best.dials, "trials": len(results), "preset": preset}
     given = [f"--format {form} --data {data} --preset {preset} --seed {seed}", *(f"--set {w}" for w in setting or ())]
-    print(json.dumps(line | {"command": " ".join(["forecart train", *given, _words(best.dials)])}))
+    more = [f"--holdout-tail {holdout_tail} --device {device}", *(f"--horizon {span}" for span in horizon or ())]
+    more += [f"--gap {gap}"] if gap else []
+    command = ["forecart train", *given, _words(best.dials), *more, f"--out {out / 'best'}"]
+    print(json.dumps(line | {"command": " ".join(command)}))
 
 
 def _heard(trials: int, number: int, result: "Result") -> None:
