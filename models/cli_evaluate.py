@@ -64,7 +64,8 @@ def evaluate(
     log = options.load(data, form)
     results = _measured(point, log, targets, tail, baselines, min_prefix, state)
     meaning = point.run.meaning
-    for table in _tables(results, meaning.k, meaning.horizons):
+    for title, table in _tables(results, meaning.k, meaning.horizons):
+        console.print(title, style="bold")
         console.print(table)
     _warn(point, log, tail, results[point.run.config.model])
     facts = {"horizon": meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix, "state": state}
@@ -118,7 +119,7 @@ def _measured(
     return {name: result | compared.get(name, {}) for name, result in results.items()}
 
 
-def _tables(results: Results, k: int, horizons: tuple[str, ...]) -> list[Table]:
+def _tables(results: Results, k: int, horizons: tuple[str, ...]) -> list[tuple[str, Table]]:
     """Show contenders as rows, so that 80 columns hold them; intervals of 95 % stand below the figures."""
     of, first = next(iter(results.items()))
     ranking, hits = [f"{name}@{k}" for name in RANKING], f"hr@{k}"
@@ -142,19 +143,19 @@ def _tables(results: Results, k: int, horizons: tuple[str, ...]) -> list[Table]:
         rows = {name: [*(_points(lead, m) for m in ranking), _share(lead, "pr_auc")] for name, lead in leads.items()}
         title = f"Lead of {of} over each: points of 0.01; in pr_auc % of the other's"
         tables.append(_table(title, [*ranking, "pr_auc"], rows))
-    return [table for table in tables if table.row_count]
+    return [(title, table) for title, table in tables if table.row_count]
 
 
-def _table(title: str, names: list[str], rows: dict[str, list[str]]) -> Table:
+def _table(title: str, names: list[str], rows: dict[str, list[str]]) -> tuple[str, Table]:
     """Lay out contenders that have a figure at all."""
-    table = Table(box=None, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(name, no_wrap=True)
     for name, cells in rows.items():
         if any(cell != "-" for cell in cells):
             table.add_row(name, *cells)
-    return table
+    return title, table
 
 
 def _figure(found: dict[str, Any], metric: str) -> str:

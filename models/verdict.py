@@ -7,7 +7,7 @@ import numpy as np
 
 from models.charts import percent
 from models.checkpoint import Run
-from models.figures import SHIFTED
+from models.figures import SHIFTED, STABLE
 from models.intervals import Interval
 from models.report import Measured, Report
 
@@ -67,7 +67,7 @@ def _next_item(report: Report) -> list[Finding]:
 
 def _purchase(report: Report) -> list[Finding]:
     positives, labelled = report.examples["positives"], report.examples["labelled"]
-    horizon = next(iter(report.runs.values())).meaning.horizons[0]
+    horizon = report.horizon
     if not labelled:
         return [Finding(WATCH, f"Purchases: no held-out event is followed by {horizon} of log, so no label is known.")]
     if not positives:
@@ -135,6 +135,9 @@ def _drift(report: Report) -> list[Finding]:
     shifted = [name for name, value in report.audit.drift.items() if value > SHIFTED]
     if shifted:
         return [Finding(WATCH, f"Drift: {', '.join(shifted)} shifted between training and the held-out part.")]
+    moved = [name for name, value in report.audit.drift.items() if value >= STABLE]
+    if moved:
+        return [Finding(WATCH, f"Drift: no feature shifted, but {', '.join(moved)} moved moderately.")]
     return [Finding(GOOD, "Drift: no feature shifted between training and the held-out part.")]
 
 

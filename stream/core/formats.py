@@ -56,8 +56,9 @@ class BadRows:
     def lines(self) -> list[str]:
         """Describe what was left out, one line a reason."""
         return [
-            f"{n} row{'' if n == 1 else 's'} left out: {reason}, first in line {self.first[reason].line}: {self.first[reason].text!r}"
+            f"{n} row{'' if n == 1 else 's'} left out: {reason}, first in line {first.line}: {first.text!r}"
             for reason, n in self.count.most_common()
+            for first in (self.first[reason],)
         ]
 
 

@@ -24,7 +24,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 @pytest.mark.slow
 def test_eighty_columns_hold_names_digits_and_both_units_of_a_lead(log, checkpoint, said):
     results = _measured(checkpoint, log, "all", 0.3, True, 1, "float32")
-    for table in _tables(results, 20, ("1h", "session")):
+    for title, table in _tables(results, 20, ("1h", "session")):
+        assert len(title) <= 80
         cli_evaluate.console.print(table)
     text = said.getvalue()
     assert all(name in text for name in results)

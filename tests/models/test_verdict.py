@@ -56,8 +56,10 @@ def test_few_purchases_and_none(report):
 
 
 def test_drift_and_rejected_rows(report):
-    calm = replace(report, audit=replace(report.audit, drift={"weekday": 0.2}, rejected=[]))
+    calm = replace(report, audit=replace(report.audit, drift={"weekday": 0.05}, rejected=[]))
     assert (_said(calm, "Drift")[0], _said(calm, "Rows")[0]) == (GOOD, GOOD)
+    moved = replace(report, audit=replace(report.audit, drift={"weekday": 0.2, "hour": 0.05}))
+    assert _said(moved, "Drift") == (WATCH, "Drift: no feature shifted, but weekday moved moderately.")
     lost = [(BadRow(3, "not_json", "{"), report.audit.events)]
     loud = replace(report, audit=replace(report.audit, drift={"weekday": 0.3, "hour": 0.1}, rejected=lost))
     assert _said(loud, "Drift") == (WATCH, "Drift: weekday shifted between training and the held-out part.")
