@@ -14,9 +14,10 @@ from export.graph import share, write_intent, write_step, write_top
 from export.index import NEVER
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
+from models.learned import unlearned
 from models.ranking import Ranking
 from models.steps import describe, weigh
-from stream.core.errors import BundleError
+from stream.core.errors import BundleError, CheckpointError
 from stream.core.manifest import Manifest
 from stream.runtime import (
     CATALOG,
@@ -36,11 +37,19 @@ from stream.runtime import (
 )
 
 
-def write(checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = NEVER) -> Manifest:
+def write(
+    checkpoint: Checkpoint, target: Path, state_dtype: str, index: str = NEVER, *, any_intent: bool = False
+) -> Manifest:
     """Write the bundle to a folder that is not there yet, with an index of the catalog where one is asked for.
 
-    Raise ParityError, BundleError, or SettingError for an index that misses, and leave nothing.
+    Raise ParityError, BundleError, or SettingError for an index that misses, and leave nothing; CheckpointError where a
+    horizon has learned from no purchase, unless `any_intent`.
     """
+    if (lost := unlearned(checkpoint.run.data)) and not any_intent:
+        raise CheckpointError(
+            f"`intent` would mean nothing within {' and '.join(lost)}",
+            "train with a --horizon that the log knows purchases of, or export with --any-intent and ignore it",
+        )
     if target.exists():
         raise BundleError(f"{target} exists", "a bundle is never overwritten: give another folder, or delete it")
     target.parent.mkdir(parents=True, exist_ok=True)

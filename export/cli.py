@@ -27,6 +27,9 @@ def export(
         typer.Option(help="An index of the catalog: never, always, or auto, where the catalog is large."),
     ] = "never",
     state: Annotated[str, typer.Option(help="Stored type of the shoppers' states: float16 or float32.")] = STATES[0],
+    any_intent: Annotated[
+        bool, typer.Option("--any-intent", help="Export though nothing was learned of a horizon: ignore its `intent`.")
+    ] = False,
 ) -> None:
     """Export a checkpoint to a bundle: ONNX step, catalog, vocabulary, manifest, parity vectors.
 
@@ -45,5 +48,5 @@ def export(
         raise SettingError(f"--index is {index!r}", "give auto, always or never")
     point = load(checkpoint)
     with Console(stderr=True).status("exporting and comparing"):
-        manifest = write(point, bundle, state, index)
+        manifest = write(point, bundle, state, index, any_intent=any_intent)
     print(json.dumps({"bundle": str(bundle), "model": manifest.model, "parity": manifest.parity}))

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,6 +90,13 @@ def train(
 ) -> None:
     """Train the LSTM on a log, next item and purchase at once; or count a baseline that can be served like it.
 
+    Said on the way: item_loss, mixture_loss and intent_loss are those of the
+    LSTM's ranking, of the list that mixes it with item pairs and repeats, and
+    of the purchase; less is better. selection is hr + mrr + pr_auc on the
+    tail: the epoch where it is highest is kept. rehearsing is a second
+    training, on the log without its end: on that end the judge, which orders
+    the best items, and the calibration of purchases learn.
+
     Examples: forecart train --format taobao --data events.csv.gz --out runs/taobao --holdout-tail 0.05
               forecart train --format sessions --data sessions.txt --set epochs=6 --set dropout=0.3
               torchrun --standalone --nproc-per-node 2 forecart.py train --format taobao --data events.csv.gz
@@ -159,10 +167,16 @@ def _partitioned(
 def _fit(out: Path, source: "Source", seen: "Log", run: "Run", validate: Validate | None) -> None:
     from models.config import LSTM
     from models.curve import draw
+    from models.learned import labelled, unlearned
     from models.novelty import fit as fit_novelty
     from models.train import count_baseline
     from models.train import train as fit
 
+    run.data["labels"] = labelled(source.parts(), run.meaning.horizons)
+    for horizon in unlearned(run.data):
+        console.print(f"purchases: nothing can be learned of {horizon}; `intent` will mean nothing", style="yellow")
+    if run.config.prices and not run.price_edges:
+        console.print("prices=true does nothing: no item of the log has a price", style="yellow")
     if run.config.model != LSTM:
         count_baseline(source, run, out, validate)
         print(json.dumps({"checkpoint": str(out), **run.metrics}))
@@ -175,7 +189,13 @@ def _fit(out: Path, source: "Source", seen: "Log", run: "Run", validate: Validat
         run.novelty = fit_novelty(point, seen)
 
     with bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bars:
-        fit(source, run, out, _watcher(bars, spoken), _aloud(validate, run) if validate else None, conclude)
+        try:
+            fit(source, run, out, _watcher(bars, spoken), _aloud(validate, run) if validate else None, conclude)
+        except KeyboardInterrupt:
+            with suppress(OSError):
+                out.rmdir()  # empty where it was too early for anything to be kept
+            console.print("stopped; the same command goes on")
+            raise
     for epoch in run.epochs:
         console.print(options.figures({name: epoch[name] for name in epoch if name == "epoch" or "loss" in name}))
     if not console.quiet:
@@ -185,8 +205,12 @@ def _fit(out: Path, source: "Source", seen: "Log", run: "Run", validate: Validat
 def _watcher(bars: Progress, spoken: Callable[[str, str], None]) -> Callable[["Step"], None]:
     """Return what shows the loop's steps."""
     task = bars.add_task("training", total=None, loss=0.0, rate=0.0)
+    stages: set[str] = set()
 
     def watch(step: "Step") -> None:
+        if step.stage not in stages and step.step > 1:
+            console.print(f"{step.stage} goes on after step {step.step - 1:,} of {step.steps:,}")
+        stages.add(step.stage)
         spoken(step.stage, f"step {step.step:,} of {step.steps:,}, loss {step.loss:.3f}")
         bars.update(
             task,

@@ -11,7 +11,11 @@ from models import options
 from models.options import DataOption, advance, bar, console
 from stream.core.errors import SettingError
 from stream.core.manifest import STATES
+from stream.core.quality import INTENT, RANKING
 from stream.options import FormatOption
+
+Results = dict[str, dict[str, Any]]  # metrics by contender
+_FEW = 0.05  # share of the targets: with fewer that the model knows it is likely another shop's
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -34,7 +38,16 @@ def evaluate(
     state: Annotated[str, typer.Option(help="Stored type of the shoppers' states, as export has it.")] = STATES[0],
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
 ) -> None:
-    """Score held-out data through the same path as the worker; the last line is JSON.
+    """Score held-out data through the same path as the worker: tables on stderr, on stdout a line of JSON.
+
+    hr, mrr and ndcg: how high the next item stands in the list. They are
+    told apart by the next item: known, one of training; joined, none of
+    training, but seen earlier in this log; new, one that this shopper has
+    not met. What the report calls a cold start are all that training never
+    saw, joined or not.
+
+    lead: how far the model is above another, in hr, mrr and ndcg as a
+    difference, in pr_auc as a share of the other's.
 
     Example: forecart evaluate runs/taobao --format taobao --data events.csv.gz --tail 0.05 --baselines
     """
@@ -48,25 +61,38 @@ def evaluate(
     check_state(state)
     check_device(device)
     point = load(checkpoint, device)
-    results = _measured(point, options.load(data, form), targets, tail, baselines, min_prefix, state)
-    if baselines:
-        console.print(_table(results))
-    _warn_of_unlabelled(results[point.run.config.model], point.run.meaning.horizons)
-    facts = {"horizon": point.run.meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix, "state": state}
+    log = options.load(data, form)
+    results = _measured(point, log, targets, tail, baselines, min_prefix, state)
+    meaning = point.run.meaning
+    for title, table in _tables(results, meaning.k, meaning.horizons):
+        console.print(title, style="bold")
+        console.print(table)
+    _warn(point, log, tail, results[point.run.config.model])
+    facts = {"horizon": meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix, "state": state}
     line = results.pop(point.run.config.model) | facts
     print(json.dumps(line | ({"baselines": results} if results else {})))
 
 
-def _warn_of_unlabelled(found: dict[str, Any], horizons: tuple[str, ...]) -> None:
-    """Say which horizons nothing is known of: the held-out part ends before they do."""
-    lost = [name for name in horizons if not found["horizons"][name]["labelled"]]
-    if lost:
-        console.print(f"[yellow]no event is followed by {' or '.join(lost)} of log: hold out a longer --tail")
+def _warn(point: "Checkpoint", log: "Log", tail: float, found: dict[str, Any]) -> None:
+    """Say what speaks against the figures: a model that has seen the events, or their items never; no labels."""
+    from models.histories import cutoff
+    from models.verdict import seen
+
+    before = int((log.time < cutoff(log, tail)).sum()) if tail else 0
+    said = [finding.text for finding in seen("the model", point.run, len(log), before)]
+    if found["targets_known"] < _FEW * found["targets"]:
+        known = f"{found['targets_known']:,} of {found['targets']:,}"
+        said.append(f"Items: the model knows {known} next items: is this the shop that it was trained on?")
+    if lost := [name for name, figures in found["horizons"].items() if not figures["labelled"]]:
+        remedy = "hold out a longer --tail" if log.timed else "sessions have no times, so no purchase can be judged"
+        said.append(f"Purchases: no event is followed by {' or '.join(lost)} of log: {remedy}.")
+    for text in said:
+        console.print(text, style="yellow")
 
 
 def _measured(
     point: "Checkpoint", log: "Log", targets: str, tail: float, baselines: bool, min_prefix: int, state: str
-) -> dict[str, dict[str, Any]]:
+) -> Results:
     """Return the metrics by contender."""
     from models.batches import Sequences
     from models.contenders import compare, model, rivals, tabular_rivals
@@ -93,20 +119,55 @@ def _measured(
     return {name: result | compared.get(name, {}) for name, result in results.items()}
 
 
-def _table(results: dict[str, dict[str, Any]]) -> Table:
-    """Show the contenders side by side, with the intervals of 95 %; last how far the first leads the others."""
-    first, *others = results.values()
-    table = Table("", *results)
-    for name, value in first.items():
-        if not isinstance(value, dict):
-            table.add_row(name, *(_cell(r[name], r["interval"].get(name)) for r in results.values()))
-    for name in first["interval"]:
-        leads = (other["lead"].get(name) for other in others)
-        table.add_row(f"{name}, lead", "", *(_cell(lead.value, lead[1:]) if lead else "-" for lead in leads))
-    return table
+def _tables(results: Results, k: int, horizons: tuple[str, ...]) -> list[tuple[str, Table]]:
+    """Show contenders as rows, so that 80 columns hold them; intervals of 95 % stand below the figures."""
+    of, first = next(iter(results.items()))
+    ranking, hits = [f"{name}@{k}" for name in RANKING], f"hr@{k}"
+    asked = f"{first['targets']:,} next items of {first['users']:,} shoppers"
+    tables = [
+        _table(f"Next item: {asked}", ranking, {n: [_figure(r, name) for name in ranking] for n, r in results.items()}),
+        _table(
+            f"{hits} where the next item is",
+            [f"{part} ({first[f'targets_{part}']:,})" for part in ("known", "joined", "new")],
+            {n: [_figure(r, f"{hits}_{part}") for part in ("known", "joined", "new")] for n, r in results.items()},
+        ),
+    ]
+    for horizon in horizons:
+        figures = {name: r["horizons"][horizon] for name, r in results.items()}
+        if horizon == horizons[0]:  # the one that intervals are for
+            figures = {name: found | {"interval": results[name].get("interval", {})} for name, found in figures.items()}
+        counts = f"{figures[of]['positives']:,} of {figures[of]['labelled']:,} events"
+        rows = {name: [_figure(found, metric) for metric in INTENT] for name, found in figures.items()}
+        tables.append(_table(f"Purchase within {horizon}: {counts}", list(INTENT), rows))
+    if leads := {name: r["lead"] for name, r in results.items() if "lead" in r}:
+        rows = {name: [*(_points(lead, m) for m in ranking), _share(lead, "pr_auc")] for name, lead in leads.items()}
+        title = f"Lead of {of} over each: points of 0.01; in pr_auc % of the other's"
+        tables.append(_table(title, [*ranking, "pr_auc"], rows))
+    return [(title, table) for title, table in tables if table.row_count]
 
 
-def _cell(value: float | int | None, interval: tuple[float, float] | None) -> str:
-    if value is None or isinstance(value, int):
-        return "-" if value is None else f"{value:,}"
-    return f"{value:.4f}" + ("\n{:.4f} to {:.4f}".format(*interval) if interval else "")
+def _table(title: str, names: list[str], rows: dict[str, list[str]]) -> tuple[str, Table]:
+    """Lay out contenders that have a figure at all."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for name, cells in rows.items():
+        if any(cell != "-" for cell in cells):
+            table.add_row(name, *cells)
+    return title, table
+
+
+def _figure(found: dict[str, Any], metric: str) -> str:
+    if found.get(metric) is None:
+        return "-"
+    bounds = found.get("interval", {}).get(metric)
+    return f"{found[metric]:.4f}" + ("\n{:.4f} to {:.4f}".format(*bounds) if bounds else "")
+
+
+def _points(lead: dict[str, Any], metric: str) -> str:
+    return "{:+.1f}\n{:.1f} to {:.1f}".format(*(100 * v for v in lead[metric])) if metric in lead else "-"
+
+
+def _share(lead: dict[str, Any], metric: str) -> str:
+    return "{:+.0f} %\n{:.0f} to {:.0f} %".format(*(100 * v for v in lead[metric])) if metric in lead else "-"

@@ -46,7 +46,7 @@ def intent(
 
     Example: forecart intent --format taobao --data events.csv.gz --folds 5 --tail 0.25 --horizon 24h
     """
-    from models.crossfit import crossfit, splits
+    from models.crossfit import check, crossfit, splits
     from models.histories import cutoff
 
     config = options.config(preset, setting, "dropout=0.3", seed=seed)
@@ -54,6 +54,7 @@ def intent(
     given, log = _fitting(truth or [], meaning), options.load(data, form)
     true = [_truth(path, data, form, log) for path in given]
     parts = list(splits(log, folds, cutoff(log, tail)))
+    check(parts, meaning)
     with console.status("comparing") as status:
         pooled = crossfit(parts, meaning, _contenders(log, config, meaning), status.update)
         if true:

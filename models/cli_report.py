@@ -80,7 +80,8 @@ def _examined(points: "dict[str, Checkpoint]", log: "Log", since: int) -> "dict[
     first, end, found = next(iter(points.values())).run, int(log.time.max()), {}
     before = Sequences(log.where(log.time < since), first.vocabulary, first.meaning, since, first.config.longest)
     contenders = {name: (p.run, model(p)) for name, p in points.items()}
-    contenders |= {name: (first, rival) for name, rival in rivals(first, before).items()}
+    named = {p.run.config.model for p in points.values()}  # a baseline that is named stands once
+    contenders |= {name: (first, rival) for name, rival in rivals(first, before).items() if name not in named}
     with bar() as bars:
         for name, (run, contender) in contenders.items():
             whole = Sequences(log, run.vocabulary, run.meaning, end, run.config.longest)

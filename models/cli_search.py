@@ -65,7 +65,9 @@ def search(
     first = {name: getattr(config, name) for name in SPACE if name not in pairs(setting, "epochs=2")}
     train, until = partial(_trial, sequences, run, validate, out), minutes * 60 or float("inf")
     results = look(out / "trials.jsonl", train, first, trials, run.identity(), until, seed, partial(_heard, trials))
-    given = [f"--format {form} --data {data} --preset {preset} --seed {seed}", *(f"--set {w}" for w in setting or ())]
+    given = [f"--format {form} --data {data} --preset {preset} --seed {seed} --device {device}"]
+    given += [f"--holdout-tail {holdout_tail} --out {out / 'best'}", *(f"--horizon {span}" for span in horizon or ())]
+    given += [*([f"--gap {gap}"] if gap else []), *(f"--set {word}" for word in setting or ())]
     _tell(results, preset, given)
 
 

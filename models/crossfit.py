@@ -1,6 +1,6 @@
 """An honest comparison of purchase intent: trained on other shoppers' past, tested on these shoppers' last days.
 
-Each fold's contenders see neither its shoppers nor anything from the cutoff on.
+Each fold's contenders see neither its shoppers nor anything from the cutoff on, but for the base rate: a single number.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from models.histories import Bools, Ints, Log, labels
 from models.steps import describe, torch_step
 from models.tabular import table
 from models.train import Progress, train
+from stream.core.errors import DataError
 from stream.core.hashing import fingerprints
 from stream.core.manifest import STATES, Meaning
 
@@ -77,11 +78,33 @@ def crossfit(
     return Pooled(each, log.user[each], label[each], known[each], p)
 
 
+def check(parts: list[Split], meaning: Meaning) -> None:
+    """Raise DataError where a fold has nobody to test or lacks labels of either kind, or where no label is tested."""
+    log, since, of = parts[0].log, parts[0].since, len(parts)
+    if empty := [part.number + 1 for part in parts if not part.test.any()]:
+        raise DataError(f"fold {empty[0]} of {of} has no event to test", "give fewer --folds or a longer --tail")
+    _, known = labels(log, meaning, parts[0].end)
+    for place, horizon in enumerate(meaning.horizons):
+        if not known[log.time >= since, place].any():
+            remedy = "give a longer --tail or a shorter --horizon"
+            raise DataError(f"no event of the tail is followed by {horizon} of log", remedy)
+    for part in parts:
+        label, known = labels(log.where(part.train), meaning, since)
+        for place, horizon in enumerate(meaning.horizons):
+            yes, no = (int((known & side)[:, place].sum()) for side in (label, ~label))
+            if not yes or not no:
+                fold = f"fold {part.number + 1} of {of}"
+                raise DataError(
+                    f"{fold} would learn from {yes:,} purchases and {no:,} others within {horizon}",
+                    "give a shorter --horizon, fewer --folds, a shorter --tail or a log with more purchases",
+                )
+
+
 def base_rate(meaning: Meaning) -> Predict:
-    """Predict the share of positives in training."""
+    """Predict the share of positives before the tail: one for all folds, since pooled rates would rank the folds."""
 
     def predict(part: Split) -> Floats:
-        label, known = labels(part.log.where(part.train), meaning, part.since)
+        label, known = labels(part.log.where(part.log.time < part.since), meaning, part.since)
         rate = (label & known).sum(0) / np.maximum(known.sum(0), 1)
         return np.tile(rate, (int(part.test.sum()), 1))
 

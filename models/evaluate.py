@@ -192,12 +192,12 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     parts = {"known": examples.known_item, "new": examples.fresh}
     ranking |= {f"{name}_{part}": v[at] for part, at in parts.items() for name, v in ranking.items()}
     values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
-    cold = RANKING["hr"](examples.rank[examples.joined])
-    each = {name: _intent(examples, j) for j, name in enumerate(horizons)}
+    joined = RANKING["hr"](examples.rank[examples.joined])
+    each = {name: intent_figures(examples, j) for j, name in enumerate(horizons)}
     return {
         **values,
-        f"hr@{k}_cold": float(cold.mean()) if len(cold) else None,
-        "targets_cold": int(examples.joined.sum()),
+        f"hr@{k}_joined": float(joined.mean()) if len(joined) else None,
+        "targets_joined": int(examples.joined.sum()),
         **each[horizons[0]],
         "users": examples.users,
         "events": examples.events,
@@ -208,7 +208,8 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     }
 
 
-def _intent(examples: Examples, horizon: int) -> dict[str, Any]:
+def intent_figures(examples: Examples, horizon: int) -> dict[str, Any]:
+    """Return the metrics of one horizon, None where they cannot be computed, and the counts of labels."""
     known = examples.known[:, horizon]
     label, p = examples.labels[known, horizon], examples.intent[known, horizon]
     found = {name: float(measure(label, p, None)) if len(label) else float("nan") for name, measure in INTENT.items()}

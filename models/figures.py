@@ -133,7 +133,7 @@ def training(report: Report) -> list[Chart | Bars]:
             ("item_loss", "Loss of the next item", "On the training part, epoch by epoch; it falls while it learns."),
             ("intent_loss", "Loss of the purchase", "On the training part, epoch by epoch; it falls while it learns."),
             (f"hr@{report.k}", f"Hit rate@{report.k} of the epochs", f"On the tail kept from training. {by_heart}"),
-            ("pr_auc", "Average precision of the epochs", f"On the tail kept from training. {by_heart}"),
+            ("pr_auc", "PR-AUC of the epochs", f"On the tail kept from training. {by_heart}"),
         )
         if (chart := _by_epoch(report, name, title, caption))
     ]

@@ -68,8 +68,18 @@ def load(data: Path, form: str) -> "Log":
     with console.status(f"reading {data}") as status:
         log = read(data, form, lambda n: status.update(f"reading {data}: {n:,} events"))
     report(log.bad, console)
-    console.print(f"{len(log):,} events, {len(log.users):,} shoppers, {len(log.items):,} items in {data}")
+    parts = counted(len(log), "event"), counted(len(log.users), "shopper"), counted(len(log.items), "item")
+    console.print(f"{', '.join(parts)} in {data}")
     return log
+
+
+def counted(n: int, noun: str) -> str:
+    """Write a count of things, in the plural where they are not one.
+
+    >>> counted(1, "shopper"), counted(1200, "shopper")
+    ('1 shopper', '1,200 shoppers')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def config(preset: str, setting: list[str] | None, example: str, **given: Any) -> "TrainConfig":

@@ -20,9 +20,11 @@ from models.svg import draw, key
 from models.verdict import best, findings
 
 _HERE = Path(__file__).parent
+_SPANS = ("gap", "ttl", "lateness")  # of the meaning, in ms
 _SHARES = ("hr", "mrr", "ndcg", "pr_auc", "ece")  # metrics that read well as percentages
+_MAIN = ("pr_auc", "roc_auc", "ece")  # of each horizon
 _LESS = ("log_loss", "brier", "ece")  # metrics where less is better
-_NAMES = {"hr": "hit rate", "mrr": "MRR", "ndcg": "NDCG", "pr_auc": "average precision", "roc_auc": "ROC-AUC",
+_NAMES = {"hr": "hit rate", "mrr": "MRR", "ndcg": "NDCG", "pr_auc": "PR-AUC", "roc_auc": "ROC-AUC",
           "log_loss": "log loss", "brier": "Brier score", "ece": "calibration error"}  # fmt: skip
 
 
@@ -47,6 +49,9 @@ def render(report: Report, log: str, made: datetime) -> str:
         cards=_cards(report),
         legend=[(Markup(key(look)), name) for look, name in enumerate(report.contenders)],
         metrics=_metrics(report),
+        horizon=report.horizon,
+        horizons=_horizons(report),
+        main=[_title(name) for name in _MAIN],
         sections=_sections(report),
         facts=_facts(report.audit),
         rejected=report.audit.rejected,
@@ -58,7 +63,12 @@ def _sections(report: Report) -> list[dict[str, Any]]:
     """Draw the sections; one without data says so."""
     parts = (
         ("next", "Next item", figures.next_item(report), "Nobody has a second event in the held-out part."),
-        ("purchase", "Purchase", figures.purchase(report), "No purchase is known in the held-out part."),
+        (
+            "purchase",
+            f"Purchase within {report.horizon}",
+            figures.purchase(report),
+            "No purchase is known in the held-out part.",
+        ),
         ("training", "Training", figures.training(report), "The runs kept no epochs."),
         ("data", "Data", figures.data(report), ""),
     )
@@ -91,14 +101,26 @@ def _cards(report: Report) -> list[dict[str, str]]:
 
 
 def _metrics(report: Report) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """Make the table of metrics, a row each: its name, a hint, a cell a contender."""
-    rows = []
+    """Make the table of metrics, a column each: its name, a hint, a cell a contender."""
+    columns = []
     for name in dict.fromkeys(name for m in report.contenders.values() for name in m.figures):
         found = [m.figures.get(name) for m in report.contenders.values()]
         top = (min if name in _LESS else max)(one.value for one in found if one)
         cells = [_cell(name, one) | {"best": one is not None and one.value == top} for one in found]
-        rows.append((_title(name), "less is better" if name in _LESS else "", cells))
-    return rows
+        columns.append((_title(name), "less is better" if name in _LESS else "", cells))
+    return columns
+
+
+def _horizons(report: Report) -> list[tuple[str, str, list[str]]]:
+    """Make the table of the first contender's horizons: name, what is known of it, its main figures."""
+    return [
+        (
+            name,
+            f"{found['positives']:,} of {found['labelled']:,} labels",
+            ["–" if found[metric] is None else _said(metric, found[metric]) for metric in _MAIN],
+        )
+        for name, found in report.first.horizons.items()
+    ]
 
 
 def _cell(metric: str, found: Interval | None) -> dict[str, Any]:
@@ -150,10 +172,13 @@ def _minute(ms: int) -> str:
 def _configuration(run: Run) -> list[tuple[str, str]]:
     facts = {**msgspec.to_builtins(run.config), **msgspec.to_builtins(run.meaning)}
     facts |= {f"data: {name}": value for name, value in run.data.items() if value}
+    facts |= {name: f"{number(facts[name] / 60_000)} minutes" for name in _SPANS}
     return [(name, _written(value)) for name, value in facts.items()]
 
 
 def _written(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        return ", ".join(f"{name} {_written(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_written, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,14 +1,15 @@
 """The numbers of a report: contenders measured on the same events, with intervals, whole and in slices."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.audit import Audit, audit
 from models.checkpoint import Run
-from models.evaluate import Examples
+from models.evaluate import Examples, intent_figures
 from models.histories import Log
 from models.intervals import Interval, intervals, mean_interval, paired, paired_interval
 from models.slices import SLICES, Slice
@@ -35,12 +36,14 @@ class Measured:
 
     `figures` are the metrics, `better` tells how much higher the first contender's are. `curves` are `rank`, hits
     among the first 1 to k, the names of `SLICES`, hits by part, and where purchases are scored apart from each
-    other `precision` by recall, `gain` and `lift` by share of the events, `reliability` by forecast.
+    other `precision` by recall, `gain` and `lift` by share of the events, `reliability` by forecast. `horizons` has
+    metrics and counts of labels, None where there is no figure; all else of purchases is the first horizon's.
     """
 
     figures: dict[str, Interval]
     better: dict[str, Interval]
     curves: dict[str, Curve]
+    horizons: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class Report:
     def k(self) -> int:
         """Return the length of the list of items."""
         return next(iter(self.runs.values())).meaning.k
+
+    @property
+    def horizon(self) -> str:
+        """Return the horizon that the figures of purchases are of."""
+        return next(iter(self.runs.values())).meaning.horizons[0]
 
     @property
     def first(self) -> Measured:
@@ -90,6 +98,7 @@ def gather(
             figures=_figures(own, meaning.k, rounds),
             better={} if own is first else _better(first, own, meaning.k, rounds),
             curves=_ranking(own, slices, meaning.k, rounds) | _purchase(own, rounds),
+            horizons=_horizons(own, (runs[name].meaning if name in runs else meaning).horizons),
         )
         progress(n, len(contenders))
     return Report(
@@ -118,8 +127,12 @@ def _figures(own: Examples, k: int, rounds: int) -> dict[str, Interval]:
     return found
 
 
+def _horizons(own: Examples, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    return {name: intent_figures(own, place) for place, name in enumerate(names[: own.intent.shape[1]])}
+
+
 def _better(first: Examples, own: Examples, k: int, rounds: int) -> dict[str, Interval]:
-    """Compare in the same rounds: hits by their difference, average precision by its ratio minus 1."""
+    """Compare in the same rounds: hits by their difference, PR-AUC by its ratio minus 1."""
     found = {}
     if len(own.rank):
         found[f"hr@{k}"] = paired_interval(first.rank > 0, own.rank > 0, own.rank_user, rounds)

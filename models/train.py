@@ -31,6 +31,7 @@ from models.parallel import Ranks, join
 from models.ranking import examples
 from models.rehearsal import rehearse
 from models.softmax import sampled_softmax
+from models.stopping import held_back
 from stream.core.errors import CheckpointError
 
 Metrics = dict[str, Any]
@@ -49,7 +50,7 @@ class Progress:
     stage: str
     step: int
     steps: int
-    loss: float
+    loss: float  # mean of the epoch so far
     events: int
     events_per_second: float
 
@@ -199,8 +200,15 @@ class Trainer:
             return self.run.config.lr * (place + 1 / self.steps) / _WARM_UP
         return self.run.config.lr * (1 + math.cos(math.pi * (place - _WARM_UP) / (1 - _WARM_UP))) / 2
 
-    def update(self, batch: Batch, candidates: Candidates, category_of: Tensor) -> float:
-        """Take one step of the optimizer; return the loss."""
+    @property
+    def loss(self) -> float:
+        """Return the mean loss of the epoch so far: a single batch may ask nothing."""
+        item, mixture, intent, steps = self.sums
+        config = self.run.config
+        return (config.item_weight * (item + mixture) + config.intent_weight * intent) / max(steps, 1.0)
+
+    def update(self, batch: Batch, candidates: Candidates, category_of: Tensor) -> None:
+        """Take one step of the optimizer."""
         config = self.run.config
         batch, (asked, known) = self.ranks.share(batch)
         self.ranks.roll(config.seed, self.done)
@@ -220,7 +228,6 @@ class Trainer:
             self.average.update_parameters(self.network)
         self.done += 1
         self.sums = [a + b for a, b in zip(self.sums, (*found, 1), strict=True)]
-        return config.item_weight * (found[0] + found[1]) + config.intent_weight * found[2]
 
     def release(self) -> None:
         """Give back what only steps need: a second network is trained beside this one."""
@@ -303,18 +310,24 @@ def _learn(
     seen = 0
     while trainer.done < epochs * trainer.an_epoch:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
-        for batch in source.batches(budget, np.random.default_rng((config.seed, epoch)), place):
-            loss = trainer.update(batch, candidates, category_of)
-            seen += batch.events
-            now = time.monotonic()
-            if first:
-                watch(Progress(stage, trainer.done, trainer.steps, loss, seen, seen / (now - began)))
-            # After an epoch's last step only the epoch's end saves: a run resumed between them would skip that end.
-            if first and now - saved > config.state_every and trainer.done % trainer.an_epoch:
-                trainer.save()
-                saved = now
+        with held_back(trainer.ranks.size == 1) as stopped:
+            for batch in source.batches(budget, np.random.default_rng((config.seed, epoch)), place):
+                trainer.update(batch, candidates, category_of)
+                seen += batch.events
+                now = time.monotonic()
+                if first:
+                    watch(Progress(stage, trainer.done, trainer.steps, trainer.loss, seen, seen / (now - began)))
+                # After an epoch's last step only its end saves: a run resumed between them would skip that end.
+                due = stopped() or now - saved > config.state_every
+                if first and due and trainer.done % trainer.an_epoch:
+                    trainer.save()
+                    saved = now
+                    if stopped():
+                        raise KeyboardInterrupt
         if first:
             trainer.end_epoch(validate)
+        if stopped():
+            raise KeyboardInterrupt
         saved = time.monotonic()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from models.charts import percent
 from models.checkpoint import Run
-from models.figures import SHIFTED
+from models.figures import SHIFTED, STABLE
 from models.intervals import Interval
 from models.report import Measured, Report
 
@@ -67,9 +67,12 @@ def _next_item(report: Report) -> list[Finding]:
 
 def _purchase(report: Report) -> list[Finding]:
     positives, labelled = report.examples["positives"], report.examples["labelled"]
+    horizon = report.horizon
+    if not labelled:
+        return [Finding(WATCH, f"Purchases: no held-out event is followed by {horizon} of log, so no label is known.")]
     if not positives:
         return [Finding(WATCH, "Purchases: the held-out part has none, so nothing is said of them.")]
-    found = _against(report, "pr_auc", f"Purchases within {next(iter(report.runs.values())).meaning.horizons[0]}")
+    found = _against(report, "pr_auc", f"Purchases within {horizon}")
     own, rate = report.first.figures.get("log_loss"), _entropy(positives / labelled)
     if own is not None and own.value > rate:
         text = f"Purchases: a log loss of {own.value:.4f}, worse than the {rate:.4f} of always saying the rate."
@@ -132,6 +135,9 @@ def _drift(report: Report) -> list[Finding]:
     shifted = [name for name, value in report.audit.drift.items() if value > SHIFTED]
     if shifted:
         return [Finding(WATCH, f"Drift: {', '.join(shifted)} shifted between training and the held-out part.")]
+    moved = [name for name, value in report.audit.drift.items() if value >= STABLE]
+    if moved:
+        return [Finding(WATCH, f"Drift: no feature shifted, but {', '.join(moved)} moved moderately.")]
     return [Finding(GOOD, "Drift: no feature shifted between training and the held-out part.")]
 
 
@@ -145,19 +151,18 @@ def _rows(report: Report) -> list[Finding]:
 
 
 def _split(report: Report) -> list[Finding]:
-    found = [finding for name, run in report.runs.items() for finding in _seen(name, run, report)]
+    facts = report.audit
+    found = [finding for name, run in report.runs.items() for finding in seen(name, run, facts.events, facts.before)]
     return found or [Finding(GOOD, "Split: no run has seen what it is measured on, nor chose its epoch by it.")]
 
 
-def _seen(name: str, run: Run, report: Report) -> list[Finding]:
-    """Say whether a run may know what it is measured on."""
-    events, trained, facts = run.data.get("events"), run.data.get("trained"), report.audit
-    if events != facts.events or trained is None:
+def seen(name: str, run: Run, events: int, before: int) -> list[Finding]:
+    """Say whether a run may know what it is measured on: a log of so many `events`, from the one after `before` on."""
+    trained = run.data.get("trained")
+    if run.data.get("events") != events or trained is None:
         return [Finding(WATCH, f"Split: {name} was trained on another log; whether it has seen these is not known.")]
-    if trained > facts.before:
-        text = (
-            f"{name} was trained on {trained - facts.before:,} of the {facts.events - facts.before:,} held-out events."
-        )
+    if trained > before:
+        text = f"{name} was trained on {trained - before:,} of the {events - before:,} events that it is measured on."
         return [Finding(POOR, f"Split: {text}")]
     if any("selection" in epoch for epoch in run.epochs):
         return [Finding(WATCH, f"Split: {name} has not seen the held-out part, but chose its epoch by a tail of it.")]

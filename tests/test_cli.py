@@ -72,7 +72,7 @@ def test_what_cannot_be_scored_is_written_apart(tmp_path: Path):
     assert done.stdout == ""
     reasons = [json.loads(line)["forecart-reason"] for line in letters.read_text().splitlines()]
     assert reasons == ["not_json", "not_utf8"]
-    refuses(done, 65, "1 rows left out: not_json, first in line 1", "first in line 2", "events means")
+    refuses(done, 65, "1 row left out: not_json, first in line 1", "first in line 2", "events means")
 
 
 def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
@@ -84,7 +84,7 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
         "train", *log, "--out", run, "--holdout-tail", "0.3", "--set", "dimension=8", "--set", "epochs=2"
     )
     assert trained.returncode == 0, trained.stderr
-    assert "1 rows left out: not_json, first in line" in trained.stderr
+    assert "1 row left out: not_json, first in line" in trained.stderr
     assert json.loads(trained.stdout.splitlines()[-1])["hr@20"] >= 0
     assert {"loss.png", "run.json", "weights.npz"} <= {path.name for path in Path(run).iterdir()}
     measured = forecart("evaluate", run, *log, "--tail", "0.3", "--baselines")
@@ -96,8 +96,8 @@ def test_the_whole_way_from_a_log_to_scores(tmp_path: Path):
     assert line["baselines"]["lightgbm"]["lead"].keys() == {"pr_auc"}
     chosen = json.loads(trained.stdout.splitlines()[-1])
     assert line["hr@20"] == pytest.approx(chosen["hr@20"], abs=0.01)
-    assert line["hr@20_cold"] == pytest.approx(chosen["hr@20_cold"], abs=0.01)
-    assert line["targets_cold"] == chosen["targets_cold"] > 0
+    assert line["hr@20_joined"] == pytest.approx(chosen["hr@20_joined"], abs=0.01)
+    assert line["targets_joined"] == chosen["targets_joined"] > 0
     page = tmp_path / "report.html"
     reported = forecart("report", run, *log, "--tail", "0.3", "--rounds", "20", "--out", str(page))
     told = json.loads(reported.stdout.splitlines()[-1])
@@ -170,7 +170,7 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
     shop.write_text(forecart("shoppers", "--shoppers", "150", "--days", "2").stdout + "{broken [/foo]\n")
     prepare = ["prepare", "--format", "events", "--data", str(shop), "--out", parts, "--each", "400"]
     done = forecart(*prepare)
-    assert "1 rows left out: not_json, first in line" in done.stderr
+    assert "1 row left out: not_json, first in line" in done.stderr
     facts = json.loads(done.stdout)
     assert facts["bad"] == {"not_json": 1}
     assert facts["partitions"] > 1

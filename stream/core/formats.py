@@ -56,8 +56,9 @@ class BadRows:
     def lines(self) -> list[str]:
         """Describe what was left out, one line a reason."""
         return [
-            f"{n} rows left out: {reason}, first in line {self.first[reason].line}: {self.first[reason].text!r}"
+            f"{n} row{'' if n == 1 else 's'} left out: {reason}, first in line {first.line}: {first.text!r}"
             for reason, n in self.count.most_common()
+            for first in (self.first[reason],)
         ]
 
 
@@ -158,6 +159,8 @@ def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | Bad
         except csv.Error as error:
             yield BadRow(line, "not_csv", str(error))
             continue
+        if len(row) < 2 and not "".join(row).strip() and (line > 1 or not form.header):
+            continue  # a blank line
         if line == 1 and form.header:
             if tuple(row[: len(form.header)]) == form.header:
                 continue
@@ -264,8 +267,6 @@ def _rees46(row: list[str], line: int) -> Iterable[Event]:
 
 def _session(row: list[str], line: int) -> Iterable[Event]:
     items = row[0].split()
-    if not items:
-        raise _Bad("empty")
     if "," in row[0]:
         raise _Bad("extra_field")  # a table, each of whose rows would be a session
     # Without times the line's number is the time: lines are in order, and no gap within one is made up.

@@ -6,9 +6,10 @@ import pytest
 
 from models import crossfit as module
 from models.config import TrainConfig
-from models.crossfit import Split, base_rate, crossfit, recurrent, splits
+from models.crossfit import Split, base_rate, check, crossfit, recurrent, splits
 from models.histories import cutoff, gather
 from models.shoppers import simulate
+from stream.core.errors import DataError
 from stream.core.quality import roc_auc
 from tests.fakes import NOON
 from tests.models.conftest import MEANING
@@ -32,6 +33,32 @@ def test_predictions_meet_their_labels(log):
     assert (pooled.p["place"][:, 0] == pooled.rows).all()
     assert (pooled.user == log.user[pooled.rows]).all()
     assert ((pooled.p["base rate"] > 0) & (pooled.p["base rate"] < 0.5)).all()
+
+
+def test_the_base_rate_ranks_nobody(log):
+    """One rate for all folds: rates of their own would rank the folds when they are pooled."""
+    parts = list(splits(log, 3, cutoff(log, 0.3)))
+    pooled = crossfit(parts, MEANING, {"base rate": base_rate(MEANING)}, lambda _: None)
+    known, p = pooled.known[:, 0], pooled.p["base rate"][:, 0]
+    assert len(np.unique(p)) == 1
+    assert roc_auc(pooled.label[known, 0], p[known]) == 0.5
+
+
+@pytest.mark.parametrize("lost", ["one shopper", "no purchases"])
+def test_folds_that_teach_nothing_are_refused(log, lost):
+    """Without the check LightGBM or an empty fold ends in a traceback."""
+    part = log.where({"one shopper": log.user == np.bincount(log.user).argmax(), "no purchases": log.type != 2}[lost])
+    since = cutoff(log, 0.3) if lost == "no purchases" else int(part.time.min())
+    with pytest.raises(
+        DataError, match="no event to test" if lost == "one shopper" else "would learn from 0 purchases"
+    ):
+        check(list(splits(part, 2, since)), msgspec.structs.replace(MEANING, horizons=("1h",)))
+    check(list(splits(log, 2, cutoff(log, 0.3))), MEANING)
+
+
+def test_a_tail_shorter_than_the_horizon_is_refused(log):
+    with pytest.raises(DataError, match="followed by 24h"):
+        check(list(splits(log, 2, cutoff(log, 0.1))), msgspec.structs.replace(MEANING, horizons=("1h", "24h")))
 
 
 def test_the_lstm_learns_from_labels_and_from_nothing_else(monkeypatch: pytest.MonkeyPatch):

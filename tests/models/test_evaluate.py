@@ -68,7 +68,7 @@ def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
     assert found.rank[3] == 0
     assert (found.rank[1:3] > 0).all()
     told = summary(found, 2, ("1h", "24h"))
-    assert (told["hr@2_cold"], told["targets_cold"]) == (1, 2)
+    assert (told["hr@2_joined"], told["targets_joined"]) == (1, 2)
     without = evaluate(log, sequences, facts, step, step, None, NOON, end)
     assert without.rank.tolist()[1:] == [0, 0, 0]
 

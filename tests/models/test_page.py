@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.audit import audit
+from models.charts import percent
 from models.histories import gather
 from models.page import render
 from stream.core.formats import BadRow, read
@@ -40,6 +42,26 @@ def test_the_page_has_all_sections_and_each_picture_its_caption(report):
         ElementTree.fromstring(re.search('<svg viewBox="0 0 400.*?</svg>', figure, re.DOTALL)[0])
     assert "2026-01-02 03:04 UTC" in page
     assert "dimension" in page
+
+
+def test_contenders_are_rows_and_every_horizon_has_its_figures(report):
+    page = render(report, "shop.jsonl", MADE)
+    table = re.search('<table class="metrics">(.*?)</table>', page, re.DOTALL)[1]
+    head, *rows = re.findall("<tr>(.*?)</tr>", table, re.DOTALL)
+    assert len(rows) == len(report.contenders) and "PR-AUC" in head
+    for row, measured in zip(rows, report.contenders.values(), strict=True):
+        assert f"<b>{percent(measured.figures['hr@20'].value)}</b>" in row
+    assert "Purchase within 1h" in page
+    said = re.search("<h3>Purchases by horizon</h3>(.*?)</table>", page, re.DOTALL)[1]
+    assert percent(report.first.horizons["session"]["pr_auc"]) in said
+    assert report.first.horizons["1h"]["pr_auc"] == report.first.figures["pr_auc"].value
+
+
+def test_a_configuration_has_units_and_no_endless_digits(report):
+    run = msgspec.structs.replace(report.runs["tiny"], data={"judge": {"gain": 0.4570127214704241}})
+    page = render(replace(report, runs={"tiny": run}), "shop.jsonl", MADE)
+    assert "gain 0.457<" in page
+    assert "<dt>gap</dt><dd>30 minutes</dd>" in page
 
 
 def test_nothing_in_the_page_asks_for_anything(report):

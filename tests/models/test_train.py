@@ -139,6 +139,25 @@ def test_a_killed_process_is_resumed(tmp_path: Path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_ctrl_c_stops_after_a_step_and_the_run_goes_on_to_the_same_weights(log, tmp_path: Path):
+    sequences, run = small_run(log)
+    whole = train(sequences, run, tmp_path / "whole").network.state_dict()
+
+    def watch(progress):
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # in the middle of the loop, and long before `state_every`
+
+    sequences, run = small_run(log)
+    with pytest.raises(KeyboardInterrupt):
+        train(sequences, run, tmp_path / "cut", watch)
+    assert (tmp_path / "cut" / files.STATE).exists()
+    heard = []
+    sequences, run = small_run(log)
+    resumed = train(sequences, run, tmp_path / "cut", lambda progress: heard.append(progress.step))
+    assert heard[0] == 3
+    assert all(torch.equal(whole[name], resumed.network.state_dict()[name]) for name in whole)
+
+
 def _interrupted(log, folder: Path, step: int = 2) -> None:
     """Leave a run in the folder that was cut after some steps."""
 

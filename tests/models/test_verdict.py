@@ -51,11 +51,15 @@ def test_few_purchases_and_none(report):
     assert "mostly noise" in _said(few, "Only 19")[1]
     none = replace(report, examples=report.examples | {"positives": 0})
     assert _said(none, "Purchases: the held-out part has none")[0] == WATCH
+    short = replace(report, examples=report.examples | {"positives": 0, "labelled": 0})
+    assert "followed by 1h of log" in _said(short, "Purchases")[1]
 
 
 def test_drift_and_rejected_rows(report):
-    calm = replace(report, audit=replace(report.audit, drift={"weekday": 0.2}, rejected=[]))
+    calm = replace(report, audit=replace(report.audit, drift={"weekday": 0.05}, rejected=[]))
     assert (_said(calm, "Drift")[0], _said(calm, "Rows")[0]) == (GOOD, GOOD)
+    moved = replace(report, audit=replace(report.audit, drift={"weekday": 0.2, "hour": 0.05}))
+    assert _said(moved, "Drift") == (WATCH, "Drift: no feature shifted, but weekday moved moderately.")
     lost = [(BadRow(3, "not_json", "{"), report.audit.events)]
     loud = replace(report, audit=replace(report.audit, drift={"weekday": 0.3, "hour": 0.1}, rejected=lost))
     assert _said(loud, "Drift") == (WATCH, "Drift: weekday shifted between training and the held-out part.")

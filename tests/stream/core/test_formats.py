@@ -76,7 +76,6 @@ def test_sessions_take_their_line_as_time():
         ("retailrocket", ROCKET + "1,2,view,3,\n", "-1,2,view,3,\n", "wrong_type"),
         ("retailrocket", ROCKET + "1,2,view,3,\n", f"1,{'u' * 300},view,3,\n", "wrong_type"),
         ("rees46", REES46 + "2019-10-01 00:00:00 UTC,view,1,2,,,3.5,4,5\n", "soon,view,1,2,,,3.5,4,5\n", "wrong_type"),
-        ("sessions", "1 2\n", "\n", "empty"),
         ("events", '{"event_id":"e","user_id":"u","type":"v","item_id":"i","timestamp":1}\n', "{\n", "not_json"),
     ],
 )  # fmt: skip
@@ -207,3 +206,12 @@ def test_real_logs(real_data: Path, path: str, form: str, good: int, bad: int):
         rows = list(read(file, form))
     assert sum(isinstance(row, Event) for row in rows) == good
     assert len(_bad(rows)) == bad
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_blank_line_is_no_row(name: str):
+    """It is skipped, and lines are counted on."""
+    head = ",".join(FORMATS[name].header) + "\n" if FORMATS[name].header else ""
+    bad = "[" if name != "sessions" else "a,b"
+    with pytest.raises(DataError, match=f"1 row left out: .* first in line {3 + bool(head)}"):
+        _read(head + "\n  \n" + bad + "\n\r\n", name)
