@@ -41,10 +41,11 @@ from models.contenders import model as contender
 from models.evaluate import evaluate
 from models.histories import Log, cutoff, load
 from models.network import windows
+from models.objective import Candidates
 from models.parallel import Ranks
 from models.shoppers import simulate
 from models.softmax import sampled_softmax
-from models.train import Candidates, Trainer
+from models.trainer import Trainer
 from stream.core.manifest import Meaning
 
 _BEGIN = 1_767_225_600_000  # 2026-01-01

@@ -17,8 +17,8 @@ from models.heads import ANSWERS, Mixture
 from models.histories import Log
 from models.neighbours import WAYS, Neighbours
 from models.network import Network
+from models.objective import Candidates, losses
 from models.ranking import Pool, Ranking, examples
-from models.train import Candidates, losses
 from stream.core.features import NUMERIC
 from tests.models.conftest import MEANING, small_run
 

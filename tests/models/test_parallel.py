@@ -15,9 +15,9 @@ import torch
 
 from models import checkpoint as files
 from models.covisits import beside, count
+from models.objective import Candidates, losses
 from models.parallel import Ranks
 from models.shoppers import simulate
-from models.train import Candidates, losses
 from tests.fakes import NOON
 from tests.models.conftest import small_run
 

@@ -17,7 +17,8 @@ import torch
 from models import checkpoint as files
 from models.parallel import Ranks
 from models.shoppers import simulate
-from models.train import Trainer, train
+from models.train import train
+from models.trainer import Trainer
 from stream.core.errors import CheckpointError
 from tests.fakes import NOON
 from tests.models.conftest import small_run
