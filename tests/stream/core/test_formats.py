@@ -213,5 +213,5 @@ def test_a_blank_line_is_no_row(name: str):
     """It is skipped, and lines are counted on."""
     head = ",".join(FORMATS[name].header) + "\n" if FORMATS[name].header else ""
     bad = "[" if name != "sessions" else "a,b"
-    with pytest.raises(DataError, match=f"1 row left out: .* first in line {3 + bool(head)}"):
+    with pytest.raises(DataError, match=f"first 1 rows .*\n  1 row left out: .* first in line {3 + bool(head)}"):
         _read(head + "\n  \n" + bad + "\n\r\n", name)
