@@ -65,20 +65,19 @@ def search(
     first = {name: getattr(config, name) for name in SPACE if name not in pairs(setting, "epochs=2")}
     train, until = partial(_trial, sequences, run, validate, out), minutes * 60 or float("inf")
     results = look(out / "trials.jsonl", train, first, trials, run.identity(), until, seed, partial(_heard, trials))
-    given = [f"--format {form} --data {data} --preset {preset} --seed {seed} --device {device}"]
-    given += [f"--holdout-tail {holdout_tail} --out {out / 'best'}", *(f"--horizon {span}" for span in horizon or ())]
-    given += [*([f"--gap {gap}"] if gap else []), *(f"--set {word}" for word in setting or ())]
-    _tell(results, preset, given)
+    given = [f"--format {form} --data {data} --preset {preset} --seed {seed}", *(f"--set {w}" for w in setting or ())]
+    more = [f"--holdout-tail {holdout_tail} --device {device}", *(f"--horizon {span}" for span in horizon or ())]
+    _tell(results, preset, given, [*more, *([f"--gap {gap}"] if gap else []), f"--out {out / 'best'}"])
 
 
-def _tell(results: "list[Result]", preset: str, given: list[str]) -> None:
+def _tell(results: "list[Result]", preset: str, given: list[str], more: list[str]) -> None:
     """Show the trials, and write the best one with the command that trains it; raise SettingError for none."""
     if not results:
         raise SettingError("no trial began in time", "give more --minutes")
     console.print(_table(results))
     best = results[0]
     line = {"best": best.value, "dials": best.dials, "trials": len(results), "preset": preset}
-    print(json.dumps(line | {"command": " ".join(["forecart train", *given, _words(best.dials)])}))
+    print(json.dumps(line | {"command": " ".join(["forecart train", *given, _words(best.dials), *more])}))
 
 
 def _heard(trials: int, number: int, result: "Result") -> None:
