@@ -62,7 +62,7 @@ def test_pairs_and_popularity_are_counted_as_if_newcomers_were_no_item(sequences
 
 def test_the_judge_learns_from_known_targets_alone(sequences: Sequences, items: int, checkpoint):
     new = _with(sequences, FAR_ABOVE)
-    features, context, log_p, target = examples(checkpoint.network, new, checkpoint.run)
+    features, context, log_p, target, _ = examples(checkpoint.network, new, checkpoint.run)
     assert 0 < len(target) <= ((new.target > 0) & (new.target <= items)).sum()
     assert all(torch.isfinite(part).all() for part in (features, context, log_p))
 
