@@ -21,8 +21,9 @@ from models.baselines import LAST_ITEM, Baseline
 from models.batches import Batch, Source
 from models.calibrate import calibrate
 from models.checkpoint import HISTORIES, STATE, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
-from models.config import RANDOM, TrainConfig
-from models.covisits import beside, count
+from models.config import PAIRS, RANDOM, TrainConfig
+from models.covisits import NEAR, beside, count
+from models.factors import factors
 from models.heads import ANSWERS
 from models.judge import fit
 from models.losses import BPR_MAX, bpr_max, smoothed
@@ -203,7 +204,10 @@ class Trainer:
         batch = batch.to(config.device)
         item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config)
         parts = asked * item_loss, asked * mixture_loss, known * intent_loss
-        loss = parts[0] + parts[1] + config.intent_weight * parts[2]
+        loss = parts[0] + config.intent_weight * parts[2]
+        if self.done < self.an_epoch:
+            # Later the LSTM knows the sequences, and the gates would trust it more than it deserves on new ones.
+            loss = loss + parts[1]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         found = self.ranks.gather(self.network, parts)
@@ -317,8 +321,13 @@ def _start(run: Run, folder: Path, source: Source, ranks: Ranks) -> tuple[Traine
     if run.config.order == RANDOM:
         source.shuffle(run.config.seed)
     tally = count(source, len(run.items))
-    trainer.network.mixture.know(tally.tables())
+    tables = tally.tables()
+    trainer.network.mixture.know(tables)
     trainer.network.popularity.copy_(torch.from_numpy(tally.popularity()))
+    if run.config.start == PAIRS:
+        directions = torch.from_numpy(factors(tables[NEAR.name], run.config.dimension, run.config.seed))
+        ranks.follow(directions := directions.to(run.config.device))
+        trainer.network.begin_from(directions)
     source.learn(beside, tally.apart())
     trainer.an_epoch = source.count(run.config.budget(source.events))
     if decay := run.config.averaging:
