@@ -38,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 LSTM = "lstm"
 TIME, RANDOM = ORDERS = ("time", "random")
+PAIRS, CHANCE = STARTS = ("pairs", "chance")
 MODELS = (LSTM, *BASELINES)
 
 
@@ -60,6 +61,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     negatives: int = 4096
     popularity_power: float = 0.75  # of the negatives' distribution
     order: str = TIME  # of the sequences in an epoch, or random
+    start: str = PAIRS  # of the item vectors: what was seen together, or chance
     averaging: float = 0.0  # weights of the steps before count by this power in the network that is kept; 0: none
     prices: bool = False  # whether an item's price level has a vector
     unknown_rate: float = 0.05  # share of items hidden in training
@@ -79,6 +81,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise SettingError(f"there is no loss {self.loss!r}", f"the losses are {', '.join(LOSSES)}")
         if self.order not in ORDERS:
             raise SettingError(f"there is no order {self.order!r}", f"the orders are {', '.join(ORDERS)}")
+        if self.start not in STARTS:
+            raise SettingError(f"there is no start {self.start!r}", f"the starts are {', '.join(STARTS)}")
         for name, (good, allowed) in _RANGES.items():
             value = getattr(self, name)
             if not (good(value) and math.isfinite(value)):

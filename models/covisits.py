@@ -7,6 +7,7 @@ pairs: an item's heaviest neighbours, and the heaviest neighbours of those, foun
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ _ROWS = 4096  # at once
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Pairs: TypeAlias = sparse.csr_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,14 @@ class Table:
         """Sum each item's weights, (items + 1,)."""
         total: Floats = self.weights.sum(1)
         return total
+
+    def pairs(self) -> Pairs:
+        """Return the weights as a sparse matrix, (items + 1, items + 1)."""
+        rows, width = self.weights.shape
+        ends = np.arange(0, self.weights.size + 1, width)
+        found = sparse.csr_array((self.weights.ravel(), self.neighbours.ravel(), ends), shape=(rows, rows))
+        found.eliminate_zeros()
+        return found
 
     def ask(self, reach: Reach, recent: Ints, target: Ints) -> tuple[Floats, Floats]:
         """Return the probability of targets (n,) after recent items (n, RECENT), and the weight behind it."""
@@ -140,7 +150,7 @@ class Tally:
         for fold in self.folds:
             yield _tables(whole - fold)
 
-    def _whole(self) -> sparse.csr_array:
+    def _whole(self) -> Pairs:
         return sum(self.folds[1:], self.folds[0])
 
 

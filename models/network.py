@@ -26,6 +26,7 @@ TYPE_DIMENSION = 8
 RHYTHM = 32
 _SPAN = 50.0  # events that the longest of its units remembers at first
 _FELT = 4.0
+_CHANCE = 0.3  # of an item vector's start
 
 
 class Outputs(NamedTuple):
@@ -97,6 +98,16 @@ class Network(nn.Module):
     def vectors(self, item: Tensor, category: Tensor) -> Tensor:
         """Return items' vectors, (..., D); item 0 and newcomers have their category's alone."""
         return self.own_vectors(catalogued(item, len(self.popularity) - 1)) + self.category_vectors(category)
+
+    def begin_from(self, directions: Tensor) -> None:
+        """Let item vectors start from directions, (items + 1, D), with some of the chance that they began with.
+
+        Items without one, all zeros, keep what they have. A length of 1 is about that of the random ones.
+        """
+        with torch.no_grad():
+            weight = self.item_vectors.weight
+            mixed = F.normalize(directions + _CHANCE * weight, dim=1)
+            weight.copy_(torch.where(directions.any(1, keepdim=True), mixed, weight))
 
     def own_vectors(self, item: Tensor) -> Tensor:
         """Return the vectors of items of the catalog, or of none, without their category's, (..., D)."""

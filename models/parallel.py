@@ -75,6 +75,11 @@ class Ranks:
             at += gradient.numel()
         return flat[at:].tolist()
 
+    def follow(self, values: Tensor) -> None:
+        """Take over the first rank's values, in place: what is computed alike may differ by machine."""
+        if self.size > 1:
+            dist.broadcast(values, 0)
+
     def agree(self, facts: Any, what: str) -> None:
         """Raise CheckpointError on every rank if they hold different facts, which JSON can hold."""
         if self.size == 1:

@@ -16,8 +16,9 @@ from models.baselines import LAST_ITEM, Baseline
 from models.batches import Source
 from models.calibrate import calibrate
 from models.checkpoint import HISTORIES, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
-from models.config import RANDOM
-from models.covisits import beside, count
+from models.config import PAIRS, RANDOM
+from models.covisits import NEAR, beside, count
+from models.factors import factors
 from models.judge import fit
 from models.network import Network
 from models.objective import Candidates
@@ -113,7 +114,7 @@ def _start(run: Run, folder: Path, source: Source, ranks: Ranks) -> tuple[Traine
     trainer = Trainer.begin(run, folder, ranks)
     if run.config.order == RANDOM:
         source.shuffle(run.config.seed)
-    seen = _count(trainer.network, source) if run.config.item_weight else np.zeros(len(run.items) + 1, np.int64)
+    seen = _count(trainer, source) if run.config.item_weight else np.zeros(len(run.items) + 1, np.int64)
     trainer.an_epoch = source.count(run.config.budget(source.events))
     if decay := run.config.averaging:
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -123,11 +124,17 @@ def _start(run: Run, folder: Path, source: Source, ranks: Ranks) -> tuple[Traine
     return trainer, Candidates(seen, run.config)
 
 
-def _count(network: Network, source: Source) -> Ints:
-    """Fill the tables that are counted, not trained; return how often each item occurs, (items + 1,)."""
+def _count(trainer: Trainer, source: Source) -> Ints:
+    """Fill the tables that are counted, and let item vectors start from them; return how often items occur."""
+    network, config = trainer.network, trainer.run.config
     tally = count(source, len(network.popularity) - 1)
-    network.mixture.know(tally.tables())
+    tables = tally.tables()
+    network.mixture.know(tables)
     network.popularity.copy_(torch.from_numpy(tally.popularity()))
+    if config.start == PAIRS:
+        directions = torch.from_numpy(factors(tables[NEAR.name], config.dimension, config.seed)).to(config.device)
+        trainer.ranks.follow(directions)
+        network.begin_from(directions)
     source.learn(beside, tally.apart())
     seen: Ints = tally.seen[0]
     return seen

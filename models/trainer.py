@@ -126,7 +126,10 @@ class Trainer:
         batch = batch.to(config.device)
         item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config)
         parts = asked * item_loss, asked * mixture_loss, known * intent_loss
-        loss = config.item_weight * (parts[0] + parts[1]) + config.intent_weight * parts[2]
+        loss = config.item_weight * parts[0] + config.intent_weight * parts[2]
+        if self.done < self.an_epoch:
+            # Later the LSTM knows the sequences, and the gates would trust it more than it deserves on new ones.
+            loss = loss + config.item_weight * parts[1]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         found = self.ranks.gather(self.network, parts)

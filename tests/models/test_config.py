@@ -75,7 +75,7 @@ def test_the_presets_grow():
     assert [TrainConfig(**PRESETS[name]).dimension for name in ("small", "base", "large")] == [64, 128, 192]
 
 
-@pytest.mark.parametrize("name", ["loss", "model"])
+@pytest.mark.parametrize("name", ["loss", "model", "start"])
 def test_a_name_that_is_none_is_refused(name: str):
     with pytest.raises(SettingError, match=f"no {name} 'hinge'"):
         TrainConfig(**{name: "hinge"})

@@ -68,6 +68,18 @@ def test_the_dice_are_the_steps_and_the_ranks_own():
     assert len({roll(0, 5), roll(1, 5), roll(0, 6)}) == 3
 
 
+def test_the_other_ranks_follow_the_first(monkeypatch: pytest.MonkeyPatch):
+    def broadcast(values: torch.Tensor, source: int) -> None:
+        values.fill_(source + 7)
+
+    monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
+    alone, other = torch.zeros(3), torch.zeros(3)
+    Ranks().follow(alone)
+    Ranks(1, 2).follow(other)
+    assert alone.tolist() == [0, 0, 0]
+    assert other.tolist() == [7, 7, 7]
+
+
 def _data(folder: Path) -> Path:
     path = folder / "shop.jsonl"
     traffic = simulate(600, 4, 0, NOON, items=60, categories=6)

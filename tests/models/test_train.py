@@ -55,6 +55,18 @@ def test_the_same_seed_gives_the_same_weights(log, tmp_path: Path):
     assert not torch.equal(one["lstm.weight_hh_l0"], other["lstm.weight_hh_l0"])
 
 
+def test_the_gates_learn_while_the_sequences_are_new(log, tmp_path: Path):
+    seen: list[torch.Tensor] = []
+
+    def validate(network):
+        seen.append(network.mixture.layers[-1].weight.detach().clone())
+        return {"selection": len(seen)}
+
+    train(*small_run(log, epochs=3, judged=0.0), tmp_path, validate=validate)
+    assert seen[0].any()  # they began as zeros
+    assert torch.equal(seen[0], seen[2])
+
+
 def test_the_best_epoch_is_kept(log, tmp_path: Path):
     seen: list[torch.Tensor] = []
 
