@@ -60,7 +60,7 @@ class Source(Protocol):
         """Yield the parts; together they fit in no memory but one by one."""
 
     def shuffle(self, seed: int) -> None:
-        """Put the sequences, in time order else, into a random one."""
+        """Put the sequences, in time order else, into a random one, anew in each epoch."""
 
     def learn(self, say: Say, apart: Iterable[Any]) -> None:
         """Let `models.covisits.beside`, `say`, fill in `beside` of the batches, by the tables without each fold."""
@@ -98,6 +98,7 @@ class Sequences:
         self.start, self.length = _cut(fresh, longest)
         in_time = np.argsort(log.time[self.start + self.length - 1], kind="stable")
         self.start, self.length = self.start[in_time], self.length[in_time]
+        self.shuffled = False
 
     @property
     def events(self) -> int:
@@ -115,7 +116,8 @@ class Sequences:
         yield self
 
     def shuffle(self, seed: int) -> None:
-        """Put the sequences into a random order."""
+        """Put the sequences into a random order, and those of one length into another one each epoch."""
+        self.shuffled = True
         order = np.random.default_rng(seed).permutation(len(self.start))
         self.start, self.length = self.start[order], self.length[order]
 
@@ -141,11 +143,11 @@ class Sequences:
 
     def batches(self, budget: int, order: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
         """Yield one epoch in batches of at most `budget` padded events, without its first `skip` batches."""
-        place = 0
+        place, dealt = 0, self._dealt(order) if self.shuffled else np.arange(len(self.start))
         for parts in self._parts(budget):
             for i in order.permutation(len(parts)):
                 if place >= skip:
-                    yield self._batch(parts[i])
+                    yield self._batch(dealt[parts[i]])
                 place += 1
 
     def sample(self, n: int, length: int) -> dict[str, NDArray[np.generic]]:
@@ -154,6 +156,12 @@ class Sequences:
         inside = np.arange(length) < self.length[rows, None]
         index = np.where(inside, self.start[rows, None] + np.arange(length), self.start[rows, None])
         return {name: getattr(self, name)[index] for name in ("item", "category", "type", "numeric")}
+
+    def _dealt(self, order: np.random.Generator) -> NDArray[np.int64]:
+        """Return a sequence of the same length for each: who meets in a batch changes, and no batch's size does."""
+        dealt = np.empty(len(self.length), np.int64)
+        dealt[np.argsort(self.length, kind="stable")] = np.lexsort((order.random(len(self.length)), self.length))
+        return dealt
 
     def _parts(self, budget: int) -> Iterator[list[NDArray[np.int64]]]:
         for chunk in _chunks(self.length, budget * _CHUNK):

@@ -1,9 +1,12 @@
 """Batches: every event once, and the very inputs that serving computes."""
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 
-from models.batches import Sequences
+from models.batches import Batch, Sequences
 from models.histories import gather, vocabulary
 from stream.core import score
 from stream.core.events import Event
@@ -97,3 +100,19 @@ def test_a_random_order_keeps_every_event_and_no_time(sequences: Sequences):
     assert before == sorted(before) != ends()
     assert sorted(ends()) == before
     assert sequences.length.sum() == len(sequences.item)
+
+
+def test_in_random_order_others_meet_in_each_epoch_and_no_batch_changes_its_size(sequences: Sequences):
+    def epoch(seed: int, skip: int = 0) -> list[Batch]:
+        return list(sequences.batches(256, np.random.default_rng(seed), skip))
+
+    def met(batches: list[Batch]) -> list[list[list[int]]]:
+        return sorted(sorted(row[row > 0].tolist() for row in batch.item) for batch in batches)
+
+    assert met(epoch(1)) == met(epoch(2))
+    sequences.shuffle(1)
+    one, two = epoch(1), epoch(2)
+    assert met(one) != met(two)
+    assert sorted(itertools.chain(*met(one))) == sorted(itertools.chain(*met(two)))
+    assert sorted(batch.item.shape for batch in one) == sorted(batch.item.shape for batch in two)
+    assert torch.equal(epoch(1, skip=2)[0].numeric, one[2].numeric)
