@@ -47,7 +47,8 @@ def fill(settings: Settings, bundle: Bundle, users: int, partitions: int) -> int
     for at in range(0, users, _AT_ONCE):
         some = np.frombuffer(random.bytes(_AT_ONCE * layout.itemsize), layout).copy()
         for name in bundle.manifest.hidden:
-            some[name] = 0 if name in bundle.manifest.integers else random.standard_normal(some[name].shape)
+            # Counts among them: none is below 0.
+            some[name] = 0 if name in bundle.manifest.integers else np.abs(random.standard_normal(some[name].shape))
         some["format"], some["ring"], some["model"] = FORMAT, meaning.ring, bundle.manifest.fingerprint
         for name in ("last", "arrived", "started"):
             some[name] = _NOW
