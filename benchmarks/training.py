@@ -127,7 +127,7 @@ def forecart(sequences: Sequences, run: Run, alone: bool, seconds: float, clock:
     """Train as `forecart train` does, or the next item alone, for some seconds; return events a second."""
     trainer, config = Trainer.begin(run, Path(), Ranks()), run.config
     budget = config.budget(sequences.events)
-    trainer.an_epoch = trainer.gated = sequences.count(budget)
+    trainer.an_epoch = sequences.count(budget)
     candidates = Candidates(np.bincount(sequences.item, minlength=len(run.items) + 1), config)
     category_of = torch.tensor([0, *run.category_of])
     step = next_item if alone else Trainer.update

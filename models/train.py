@@ -31,7 +31,6 @@ from models.trainer import Metrics, Trainer
 Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
 _FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
-_GATED = 500_000  # events that gates learn from, the first epoch's at least: one of a small log is too little
 _ENOUGH = 2_000_000  # events for the rehearsal, which stand in memory as a whole
 
 
@@ -116,9 +115,7 @@ def _start(run: Run, folder: Path, source: Source, ranks: Ranks) -> tuple[Traine
     if run.config.order == RANDOM:
         source.shuffle(run.config.seed)
     seen = _count(trainer, source) if run.config.item_weight else np.zeros(len(run.items) + 1, np.int64)
-    budget = run.config.budget(source.events)
-    trainer.an_epoch = source.count(budget)
-    trainer.gated = max(trainer.an_epoch, _GATED // budget)
+    trainer.an_epoch = source.count(run.config.budget(source.events))
     if decay := run.config.averaging:
         averaging = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         trainer.average = AveragedModel(trainer.network, multi_avg_fn=averaging)

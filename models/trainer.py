@@ -32,7 +32,6 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     an_epoch: int  # steps
     ranks: Ranks = field(default_factory=Ranks)
-    gated: int = 0  # the first steps, in which the gates of the mixture learn
     done: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * 4)  # item, mixture and intent loss, steps
     epochs: list[Metrics] = field(default_factory=list)
@@ -128,7 +127,7 @@ class Trainer:
         item_loss, mixture_loss, intent_loss = losses(self.network, batch, candidates, category_of, config)
         parts = asked * item_loss, asked * mixture_loss, known * intent_loss
         loss = config.item_weight * parts[0] + config.intent_weight * parts[2]
-        if self.done < self.gated:
+        if self.done < self.an_epoch:
             # Later the LSTM knows the sequences, and the gates would trust it more than it deserves on new ones.
             loss = loss + config.item_weight * parts[1]
         self.optimizer.zero_grad(set_to_none=True)
