@@ -20,6 +20,7 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
+_HEARTBEAT_SECONDS = 3.0
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 
 
@@ -91,6 +92,8 @@ class Restorer:
                 return await self._recover(membership, partitions)
             except Aborted as error:
                 self._note_abort(error)
+                if error.replaced:  # a heartbeat will tell whose the membership is
+                    await asyncio.sleep(_HEARTBEAT_SECONDS)
             renewed = self.ownership.renew(membership)
             if renewed is None:
                 return
