@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from stream.core.errors import FaultError, StuckError
@@ -54,7 +55,8 @@ class Engine:
         self._flying = 0  # rounds that are being scored or committed
         self._idle = asyncio.Event()
         self._idle.set()
-        self.restorer = Restorer(committer, recovery, ownership, telemetry, seek, fail, self._committing, self._move)
+        on = partial(self._in, self._committing)
+        self.restorer = Restorer(committer, recovery, ownership, telemetry, seek, fail, on, self._move)
 
     @property
     def at_work(self) -> bool:

@@ -8,8 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from stream.core.errors import AbortedError, FencedError
 from stream.kafka.commit import Aborted, Committer, Stand
@@ -18,7 +17,6 @@ from stream.kafka.recovery import Progress, Recovery
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
 _HEARTBEAT_SECONDS = 3.0
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
@@ -35,19 +33,16 @@ class Restorer:
         telemetry: Telemetry,
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
-        thread: ThreadPoolExecutor,
+        on: Callable[..., Awaitable[Any]],
         moved: Callable[[], None],
     ) -> None:
-        """`thread` is the committer's; `moved` is called whenever a recovery gets on."""
+        """`on` calls on the committer's thread; `moved` is called whenever a recovery gets on."""
         self.committer, self.recovery = committer, recovery
         self.ownership, self.telemetry = ownership, telemetry
         self.seek, self.fail = seek, fail
         self.recovered = self.stopping = False
-        self._thread, self._moved = thread, moved
+        self._on, self._moved = on, moved
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
-
-    def _on(self, call: Callable[..., T], *given: Any) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, call, *given)
 
     def _note_abort(self, error: Aborted) -> None:
         self.telemetry.transactions.labels("aborted").inc()

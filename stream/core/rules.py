@@ -88,7 +88,7 @@ class Rules:
     def newcomers(self, index: Ints, category: Prints) -> tuple[Mask, Prints]:
         """Tell which newcomers may be listed, and their categories; `category` are those that their events give."""
         row = self.others.rows(index)
-        said, fit = self.categories_of(index), ~self.others.refused[row]
+        said, fit = self.others.category[row], ~self.others.refused[row]
         category = np.where(said != 0, said, category)
         return (fit if self.categories is None else fit & np.isin(category, self.categories)), category
 
