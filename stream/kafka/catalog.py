@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from stream.core.catalog import Catalog
 from stream.core.errors import BrokerError, StuckError, TopicError
 from stream.core.rules import Rules
-from stream.kafka.client import consumer, ended, producer, reach
+from stream.kafka.client import Outbox, consumer, ended, reach
 from stream.kafka.topics import creation
 from stream.settings import Settings
 
@@ -146,21 +146,8 @@ def publish(settings: Settings, records: Sequence[tuple[str, bytes | None]]) -> 
     client, topic = reach(settings), settings.catalog_topic
     if topic not in client.list_topics(timeout=10).topics:
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(settings)}")
-    failed: list[Any] = []
-    out = producer(settings, **{"linger.ms": 5, "enable.idempotence": True})
-
-    def delivered(error: Any, _message: Any) -> None:
-        if error:
-            failed.append(error)
-
+    out = Outbox(settings)
     for name, value in records:
-        while True:
-            try:
-                out.produce(topic, value, name.encode(), on_delivery=delivered)
-                break
-            except BufferError:
-                out.poll(0.1)
-    if left := out.flush(30) or failed:
-        said = failed[0] if failed else f"{left} unacknowledged"
-        raise BrokerError(f"the catalog could not be published: {said}", "check the broker")
+        out.put(topic, value, name.encode())
+    out.end("the catalog")
     return len(records)

@@ -129,6 +129,36 @@ def producer(settings: Settings, **more: Any) -> Producer:
     return _made(Producer, {**properties(settings), **_QUIET, "partitioner": PARTITIONER, **more})
 
 
+class Outbox:
+    """Publish records one by one, and know whether all of them arrived."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._out = producer(settings, **{"linger.ms": 5, "enable.idempotence": True})
+        self.failed: list[Any] = []  # errors of records that did not arrive
+
+    def put(self, topic: str, value: bytes | None, key: bytes) -> None:
+        """Queue a record, once there is room for it."""
+        while True:
+            try:
+                return self._out.produce(topic, value, key, on_delivery=self._delivered)
+            except BufferError:
+                self.wait(0.1)
+
+    def wait(self, seconds: float) -> None:
+        """Let records go out for up to so many seconds."""
+        self._out.poll(seconds)
+
+    def end(self, what: str) -> None:
+        """Wait until all are acknowledged; raise BrokerError where one is not."""
+        if left := self._out.flush(30) or self.failed:
+            said = self.failed[0] if self.failed else f"{left} unacknowledged"
+            raise BrokerError(f"{what} could not be published: {said}", "check the broker")
+
+    def _delivered(self, error: Any, _message: Any) -> None:
+        if error:
+            self.failed.append(error)
+
+
 def consumer(settings: Settings, **more: Any) -> Consumer:
     """Make a consumer that reads committed records and commits nothing by itself."""
     base = {"isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "earliest"}

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from stream.core.errors import BrokerError, TopicError
 from stream.core.formats import BadRow, BadRows, read
 from stream.files import sink, source
-from stream.kafka.client import consumer, producer, reach
+from stream.kafka.client import Outbox, consumer, reach
 from stream.kafka.topics import creation
 from stream.settings import Settings
 
@@ -39,13 +39,7 @@ def replay(
     if topic not in client.list_topics(timeout=10).topics:
         named = settings.model_copy(update={"events_topic": topic})
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(named)}")
-    out = producer(settings, **{"linger.ms": 5, "enable.idempotence": True})
-    bad, failed = BadRows(), []
-
-    def delivered(error: Any, _message: Any) -> None:
-        if error:
-            failed.append(error)
-
+    out, bad = Outbox(settings), BadRows()
     published, began, first = 0, time.monotonic(), None
     for row in read(source(data), form):
         if isinstance(row, BadRow):
@@ -54,24 +48,16 @@ def replay(
         first = row.timestamp if first is None else first
         due = published / rate if rate else (row.timestamp - first) / 1000 / speed if speed else 0.0
         while (wait := began + due - time.monotonic()) > 0 and not stopped():
-            out.poll(min(wait, 0.2))
+            out.wait(min(wait, 0.2))
             heard(published)
         if stopped():
             break
-        while True:
-            try:
-                out.produce(topic, _encode(row), row.user_id.encode(), on_delivery=delivered)
-                break
-            except BufferError:
-                out.poll(0.1)
+        out.put(topic, _encode(row), row.user_id.encode())
         published += 1
         heard(published)
-        if failed or published == limit:
+        if out.failed or published == limit:
             break
-    if left := out.flush(30) or failed:
-        raise BrokerError(
-            f"events could not be published: {failed[0] if failed else f'{left} unacknowledged'}", "check the broker"
-        )
+    out.end("events")
     return published, bad
 
 
