@@ -141,7 +141,7 @@ def test_scores_of_the_exported_bundle_are_the_runs_calibrated_ones(skewed, tmp_
     # Exponentials of pauses differ in their last digit, and states carry that along.
     assert np.abs(served.intent - own.intent).max() < 1e-4
     done.run.calibration = {}
-    plain = evaluate(log, sequences, *model(done), since, end)
+    plain = evaluate(log, sequences, *model(done, "float32"), since, end)
     logit = np.log(plain.intent / (1 - plain.intent))
     expected = 1 / (1 + np.exp(-(logit * [0.7, 1.3] + [-0.4, 0.2])))
     assert np.abs(own.intent - expected).max() < 1e-5
