@@ -11,14 +11,16 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from models.batches import Sequences
+from models.calibrate import line
 from models.checkpoint import Checkpoint
 from models.evaluate import CHUNK, events_of
 from models.histories import Log, cutoff
 from models.network import Network
 from models.steps import by_category, describe, torch_step
 from stream.core import score
+from stream.core.calibration import expit, logit
 from stream.core.hashing import fingerprints
-from stream.core.joining import Answers, ByCategory, Floats, join
+from stream.core.joining import Answers, ByCategory, Floats, along, join, own_newcomers
 from stream.core.manifest import Novelty, Vocabulary
 from stream.core.newcomers import Table
 from stream.core.session import record
@@ -42,27 +44,33 @@ class _Record:
         target, recent = answers["target"], answers["recent"]
         slot = table.slots(np.where(target > self.items, target, 0))
         new = np.where(slot >= 0, odds[np.arange(len(slot)), slot], 0)
-        own = (answers["own"] * (recent == target[:, None])).sum(1)
+        slots, own = own_newcomers(table, answers, self.items)
+        met = (own * ((recent == target[:, None]) & (slots >= 0))).sum(1)
         # A target that has not come before can be in no list, and says nothing.
         asked = (target > 0) & ((target <= self.items) | (new > 0))
-        columns = answers["others"], log_mass, new, own, target <= self.items
+        columns = answers["others"], log_mass, new, met, own.sum(1), target <= self.items
         self.rows.append(np.stack(columns, 1)[asked].astype(np.float64))
         return np.zeros(len(odds), np.float32), np.zeros_like(odds)
 
-    def best(self) -> tuple[float, float]:
-        """Return the mean log likelihood at the best bias, and the bias; what does not depend on it is left out."""
+    def best(self) -> tuple[float, float, tuple[float, float]]:
+        """Return the mean log likelihood at the best bias, the bias, and the line of the shopper's own newcomers.
+
+        What depends on neither is left out of the likelihood.
+        """
         if not sum(map(len, self.rows)):
-            return 0.0, float(_BIASES[0])  # nothing was new
-        others, log_mass, new, own, known = np.concatenate(self.rows).T
+            return 0.0, float(_BIASES[0]), (1.0, 0.0)  # nothing was new
+        others, log_mass, new, met, said, known = np.concatenate(self.rows).T
+        own = line(logit(said[said > 0]), met[said > 0] > 0)
+        more, less = along(own, said)
 
         def likelihood(bias: float) -> float:
-            share = others / (1 + np.exp(-np.clip(bias + log_mass, -60, 60)))
-            p = np.where(known > 0, 1 - share, (1 - share) * own + share * new)
+            share = others * expit(bias + log_mass)
+            p = np.where(known > 0, (1 - share) * less, (1 - share) * met * more + share * new)
             return float(np.log(np.maximum(p, 1e-12)).mean())
 
         found = [likelihood(bias) for bias in _BIASES]
         at = int(np.argmax(found))
-        return found[at], float(_BIASES[at])
+        return found[at], float(_BIASES[at]), own
 
 
 def fit(checkpoint: Checkpoint, log: Log) -> Novelty:
@@ -77,8 +85,8 @@ def fit(checkpoint: Checkpoint, log: Log) -> Novelty:
     part = log.where(np.isin(log.user, np.unique(log.user[log.time >= since])))
     tried = [hours * HOUR for hours in _HALF_LIVES] if log.timed else [_FOREVER]
     records = _replay(checkpoint, part, fresh, since, tried)
-    (_, bias), half_life = max((record.best(), half_life) for half_life, record in records.items())
-    return Novelty(bias=bias, half_life=half_life, price_edges=checkpoint.run.edges or UNSET)
+    (_, bias, own), half_life = max((record.best(), half_life) for half_life, record in records.items())
+    return Novelty(bias=bias, half_life=half_life, price_edges=checkpoint.run.edges or UNSET, own=own)
 
 
 def _replay(

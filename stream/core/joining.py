@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import UnsetType
 from numpy.typing import NDArray
 
+from stream.core.calibration import FLOOR, expit, logit
 from stream.core.features import Events, price_level
 from stream.core.manifest import Novelty
 from stream.core.newcomers import SLACK, Table
@@ -109,7 +111,7 @@ def join(
             log_count = _log_counts(table, before, seen, events.time[block], novelty)
             listed = np.ones(len(block), bool) if scores.listed is None else np.isin(block, scores.listed)
             if listed.any():
-                _rank(table, block[listed], log_count[listed], scores, items, weigh, rules)
+                _rank(table, block[listed], log_count[listed], scores, items, weigh, novelty, rules)
         touched.update(dict.fromkeys(table.cut(novelty.limit, novelty.half_life)))
     return list(touched)
 
@@ -137,6 +139,23 @@ def _log_counts(
     return heat
 
 
+def own_newcomers(table: Table, answers: Answers, items: int) -> tuple[NDArray[np.intp], Floats]:
+    """Return the slots of newcomers among the recent items, (n, RECENT), -1 for others, and what a step gives each."""
+    slots = table.slots(np.where(answers["recent"] > items, answers["recent"], 0))
+    return slots, np.where(slots >= 0, answers["own"], 0).astype(np.float32)
+
+
+def along(line: tuple[float, float], share: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Take the logit of a share along a line of scale and shift; return the factors to it and to the rest, (n,)."""
+    given = np.where(share > 0, expit(line[0] * logit(share) + line[1]), 0)
+    return given / np.maximum(share, FLOOR), (1 - given) / (1 - np.minimum(share, 1 - FLOOR))
+
+
+def line_of(novelty: Novelty) -> tuple[float, float]:
+    """Return the line of the shopper's own newcomers; where none was fitted it changes nothing."""
+    return (1.0, 0.0) if isinstance(novelty.own, UnsetType) else novelty.own
+
+
 def _rank(
     table: Table,
     rows: NDArray[np.intp],
@@ -144,6 +163,7 @@ def _rank(
     scores: Scores,
     items: int,
     weigh: Weigh,
+    novelty: Novelty,
     rules: Rules | None,
 ) -> None:
     """Merge the newcomers into the lists of a block, as far as the rules let them."""
@@ -151,13 +171,14 @@ def _rank(
     answers = {name: value[rows] for name, value in scores.answers.items()}
     share, new = weigh(answers, table, log_count)
     rest = (1 - share)[:, None]
-    known = scores.item_scores[rows] * rest
     if "own" in answers:
-        recent = answers["recent"]
-        slots = table.slots(np.where(recent > items, recent, 0))
+        slots, own = own_newcomers(table, answers, items)
+        more, less = along(line_of(novelty), own.sum(1))
+        own, rest = own * (rest * more[:, None]), rest * less[:, None]
         for age in range(slots.shape[1]):  # an item can be in the ring twice, but once an age
             there = np.flatnonzero(slots[:, age] >= 0)
-            new[there, slots[there, age]] += answers["own"][there, age] * rest[there, 0]
+            new[there, slots[there, age]] += own[there, age]
+    known = scores.item_scores[rows] * rest
     category = table.print[: len(table)]
     if rules:
         fit, category = rules.newcomers(table.index[: len(table)], category)

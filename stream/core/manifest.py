@@ -70,6 +70,7 @@ class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     half_life: float = 86_400_000.0  # of their counts, ms
     limit: int = 4096  # how many are kept a partition
     price_edges: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET  # between the levels of price; unset: not read
+    own: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit of the shopper's own
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -38,3 +38,14 @@ def test_a_model_of_prices_says_how_they_are_divided(priced: Checkpoint, checkpo
 
 def test_the_half_life_is_one_of_those_tried(log: Log, checkpoint: Checkpoint):
     assert fit(checkpoint, _log(log, 0.5)).half_life in {HOUR, 6 * HOUR, 24 * HOUR, 96 * HOUR}
+
+
+def test_who_comes_back_to_new_items_gets_more_of_them(log: Log, checkpoint: Checkpoint):
+    def scaled(again: bool) -> float:
+        """Let shoppers meet new items only: each twice in a row, or those that others have met."""
+        items = [f"new-{n // 2 if again else n % 60}" for n in range(600)]
+        events = (Event(f"e{n}", f"u{n % 600 // 60}", "view", item, NOON + n) for n, item in enumerate(items))
+        scale, shift = fit(checkpoint, gather(events, timed=True)).own
+        return scale * -2.0 + shift  # of a share of an eighth
+
+    assert scaled(again=True) > scaled(again=False) + 1

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,7 +58,7 @@ def _scores(batch: Events, query: np.ndarray, k: int = 3) -> Scores:
 
 
 def joined(
-    table: Table, rows: list[Row], k: int = 99, chunk: int = 9999, by: ByCategory = BY, rules=None
+    table: Table, rows: list[Row], k: int = 99, chunk: int = 9999, by: ByCategory = BY, rules=None, novelty: Novelty = NOVELTY
 ) -> tuple[list, list]:
     """Return the lists, as (name, score), and the changed names."""
     lists, changed = [], []
@@ -69,7 +70,7 @@ def joined(
         wide = np.zeros((len(part), k), np.int64), np.full((len(part), k), -1, np.float32)
         wide[0][:, :3], wide[1][:, :3] = scores.items, scores.item_scores
         scores.items, scores.item_scores = wide
-        changed += join(table, batch, scores, [row[0] for row in part], NOVELTY, 3, by, rules)
+        changed += join(table, batch, scores, [row[0] for row in part], novelty, 3, by, rules)
         for items, values in zip(scores.items.tolist(), scores.item_scores.tolist(), strict=True):
             there = [(i, v) for i, v in zip(items, values, strict=True) if v > 0]
             lists.append([(VOCAB.items[i - 1] if i <= 3 else scores.newcomers[i], v) for i, v in there])
@@ -123,6 +124,19 @@ def test_a_newcomer_has_what_is_its_own():
     row = dict(lists[1])
     assert row["n2"] - row["n1"] == pytest.approx(0.1 * (1 - (row["n1"] + row["n2"] - 0.1) / 0.9), abs=0.01)
     assert row["n2"] > row["n1"]
+
+
+def test_the_shopper_s_own_newcomers_get_what_a_line_makes_of_their_share():
+    """A tenth becomes the share whose logit is on the line; everything else gives it up in proportion."""
+    rows: list[Row] = [("a", "x", 0), ("n1", "x", 1)]
+    plain = dict(joined(Table(), rows)[0][1])
+    line = (0.5, 1.0)
+    given = 1 / (1 + math.exp(-(0.5 * math.log(0.1 / 0.9) + 1.0)))
+    lined = dict(joined(Table(), rows, novelty=msgspec.structs.replace(NOVELTY, own=line))[0][1])
+    assert lined["a"] / plain["a"] == pytest.approx((1 - given) / 0.9, rel=1e-4)
+    share = 1 - sum(plain[name] for name in "abc") / 0.9  # what all newcomers have of what is not the event's own
+    assert lined["n1"] == pytest.approx(share + given * (1 - share), rel=1e-4)
+    assert sum(lined.values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_best_k_are_kept():
