@@ -13,6 +13,7 @@ from stream.room import Room
 Slots = NDArray[np.int64]
 _FIRST = 1024
 _MANY = 64  # names from which on numpy finds them sooner than a loop
+_GROWTH = 4  # numpy copies its strings one by one; room that is not touched takes no memory
 _PLACE, _HASH = np.dtype(np.int32), np.dtype(np.uint32)
 _TEXT = StringDType()  # UTF-8, up to 15 bytes in place
 _FREE, _LEFT = 0, -1  # what stands in the table for no slot: never taken, and taken before
@@ -54,10 +55,16 @@ class Names:
         """Return the slots of names, -1 where one is unknown."""
         if len(names) < _MANY:
             return np.array(self._seek(names), np.int64)
-        entry = self._table[self._place(_hashes(names))]  # most names are in their first place, or it is free
-        found = entry.astype(np.int64) - 1
-        there = (entry > 0) & (self._name[found] == np.array(names, _TEXT))
-        rest = np.flatnonzero((entry != _FREE) & ~there)
+        hashes, found = _hashes(names), np.full(len(names), -1, np.int64)
+        rest, at = np.arange(len(names)), self._place(hashes)
+        while len(rest) >= _MANY:
+            entry = self._table[at].astype(np.int64)
+            alike = np.flatnonzero((entry > 0) & (self._hash[entry - 1] == hashes[rest]))
+            rows, slots = rest[alike], entry[alike] - 1
+            same = self._name[slots] == np.array([names[row] for row in rows.tolist()], _TEXT)
+            found[rows[same]] = slots[same]
+            on = (entry != _FREE) & (found[rest] < 0)
+            rest, at = rest[on], self._next(at[on])
         found[rest] = self._seek([names[row] for row in rest.tolist()])
         return found
 
@@ -79,7 +86,7 @@ class Names:
         begin, self.end = self.end, self.end + len(names) - len(again)
         slots = np.array([*again, *range(begin, self.end)], np.int64)
         if self.end > len(self._hash):
-            room = max(2 * len(self._hash), self.end)
+            room = max(_GROWTH * len(self._hash), self.end)
             self._hashes.grow(room)
             held, self._name = self._name, np.zeros(room, _TEXT)  # these cannot lie in pages that are given
             self._name[: len(held)] = held

@@ -27,26 +27,30 @@ class Rehydrator:
         self, store: SessionStore, changes: Iterable[tuple[bytes, bytes | None]], newcomers: Table | None = None
     ) -> None:
         """Write changelog records into a store and a table, in order; raise ValueError for a record that is none."""
-        newest: dict[str, bytes | None] = {}
+        newest: dict[bytes, bytes | None] = {}
         for key, value in changes:
-            kind, name = key[:1], key[1:].decode()
+            kind, name = key[:1], key[1:]
             if kind == USER:
                 newest[name] = value
             elif kind == ITEM and newcomers is not None:
-                load(newcomers, self.vocabulary, name, value)
-        store.remove([user for user, value in newest.items() if value is None])
-        self._put(store, {user: value for user, value in newest.items() if value is not None})
+                load(newcomers, self.vocabulary, name.decode(), value)
+        users = list(map(bytes.decode, newest))
+        values = [value for value in newest.values() if value is not None]
+        if len(values) < len(users):
+            store.remove([user for user, value in zip(users, newest.values(), strict=True) if value is None])
+            users = [user for user, value in zip(users, newest.values(), strict=True) if value is not None]
+        self._put(store, users, values)
 
-    def _put(self, store: SessionStore, values: dict[str, bytes]) -> None:
-        own = self._own(list(values.values()))
+    def _put(self, store: SessionStore, users: list[str], values: list[bytes]) -> None:
+        own = self._own(values)
         if own is not None:
-            store.put(list(values), own)
+            store.put(users, own)
             return
-        alike: dict[tuple[int, bytes, bytes], list[str]] = {}
-        for user, value in values.items():
-            alike.setdefault((len(value), value[:2], value[8:16]), []).append(user)  # format, ring and model
-        for users in alike.values():
-            store.put(users, self._read([values[user] for user in users]))
+        alike: dict[tuple[int, bytes, bytes], list[int]] = {}
+        for row, value in enumerate(values):
+            alike.setdefault((len(value), value[:2], value[8:16]), []).append(row)  # format, ring and model
+        for rows in alike.values():
+            store.put([users[row] for row in rows], self._read([values[row] for row in rows]))
 
     def _own(self, values: list[bytes]) -> Sessions | None:
         """Read records that are all of this model and format; None where one is not."""

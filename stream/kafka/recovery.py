@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Message, TopicCollection, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
@@ -27,7 +27,7 @@ _FETCH = {"max.partition.fetch.bytes": 4_194_304, "queued.max.messages.kbytes": 
 _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
-_Change = tuple[int, bytes, bytes | None]  # offset, key, value
+_Change = tuple[bytes, bytes | None]
 _NO_RECORD = (ValueError, msgspec.MsgspecError)
 
 
@@ -141,38 +141,33 @@ class Recovery:
     def _take(self, parts: Mapping[int, _Part]) -> dict[int, int]:
         """Apply one read; return how far it reached, by partition."""
         reached: dict[int, int] = {}
-        changes: dict[int, list[_Change]] = {number: [] for number in parts}
+        changes: dict[int, list[Message]] = {number: [] for number in parts}
         for message in self._reader.consume(_BATCH, _WAIT):
             error, number = message.error(), message.partition() or 0
-            if error and not ended(error, "the changelog"):
-                continue
-            if error:
-                reached[number] = max(reached.get(number, 0), message.offset() or 0)
-                continue
-            offset, key, value = message.offset() or 0, message.key() or b"", message.value()
-            reached[number] = offset + 1
-            if key == POSITION and value:
-                try:
-                    parts[number].position = msgspec.json.decode(value, type=Position)
-                except msgspec.MsgspecError as broken:
-                    raise self._broken(number, offset, broken) from broken
-            else:
-                changes[number].append((offset, key, value))
+            if not error:
+                changes[number].append(message)
+            elif ended(error, "the changelog"):
+                reached[number] = message.offset() or 0
         for number, made in changes.items():
-            self._apply(parts[number].owned.part, made)
+            if made:
+                self._apply(parts[number], made)
+                reached[number] = max(reached.get(number, 0), (made[-1].offset() or 0) + 1)
         return reached
 
-    def _apply(self, part: Partition, made: list[_Change]) -> None:
+    def _apply(self, one: _Part, made: list[Message]) -> None:
         """Write changes into a partition; raise PositionError that says where one of them lies that is none."""
+        part, changes = one.owned.part, [(message.key() or b"", message.value()) for message in made]
         try:
-            self._rehydrator.apply(part.store, [(key, value) for _, key, value in made], part.newcomers)
+            self._rehydrator.apply(part.store, changes, part.newcomers)
+            one.position = [one.position, *_positions(changes)][-1]
         except _NO_RECORD as error:
-            for offset, key, value in made:
+            for message, change in zip(made, changes, strict=True):
                 try:
-                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [(key, value)], Table())
-                except _NO_RECORD as one:
-                    raise self._broken(part.number, offset, one) from one
-            raise self._broken(part.number, made[0][0], error) from error
+                    _positions([change])
+                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [change], Table())
+                except _NO_RECORD as broken:
+                    raise self._broken(part.number, message.offset() or 0, broken) from broken
+            raise self._broken(part.number, made[0].offset() or 0, error) from error
 
     def _broken(self, number: int, offset: int, error: Exception) -> PositionError:
         """Say where a record lies; its key, which is a shopper's id, stays out of the log."""
@@ -250,3 +245,7 @@ class Recovery:
             return str(answer[name].result(6).topic_id)
 
         return again(self._deadline(), ask)
+
+
+def _positions(changes: list[_Change]) -> list[Position]:
+    return [msgspec.json.decode(value, type=Position) for key, value in changes if key == POSITION and value]

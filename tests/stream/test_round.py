@@ -28,7 +28,7 @@ LIMITS = Limits(event_bytes=2000, dead_letter_bytes=500, future=1000)
 def recommending(inputs, hidden):
     outputs, state = step(inputs, hidden)
     n = len(inputs["item"])
-    ranked = {"items": np.tile([3, 1], (n, 1)), "item_scores": np.tile(np.float32([2, 1]), (n, 1))}
+    ranked = {"items": np.tile([3, 1], (n, 1)), "item_scores": np.tile(np.float32([0.2, 0.1]), (n, 1))}
     return {**outputs, **ranked}, state
 
 
@@ -70,7 +70,7 @@ def test_a_score_says_what_it_is_about(scorer: Scorer):
         "scored_at": NOON + 5,
         "model": "00000000000000ff",
         "session": {"length": 1, "started": NOON},
-        "recommendations": [{"item_id": "i3", "score": 2.0}, {"item_id": "i1", "score": 1.0}],
+        "recommendations": [{"item_id": "i3", "score": 0.2}, {"item_id": "i1", "score": 0.1}],
     }
     assert part.clock == NOON
 
@@ -299,7 +299,7 @@ def _with_newcomers() -> tuple[Scorer, Partition]:
     def answering(inputs, hidden):
         outputs, state = recommending(inputs, hidden)
         n = len(inputs["item"])
-        own = np.tile(np.float32([3, 0]), (n, 1))
+        own = np.tile(np.float32([0.5, 0]), (n, 1))
         answers = {"query": np.ones((n, 2), "f4"), "others": np.full(n, 0.5, "f4")}
         recent = np.stack([inputs["item"], np.zeros(n, np.int64)], 1)
         return {**outputs, **answers, "own": own, "recent": recent}, state
