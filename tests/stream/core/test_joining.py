@@ -58,7 +58,13 @@ def _scores(batch: Events, query: np.ndarray, k: int = 3) -> Scores:
 
 
 def joined(
-    table: Table, rows: list[Row], k: int = 99, chunk: int = 9999, by: ByCategory = BY, rules=None, novelty: Novelty = NOVELTY
+    table: Table,
+    rows: list[Row],
+    k: int = 99,
+    chunk: int = 9999,
+    by: ByCategory = BY,
+    rules=None,
+    novelty: Novelty = NOVELTY,
 ) -> tuple[list, list]:
     """Return the lists, as (name, score), and the changed names."""
     lists, changed = [], []
