@@ -80,6 +80,8 @@ def _warn(point: "Checkpoint", log: "Log", tail: float, found: dict[str, Any]) -
 
     before = int((log.time < cutoff(log, tail)).sum()) if tail else 0
     said = [finding.text for finding in seen("the model", point.run, len(log), before)]
+    if found["unscored"]:
+        said.append(f"Events: {found['unscored']:,} got no score that is a number, and count in no figure.")
     if found["targets_known"] < _FEW * found["targets"]:
         known = f"{found['targets_known']:,} of {found['targets']:,}"
         said.append(f"Items: the model knows {known} next items: is this the shop that it was trained on?")

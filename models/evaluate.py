@@ -1,7 +1,7 @@
 """Held-out events through `stream.core.score`: one measure for the model and for what it must beat."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Examples:
     users: int
     rank_row: NDArray[np.int64]  # the log's row whose next item is asked for
     label_row: NDArray[np.int64]  # the log's row that is judged
+    unscored: int = 0  # events whose scores are no numbers; they count in no figure
 
 
 def evaluate(
@@ -71,8 +72,10 @@ def evaluate(
     accepted, rank, intent = _scored(log, sequences, manifest, (warm, step), weigh, since, progress)
     label, known = labels(log, manifest.meaning, end)
     inside = accepted & (log.time >= since)
+    unscored = int((log.time >= since).sum() - inside.sum())
     unseen = (sequences.target > manifest.items) & _came_before(log, sequences)
-    return _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
+    found = _examples(log, sequences, inside, unseen, rank, intent, label, known, targets, shortest, manifest.items)
+    return replace(found, unscored=unscored)
 
 
 def _scored(
@@ -201,6 +204,7 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
         **each[horizons[0]],
         "users": examples.users,
         "events": examples.events,
+        "unscored": examples.unscored,
         "targets": len(examples.rank),
         "targets_known": int(examples.known_item.sum()),
         "targets_new": int(examples.fresh.sum()),

@@ -38,7 +38,7 @@ def test_eighty_columns_hold_names_digits_and_both_units_of_a_lead(log, checkpoi
 
 def test_who_has_seen_what_it_is_measured_on_is_told(log, checkpoint, said):
     before = int((log.time < cutoff(log, 0.3)).sum())
-    figures = {"targets": 100, "targets_known": 90, "horizons": {"1h": {"labelled": 1}}}
+    figures = {"unscored": 0, "targets": 100, "targets_known": 90, "horizons": {"1h": {"labelled": 1}}}
 
     def warned(trained: int, tail: float = 0.3, timed: bool = True, **more: object) -> str:
         run = msgspec.structs.replace(checkpoint.run, data={"events": len(log), "trained": trained})
@@ -51,6 +51,7 @@ def test_who_has_seen_what_it_is_measured_on_is_told(log, checkpoint, said):
     assert f"was trained on {len(log) - before:,}" in warned(len(log))
     assert f"was trained on {before:,} of the {len(log):,}" in warned(before, tail=0.0)
     assert "is this the shop" in warned(before, targets_known=4)
+    assert "Events: 3 got no score" in warned(before, unscored=3)
     unlabelled = {"1h": {"labelled": 0}}
     assert "longer --tail" in warned(before, horizons=unlabelled)
     assert "no times" in warned(before, timed=False, horizons=unlabelled).replace("\n", " ")

@@ -203,3 +203,18 @@ def test_without_labels_there_is_no_figure(small):
     found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, None, NOON, NOON), 2, ("1h", "24h"))
     assert found["pr_auc"] is None
     assert found["hr@2"] is not None
+
+
+def test_what_gets_no_number_is_counted_apart(small):
+    """A step that fails on item 3 leaves two of seven events without a score."""
+    log, sequences = small
+
+    def failing(inputs, hidden):
+        outputs, state = _echo(inputs, hidden)
+        outputs["intent"] = np.where((inputs["item"] == 3)[:, None], np.nan, outputs["intent"])
+        return outputs, state
+
+    end = int(log.time.max())
+    found = evaluate(log, sequences, fakes.manifest(), fakes.step, failing, None, NOON, end)
+    assert (found.events, found.unscored) == (len(ROWS) - 2, 2)
+    assert summary(found, 2, ("1h", "24h"))["unscored"] == 2
