@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter, ne
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from stream.core import score
 from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
 from stream.core.errors import BundleError
-from stream.core.events import REASONS, BadEvent, Event, decode
+from stream.core.events import REASONS, BadEvent, Event, decode, decode_all
 from stream.core.features import Arrays, Events, encode
 from stream.core.joining import Answers, join
 from stream.core.newcomers import Table, pack
@@ -24,6 +25,7 @@ from stream.sessions import SessionStore
 
 _SWEEPS = 24  # in a TTL
 _DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
+_TIMESTAMP, _KEY, _HEADERS = attrgetter("timestamp"), attrgetter("key"), attrgetter("headers")
 _FAILURES = ("unscorable", "not_finite")
 
 
@@ -57,12 +59,13 @@ class Work:
 
 @dataclass(slots=True)
 class _Read:
-    """A chunk, decoded: its events, the places of their records, record times (ms) of events, who is no event."""
+    """A chunk, decoded: its events, their records and the places of those, record times (ms), who is no event."""
 
     part: Partition
     records: Sequence[Record]
     events: list[Event]
-    at: list[int]
+    sources: Sequence[Record]
+    at: Sequence[int]
     arrived: np.ndarray[tuple[int], np.dtype[np.int64]]
     rejected: list[tuple[int, str]]
 
@@ -130,42 +133,59 @@ class Scorer:
             )
 
     def _read(self, part: Partition, records: Sequence[Record], now: int) -> _Read:
-        events, at, rejected = self._decode(records, now)
-        arrived = np.fromiter((records[i].timestamp for i in at), np.int64, len(at))
+        stamps = np.fromiter(map(_TIMESTAMP, records), np.int64, len(records))
+        events, at, rejected = self._decode(records, stamps, now)
+        sources, arrived = ([records[i] for i in at], stamps[at]) if rejected else (records, stamps)
         # A producer whose clock is ahead must end no other shopper's session, and keep its own no longer.
         newest = now + self.limits.future
         part.clock = max(part.clock, int(arrived[arrived <= newest].max(initial=0)))
-        return _Read(part, records, events, at, np.minimum(arrived, newest), rejected)
+        return _Read(part, records, events, sources, at, np.minimum(arrived, newest), rejected)
 
     def _work(self, read: _Read, scores: Scores, changes: list[Message], now: int) -> Work:
-        part, records, events, at, rejected = read.part, read.records, read.events, read.at, read.rejected
+        part, records, rejected = read.part, read.records, read.rejected
         for i, code in zip(np.flatnonzero(scores.outcome).tolist(), scores.outcome[scores.outcome > 0], strict=True):
-            rejected.append((at[i], REASONS[code - 1]))
+            rejected.append((read.at[i], REASONS[code - 1]))
         rejected.sort()
         evicted = self._evict(part)
-        keys = [event.user_id.encode() for event in events]
+        keys = [event.user_id.encode() for event in read.events]
         return Work(
             partition=part.number,
-            scores=self.publisher.scored(part.number, records, events, keys, at, scores, now),
+            scores=self.publisher.scored(part.number, read.sources, read.events, keys, scores, now),
             dead=[self.publisher.dead(part.number, records[i], reason) for i, reason in rejected],
             changes=changes + evicted,
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
-            foreign=sum(records[i].key != key for i, key in zip(at, keys, strict=True)),
+            foreign=sum(map(ne, map(_KEY, read.sources), keys)),
             arrived=read.arrived[scores.outcome == SCORED],
             records=len(records),
             evicted=len(evicted),
         )
 
-    def _decode(self, records: Sequence[Record], now: int) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
+    def _decode(
+        self, records: Sequence[Record], stamps: np.ndarray[tuple[int], np.dtype[np.int64]], now: int
+    ) -> tuple[list[Event], Sequence[int], list[tuple[int, str]]]:
         """Return the events, the places of their records, and (place, reason) of the others.
 
         A record's time comes from its producer's clock, as the event's does: both are held to `now`.
         """
+        newest = np.minimum(stamps, now) + self.limits.future
+        whole = decode_all([record.value for record in records], newest, self.limits.event_bytes)
+        if (
+            whole is not None
+            and self.types.keys() >= {event.type for event in whole}
+            and not any(map(_HEADERS, records))
+        ):
+            return whole, range(len(whole)), []
+        return self._sort_out(records, newest.tolist())
+
+    def _sort_out(
+        self, records: Sequence[Record], newest: list[int]
+    ) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
+        """Decode records one by one; an event of one is not believed beyond its `newest` (ms)."""
         events, at, rejected = [], [], []
-        future, largest, types = self.limits.future, self.limits.event_bytes, self.types
+        largest, types = self.limits.event_bytes, self.types
         for i, r in enumerate(records):
-            event = decode(r.value, min(r.timestamp, now) + future, largest)
+            event = decode(r.value, newest[i], largest)
             if isinstance(event, BadEvent):
                 rejected.append((i, event.reason))
             elif event.type not in types:

@@ -1,11 +1,12 @@
 """Raw bytes: an event, or the reason why not."""
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.events import REASONS, BadEvent, Event, decode
+from stream.core.events import REASONS, BadEvent, Event, decode, decode_all
 from tests.fakes import NOON
 
 GOOD = {"event_id": "e", "user_id": "u", "type": "view", "item_id": "i", "timestamp": NOON}
@@ -91,3 +92,18 @@ def test_no_bytes_raise(raw: bytes):
 def test_no_json_object_raises(fields: dict[str, object]):
     found = _decode(msgspec.json.encode({**GOOD, **fields}))
     assert isinstance(found, Event) or found.reason in REASONS
+
+
+CHUNKS = st.lists(
+    st.sampled_from([_raw(), _raw(), _raw(timestamp=NOON + 1), _raw(timestamp=NOON + 2), _raw(event_id="e" * 200)])
+    | st.sampled_from(list(POISON.values())),
+    max_size=4,
+)
+
+
+@given(CHUNKS, st.sampled_from([100, 4096, 10**6]))
+def test_a_chunk_in_one_go_is_what_each_record_is(raws: list[bytes | None], largest: int):
+    newest = np.array([NOON + n for n in range(len(raws))])
+    each = [decode(raw, limit, largest) for raw, limit in zip(raws, newest.tolist(), strict=True)]
+    bad = any(isinstance(one, BadEvent) for one in each)
+    assert decode_all(raws, newest, largest) == (None if bad else each)
