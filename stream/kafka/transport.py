@@ -16,6 +16,7 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 
+from stream.kafka import lenient
 from stream.kafka.membership import Batch, Mark, Membership, Ownership
 from stream.records import Record
 
@@ -104,6 +105,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         consumer._partition_assignment_strategy = (StickyPartitionAssignor,)
         consumer._fetch_max_wait_ms = 500
         PartitionRecords._consumer_record = _fetched_record
+        lenient.install()
         return consumer
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[Any, int]) -> None:

@@ -1,5 +1,6 @@
 """The worker on a real broker: bad input, sessions, probes, the end."""
 
+import asyncio
 import json
 import random
 import signal
@@ -12,8 +13,11 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
+import aiokafka
 import msgspec
 import pytest
+from aiokafka.producer import message_accumulator, producer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from stream.kafka.broker import free_port
 from tests.fakes import HOUR
@@ -132,6 +136,33 @@ def test_headers_are_carried_over(shop):
     place.await_outcomes(40)
     (score,) = place.read(place.settings.scores_topic)
     assert score.headers() == [("traceparent", b"00-abc-01")]
+
+
+class _NoText(str):
+    """A header's name that goes out as bytes that are no UTF-8."""
+
+    def encode(self, *_: str) -> bytes:
+        return b"n\xff"
+
+
+def test_a_header_whose_name_is_no_text_ends_no_worker(shop, monkeypatch):
+    for user in (producer, message_accumulator):  # the compiled one takes text alone
+        monkeypatch.setattr(user, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    place = shop(partitions=1)
+    place.send([(b"u", _value(1))])
+    asyncio.run(_send_as_it_is(place, _value(2), [(_NoText("n"), b"h")]))
+    place.send([(b"u", _value(3))])
+    worker = place.start("w0")
+    place.await_outcomes(40)
+    assert worker.poll() is None
+    scores = place.read(place.settings.scores_topic)
+    assert [json.loads(m.value())["source"]["offset"] for m in scores] == [0, 1, 2]
+    assert [m.headers() for m in scores] == [None, [("n\\xff", b"h")], None]
+
+
+async def _send_as_it_is(place, value, headers):
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=place.address) as out:
+        await out.send_and_wait(place.settings.events_topic, value, b"u", headers=headers)
 
 
 def test_idle_shoppers_end_as_tombstones_and_come_back_anew(shop):
