@@ -63,7 +63,12 @@ ROWS = (
     Row("throughput", "one worker, intent only, exactly once, hidden size 128", _loops, "throughput.py"),
     Row("peers", "the same worker in another run, beside what others would write", _to_peers, "throughput.py --peers"),
     Row("latency", "event to score, over a plain echo, median and 99 %, by events/s", _latency, "latency.py"),
-    Row("recovery", "a million users recovered, over a bare read", lambda r: f"{r['ratio']:.1f} times", "recovery.py"),
+    Row(
+        "recovery",
+        "a million users recovered, over a bare read",
+        lambda r: f"{r['ratio']:.1f} times, {r['ratio_alike']:.1f} of one with the worker's settings",
+        "recovery.py",
+    ),
     Row("growth", "a shopper more", _growth, "growth.py"),
     Row(
         "soak",

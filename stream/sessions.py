@@ -42,8 +42,11 @@ class SessionStore:
         if len(new := np.flatnonzero(found < 0)):
             fresh = [users[at] for at in new.tolist()]
             known = list(dict.fromkeys(fresh))
-            given = dict(zip(known, self._names.add(known).tolist(), strict=True))
-            found[new] = [given[user] for user in fresh]
+            slots = self._names.add(known)
+            if len(known) < len(fresh):
+                given = dict(zip(known, slots.tolist(), strict=True))
+                slots = np.array([given[user] for user in fresh], np.int64)
+            found[new] = slots
             if self._names.end > len(self.records):
                 self._room.grow(max(2 * len(self.records), self._names.end))
         return found

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
-_FETCH = {"max.partition.fetch.bytes": 4_194_304, "queued.max.messages.kbytes": 65_536}
+# A full queue would otherwise rest for a second before the next fetch: longer than it takes to empty it.
+FETCH = {"max.partition.fetch.bytes": 4_194_304, "fetch.queue.backoff.ms": 5}
 _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
@@ -65,7 +66,7 @@ class Recovery:
     def __init__(self, settings: Settings, client: AdminClient, rehydrator: Rehydrator) -> None:
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
-        self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True, **_FETCH})
+        self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True, **FETCH})
 
     def close(self) -> None:
         """Close the reader."""
