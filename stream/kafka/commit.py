@@ -68,8 +68,8 @@ class Committer:
                 "transactional.id": f"{settings.group}/{name}",  # a name has no slash: no two pairs are alike
                 "transaction.timeout.ms": int(self._timeout * 1000),
                 "linger.ms": 2,
-                # With more of them on their way librdkafka's thread polls without rest: most of a core.
-                "max.in.flight.requests.per.connection": 1,
+                # With more than two on their way librdkafka's thread polls without rest; one has partitions wait in line.
+                "max.in.flight.requests.per.connection": 2,
                 "retry.backoff.ms": 1,  # a commit follows a commit: the broker is often not ready at once
                 "retry.backoff.max.ms": 5,
                 "queue.buffering.max.messages": 1_000_000,
