@@ -68,7 +68,7 @@ class Committer:
                 "transactional.id": f"{settings.group}/{name}",  # a name has no slash: no two pairs are alike
                 "transaction.timeout.ms": int(self._timeout * 1000),
                 "linger.ms": 2,
-                # With more than two on their way librdkafka's thread polls without rest; one has partitions wait in line.
+                # With more than two on their way librdkafka's thread polls without rest; with one partitions wait.
                 "max.in.flight.requests.per.connection": 2,
                 "retry.backoff.ms": 1,  # a commit follows a commit: the broker is often not ready at once
                 "retry.backoff.max.ms": 5,
