@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
-# A full queue would otherwise rest for a second before the next fetch: longer than it takes to empty it.
-FETCH = {"max.partition.fetch.bytes": 4_194_304, "fetch.queue.backoff.ms": 5}
+FETCH = {
+    "max.partition.fetch.bytes": 4_194_304,
+    "fetch.queue.backoff.ms": 5,  # a full queue would rest for a second, and is empty sooner
+    "fetch.wait.max.ms": 20,  # behind the last record lies a marker, of which only a fetch without records tells
+}
 _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
