@@ -170,13 +170,14 @@ class Scorer:
         """
         newest = np.minimum(stamps, now) + self.limits.future
         whole = decode_all([record.value for record in records], newest, self.limits.event_bytes)
-        if (
-            whole is not None
-            and self.types.keys() >= {event.type for event in whole}
-            and not any(map(_HEADERS, records))
-        ):
-            return whole, range(len(whole)), []
-        return self._sort_out(records, newest.tolist())
+        if whole is None or not self.types.keys() >= {event.type for event in whole}:
+            return self._sort_out(records, newest.tolist())
+        if any(map(_HEADERS, records)) and any(self._heavy(record.headers) for record in records):
+            return self._sort_out(records, newest.tolist())
+        return whole, range(len(whole)), []
+
+    def _heavy(self, headers: Sequence[tuple[str, bytes]]) -> bool:
+        return bool(headers) and (len(headers) > HEADERS or header_bytes(headers) > self.limits.event_bytes)
 
     def _sort_out(
         self, records: Sequence[Record], newest: list[int]
@@ -190,7 +191,7 @@ class Scorer:
                 rejected.append((i, event.reason))
             elif event.type not in types:
                 rejected.append((i, "unknown_type"))
-            elif r.headers and (len(r.headers) > HEADERS or header_bytes(r.headers) > largest):
+            elif self._heavy(r.headers):
                 rejected.append((i, "oversized"))
             else:
                 events.append(event)
