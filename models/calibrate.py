@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.batches import Sequences
 from models.network import Network
-from stream.core.calibration import FLOOR
+from stream.core.calibration import FLOOR, expit
 from stream.core.manifest import ascending
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,7 @@ def line(x: Floats, y: Bools) -> tuple[float, float]:
     """
     given, found, plain = np.stack([x, np.ones(len(x))], 1), np.array([1.0, 0.0]), np.array([1.0, 0.0])
     for _ in range(_STEPS):
-        p = _sigmoid(given @ found)
+        p = expit(given @ found)
         slope = given.T @ (p - y) + _PRIOR * (found - plain)
         curve = (given * (p * (1 - p))[:, None]).T @ given + _PRIOR * np.eye(2)
         step = np.linalg.solve(curve, slope)
@@ -92,11 +92,6 @@ def _outcomes(network: Network, kept: Sequences, random: np.random.Generator) ->
             parts.append([p[inside].numpy() for p in (logit, batch.label, batch.known, half)])
     whole = [np.concatenate(part) for part in zip(*parts, strict=True)]
     return whole[0], whole[1], whole[2], whole[3]
-
-
-def _sigmoid(x: Floats) -> Floats:
-    found: Floats = 1 / (1 + np.exp(-x))
-    return found
 
 
 def _loss(x: Floats, y: Bools, scale: float, shift: float) -> float:

@@ -44,8 +44,8 @@ class _Record:
         target, recent = answers["target"], answers["recent"]
         slot = table.slots(np.where(target > self.items, target, 0))
         new = np.where(slot >= 0, odds[np.arange(len(slot)), slot], 0)
-        slots, own = own_newcomers(table, answers, self.items)
-        met = (own * ((recent == target[:, None]) & (slots >= 0))).sum(1)
+        _, own = own_newcomers(table, answers, self.items)
+        met = (own * (recent == target[:, None])).sum(1)
         # A target that has not come before can be in no list, and says nothing.
         asked = (target > 0) & ((target <= self.items) | (new > 0))
         columns = answers["others"], log_mass, new, met, own.sum(1), target <= self.items
