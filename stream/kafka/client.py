@@ -129,6 +129,15 @@ def producer(settings: Settings, **more: Any) -> Producer:
     return _made(Producer, {**properties(settings), **_QUIET, "partitioner": PARTITIONER, **more})
 
 
+def put(out: Producer, topic: str, value: bytes | None, key: bytes, **more: Any) -> None:
+    """Queue a record; while the queue is full, let it drain."""
+    while True:
+        try:
+            return out.produce(topic, value, key, **more)
+        except BufferError:
+            out.poll(0.1)
+
+
 class Outbox:
     """Publish records one by one, and know whether all of them arrived."""
 
@@ -138,11 +147,7 @@ class Outbox:
 
     def put(self, topic: str, value: bytes | None, key: bytes) -> None:
         """Queue a record, once there is room for it."""
-        while True:
-            try:
-                return self._out.produce(topic, value, key, on_delivery=self._delivered)
-            except BufferError:
-                self.wait(0.1)
+        put(self._out, topic, value, key, on_delivery=self._delivered)
 
     def wait(self, seconds: float) -> None:
         """Let records go out for up to so many seconds."""

@@ -14,7 +14,7 @@ import msgspec
 from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, FaultError, FencedError
-from stream.kafka.client import again, passing, producer
+from stream.kafka.client import again, passing, producer, put
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.recovery import POSITION, Position
 from stream.records import BATCH, LETTER_ROOM, Message
@@ -171,14 +171,8 @@ class Committer:
             if error is None:  # the last record of this partition's changelog in the transaction
                 held.changelog, held.read_at = message.offset() + 1, time.monotonic()
 
-        value = _encode(Position(held.topic_id, stand.offset, stand.clock))
-        while True:
-            try:
-                return self._producer.produce(
-                    self._settings.changelog, value, POSITION, number, on_delivery=acknowledged
-                )
-            except BufferError:  # the queue is full: let it drain
-                self._producer.poll(0.1)
+        value, topic = _encode(Position(held.topic_id, stand.offset, stand.clock)), self._settings.changelog
+        put(self._producer, topic, value, POSITION, partition=number, on_delivery=acknowledged)
 
     def _fail(self, error: KafkaException | TimeoutError) -> NoReturn:
         """Sort an error (rule 5): what can be aborted is, anything else ends the process."""

@@ -35,6 +35,13 @@ ITEMS = 2000
 NEAR = 2e-3  # what a float16 state may differ by when a kernel sums in another order
 
 
+class NoText(str):
+    """A header's name that goes out as bytes that are no UTF-8."""
+
+    def encode(self, *_: str) -> bytes:
+        return b"n\xff"
+
+
 @dataclass
 class Verdict:
     """What the judge found; `want` input records in all."""

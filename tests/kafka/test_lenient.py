@@ -7,13 +7,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from stream.kafka.lenient import Records
-
-
-class Odd(str):
-    """A name that goes out as bytes that are no UTF-8."""
-
-    def encode(self, *_: str) -> bytes:
-        return b"n\xff"
+from tests.kafka.shop import NoText
 
 
 def batch(first: int, names: list[str], codec: int = 0) -> bytes:
@@ -42,7 +36,7 @@ def test_what_aiokafka_reads_is_the_same():
 
 @pytest.mark.parametrize("codec", [0, 1])
 def test_a_name_that_is_no_text_is_escaped_and_nothing_is_lost(codec: int):
-    raw = batch(0, ["a"]) + batch(1, ["b", Odd("b"), "c"], codec) + batch(4, ["d"])
+    raw = batch(0, ["a"]) + batch(1, ["b", NoText("b"), "c"], codec) + batch(4, ["d"])
     with pytest.raises(UnicodeDecodeError):  # else this module can go
         fetched(MemoryRecords(raw))
     found = fetched(Records(raw))
@@ -53,5 +47,5 @@ def test_a_name_that_is_no_text_is_escaped_and_nothing_is_lost(codec: int):
 
 
 def test_a_fetch_can_begin_behind_it():
-    raw = batch(0, [Odd("a"), "b", "c"])
+    raw = batch(0, [NoText("a"), "b", "c"])
     assert [offset for offset, _, _ in fetched(Records(raw), offset=1)] == [1, 2]

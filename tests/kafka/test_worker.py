@@ -21,7 +21,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from stream.kafka.broker import free_port
 from tests.fakes import HOUR
-from tests.kafka.shop import BUNDLE, Upstream, event, wait_for
+from tests.kafka.shop import BUNDLE, NoText, Upstream, event, wait_for
 
 NOW = int(time.time() * 1000)
 
@@ -138,19 +138,12 @@ def test_headers_are_carried_over(shop):
     assert score.headers() == [("traceparent", b"00-abc-01")]
 
 
-class _NoText(str):
-    """A header's name that goes out as bytes that are no UTF-8."""
-
-    def encode(self, *_: str) -> bytes:
-        return b"n\xff"
-
-
 def test_a_header_whose_name_is_no_text_ends_no_worker(shop, monkeypatch):
     for user in (producer, message_accumulator):  # the compiled one takes text alone
         monkeypatch.setattr(user, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
     place = shop(partitions=1)
     place.send([(b"u", _value(1))])
-    asyncio.run(_send_as_it_is(place, _value(2), [(_NoText("n"), b"h")]))
+    asyncio.run(_send_as_it_is(place, _value(2), [(NoText("n"), b"h")]))
     place.send([(b"u", _value(3))])
     worker = place.start("w0")
     place.await_outcomes(40)
