@@ -129,9 +129,12 @@ class Ownership:
         self.current = self._last = new
         return new
 
-    def renew(self, membership: Membership) -> Membership | None:
-        """Forget the sessions of a membership whose transaction was aborted (rule 5)."""
+    def renew(self, membership: Membership, keep: bool = False) -> Membership | None:
+        """Forget the sessions of a membership whose transaction was aborted (rule 5), or `keep` the clean ones (8)."""
         if self.current is not membership:
             return None
-        self.current = self._last = membership.renewed()
-        return self.current
+        new = membership.renewed()
+        if keep:
+            new.kept = {number: held for number, held in membership.owned.items() if not held.ahead}
+        self.current = self._last = new
+        return new
