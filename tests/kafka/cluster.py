@@ -79,6 +79,10 @@ class Cluster:
         """Return the broker that leads a partition."""
         return self.nodes[self._metadata().topics[topic].partitions[partition].leader - 1]
 
+    def coordinator_of(self, topic: str, name: str) -> Node:
+        """Return the broker that coordinates a group (`__consumer_offsets`) or a producer (`__transaction_state`)."""
+        return self.leader_of(topic, _java_hash(name) % len(self._metadata().topics[topic].partitions))
+
     def controller(self) -> Node:
         """Return the active controller, as the quorum's own state has it; metadata name any broker."""
         states = [node.data / "log" / "__cluster_metadata-0" / "quorum-state" for node in self.nodes if node.alive()]
@@ -108,3 +112,11 @@ class Cluster:
     def _all(self, act: Callable[[Node], None]) -> None:
         with ThreadPoolExecutor(SIZE) as pool:
             list(pool.map(act, self.nodes))
+
+
+def _java_hash(text: str) -> int:
+    """Hash as Java does, without the sign: so Kafka chooses a coordinator's partition."""
+    value = 0
+    for letter in text:
+        value = (31 * value + ord(letter)) & 0xFFFFFFFF
+    return value & 0x7FFFFFFF
