@@ -4,9 +4,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
@@ -20,8 +21,10 @@ from stream.sessions import SessionStore
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
+_AGAIN = 0.3  # seconds before another administrator asks
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 FETCH = {
     "max.partition.fetch.bytes": 4_194_304,
@@ -256,7 +259,7 @@ class Recovery:
             answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
             return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
 
-        return answered(f"the offsets of {topic}", self._patience, ask) if asked else {}
+        return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
     def _committed(self, asked: list[TopicPartition]) -> dict[int, int]:
         what = f"the offsets of the group {self._settings.group}"
@@ -271,7 +274,23 @@ class Recovery:
             answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=5)
             return str(answer[name].result(6).topic_id)
 
-        return answered(f"the id of {name}", self._patience, ask)
+        return self._answered(f"the id of {name}", ask)
+
+    def _answered(self, what: str, ask: Callable[[], T]) -> T:
+        """Ask an administrator for as long as patience lasts; one that got no answer is followed by another.
+
+        It may keep to a leader of before an election, FENCED_LEADER_EPOCH after FENCED_LEADER_EPOCH.
+        """
+
+        def once() -> T:
+            try:
+                return ask()
+            except (KafkaException, TimeoutError):
+                time.sleep(_AGAIN)
+                self._admin = admin(self._settings)
+                raise
+
+        return answered(what, self._patience, once)
 
 
 def _positions(changes: list[_Change]) -> list[Position]:
