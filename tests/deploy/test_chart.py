@@ -33,7 +33,7 @@ MOST = {
     "podLabels": {"team": "shop"},
     "podAnnotations": {"note": "here"},
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "prometheusRule": {"enabled": True, "runbook": "https://runbooks.example/forecart"},
+    "prometheusRule": {"enabled": True, "runbook": "https://runbooks.example/forecart", "blockedSeconds": 3600},
     "dashboard": {"enabled": True},
     "networkPolicy": {"enabled": True, "kafkaPorts": [9093], "scrapers": [{"podSelector": {}}]},
 }
@@ -252,9 +252,17 @@ def test_rules_and_dashboard_are_those_of_the_monitoring_folder(render, deploy):
     documents = render(MOST)
     rules = (deploy / "monitoring" / "rules.yaml").read_text()
     rules = rules.replace("deploy/runbook.md", "https://runbooks.example/forecart")
+    rules = rules.replace("(forecart_input_blocked_seconds) > 900", "(forecart_input_blocked_seconds) > 3600")
     assert documents["PrometheusRule"]["spec"] == yaml.safe_load(rules)
     board = (deploy / "monitoring" / "dashboard.json").read_text()
     assert json.loads(documents["ConfigMap"]["data"]["forecart.json"]) == json.loads(board)
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 900), ({"blockedSeconds": 1800}, 1800)])
+def test_how_long_input_may_be_blocked_is_a_value(render, given, seconds):
+    (group,) = render(LEAST | {"prometheusRule": {"enabled": True, **given}})["PrometheusRule"]["spec"]["groups"]
+    (rule,) = (rule for rule in group["rules"] if rule.get("alert") == "ForecartInputBlocked")
+    assert rule["expr"] == f"max by (job, partition) (forecart_input_blocked_seconds) > {seconds}"
 
 
 @pytest.mark.parametrize(
