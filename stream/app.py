@@ -24,10 +24,12 @@ from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import faust_options, reach
 from stream.kafka.commit import FAILPOINTS, Committer
 from stream.kafka.identity import name as worker_name
+from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
 from stream.kafka.recovery import Recovery
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
+from stream.kubernetes import Replica
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
 from stream.runtime import load as load_bundle
@@ -38,6 +40,7 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 _DROP = "drop-fetch"
 _GC_EVERY = 50_000
+_LEAVE_SECONDS = 5.0  # on the way out: well within the grace period
 _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
 
 
@@ -49,6 +52,7 @@ class App(faust.App):
     reader: CatalogReader
     health: Health
     listen: Callable[[], None]
+    end_membership: Callable[[], None]
 
     async def on_first_start(self) -> None:
         """Listen first: metrics and probes answer while the rest starts. Then fence a predecessor."""
@@ -59,6 +63,11 @@ class App(faust.App):
         except ForecartError as error:
             _end(self, error)
         await super().on_first_start()
+
+    async def on_shutdown(self) -> None:
+        """Leave the group if this pod does not come back, now that nothing here is a member any more."""
+        await super().on_shutdown()
+        await asyncio.to_thread(self.end_membership)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
@@ -85,6 +94,7 @@ def build(settings: Settings) -> App:
     partitions = check(settings, client)
     name = worker_name(settings)
     recovery = Recovery(settings, client, Rehydrator(bundle))
+    replica = Replica(name) if settings.leave_on_scale_down else None
     committer = Committer(settings, name, _failpoint(settings.failpoint))
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
@@ -105,6 +115,7 @@ def build(settings: Settings) -> App:
         telemetry.catalog_silent.set(reader.silence())
 
     app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, refresh)
+    app.end_membership = lambda: _leave_if_scaled_down(settings, replica, name)
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
@@ -200,6 +211,17 @@ def _end(app: App, error: BaseException) -> None:
     app.engine.committer.abort()
     _scratch().cleanup()
     os._exit(error.exit_code)
+
+
+def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str) -> None:
+    """Spare the others the session timeout where no worker of this name will come back."""
+    if replica is None or not replica.scaled_down():
+        return
+    try:
+        leave(settings, [name], _LEAVE_SECONDS)
+        log.info("scaled down: %s has left group %s", name, settings.group)
+    except ForecartError as error:
+        log.warning("scaled down, but %s stays a member until its session times out: %s", name, error.message)
 
 
 def _failpoint(spec: str) -> Callable[[str], None]:
