@@ -57,6 +57,9 @@ class Settings(BaseModel):
     kafka_wait_seconds: float = Field(
         0.0, ge=0, description="How long a worker waits for Kafka before it ends; 0: as long as it takes."
     )
+    leave_on_scale_down: bool = Field(
+        False, description="Ask Kubernetes at the end; leave the group at once where this pod does not come back."
+    )
     metrics_host: str = Field("127.0.0.1", description="Where metrics and probes listen; 0.0.0.0 in a container.")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="0: a free port.")
     stall_seconds: float = Field(60.0, ge=1, description="No progress for so long: not live.")

@@ -191,11 +191,12 @@ class Thread(driver.AIOKafkaConsumerThread):
             return found
         for tp in ready:
             if state := _state(consumer, tp):
-                ownership.marks[tp.partition] = Mark(state.position, max(state.lso or 0, 0))
                 if records := got.get(tp):
                     found[tp] = (self.handed.get(tp, records[0].offset), state.position, records)
                 else:
                     self.stood[tp] = state.position
+                handed = state.position if records else self.handed.get(tp, state.position)
+                ownership.marks[tp.partition] = _mark(state, handed).after(ownership.marks.get(tp.partition))
         return found
 
     def _rewind(self, consumer: Any, ready: set[Any]) -> None:
@@ -212,6 +213,12 @@ def _state(consumer: Any, tp: Any) -> Any:
     assignment = subscription.assignment if subscription else None
     state = assignment.state_value(tp) if assignment else None
     return state if state and state.has_valid_position else None
+
+
+def _mark(state: Any, handed: int) -> Mark:
+    high = state.highwater or 0
+    stable = high if state.lso is None else state.lso
+    return Mark(state.position, handed, stable, high, state.timestamp or 0)
 
 
 class BatchConsumer(driver.Consumer):

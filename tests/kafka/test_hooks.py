@@ -127,7 +127,8 @@ async def _look(place):
         assert isinstance(state, TopicPartitionState)
         assert state.has_valid_position
         assert state.position == 0
-        assert hasattr(state, "lso")
+        for name in ("lso", "highwater", "timestamp"):
+            assert hasattr(state, name), name
     finally:
         await consumer.stop()
 
