@@ -20,6 +20,7 @@ from stream.configured import catalog, scorer
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError
 from stream.engine import Engine
 from stream.health import Health
+from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import faust_options, reach
 from stream.kafka.commit import FAILPOINTS, Committer
@@ -49,6 +50,7 @@ class App(faust.App):
     reader: CatalogReader
     health: Health
     listen: Callable[[], None]
+    max_batch_bytes: int
 
     async def on_first_start(self) -> None:
         """Listen first: metrics and probes answer while the rest starts. Then fence a predecessor."""
@@ -79,6 +81,7 @@ def __getattr__(attribute: str) -> Any:
 
 def build(settings: Settings) -> App:
     """Check bundle, broker and topics, and wire the parts; raise ForecartError."""
+    inflate.require()
     telemetry = Telemetry()
     bundle = _bundle(settings, telemetry)
     client = reach(settings)
@@ -87,6 +90,7 @@ def build(settings: Settings) -> App:
     recovery = Recovery(settings, client, Rehydrator(bundle))
     committer = Committer(settings, name, _failpoint(settings.failpoint))
     app = App(settings.group, **_conf(settings, name, partitions))
+    app.max_batch_bytes = settings.max_batch_bytes
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     engine = app.engine = Engine(
