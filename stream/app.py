@@ -22,6 +22,7 @@ from stream.configured import catalog, scorer
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.engine import Engine
 from stream.health import Health
+from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import admin, faust_options
 from stream.kafka.commit import FAILPOINTS, Committer
@@ -66,6 +67,7 @@ class App(faust.App):
     listen: Callable[[], None]
     check: Callable[[], object]
     end_membership: Callable[[], None]
+    max_batch_bytes: int
 
     async def on_first_start(self) -> None:
         """Listen first: metrics and probes answer while Kafka is waited for and the rest starts."""
@@ -122,12 +124,14 @@ def __getattr__(attribute: str) -> Any:
 
 def build(settings: Settings) -> App:
     """Check the bundle and wire the parts, without asking Kafka anything; raise ForecartError."""
+    inflate.require()
     telemetry = Telemetry()
     bundle = _bundle(settings, telemetry)
     name, client, kafka = worker_name(settings), admin(settings), Reachability(settings)
     replica = Replica(name) if settings.leave_on_scale_down else None
     pause = _failpoint(settings.failpoint)
     app = App(settings.group, **_conf(settings, name))
+    app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)

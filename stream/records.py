@@ -25,8 +25,15 @@ HEADERS, _HEADER = 100, 8  # how many a record may have; bytes that one costs be
 _encode = msgspec.json.Encoder().encode
 
 
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why a record could not be read, a reason of `REASONS`, and what its dead letter says besides."""
+
+    reason: str
+    facts: dict[str, str]
+
+
 class Record(Protocol):
-    """What is needed of a Kafka record; `timestamp` in ms."""
+    """What is needed of a Kafka record; `timestamp` in ms. One that could not be read has a `fault`, and no value."""
 
     @property
     def offset(self) -> int: ...
@@ -55,6 +62,11 @@ class Message(msgspec.Struct, gc=False):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+
+
+def fault_of(record: Record) -> Fault | None:
+    """Return why a record could not be read, None where it was."""
+    return getattr(record, "fault", None)
 
 
 def header_bytes(headers: Sequence[tuple[str, bytes]]) -> int:
@@ -144,6 +156,8 @@ class Publisher:
         """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""
         place = {"topic": self._topic, "partition": str(number), "offset": str(source.offset)}
         facts = place | {"reason": reason, "timestamp": str(source.timestamp)}
+        if fault := fault_of(source):
+            facts |= fault.facts
         raw, largest = source.value, self._largest
         if raw is not None and len(raw) > largest:
             facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}

@@ -18,7 +18,7 @@ from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
-from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes
+from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, fault_of, header_bytes
 from stream.room import keep_blocks
 from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
@@ -187,7 +187,9 @@ class Scorer:
         largest, types = self.limits.event_bytes, self.types
         for i, r in enumerate(records):
             event = decode(r.value, newest[i], largest)
-            if isinstance(event, BadEvent):
+            if fault := fault_of(r):
+                rejected.append((i, fault.reason))
+            elif isinstance(event, BadEvent):
                 rejected.append((i, event.reason))
             elif event.type not in types:
                 rejected.append((i, "unknown_type"))
