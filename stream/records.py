@@ -22,6 +22,9 @@ LETTER_ROOM = 65_536  # a dead letter is its record's value and this much of key
 # Bytes of the input's headers and key that a dead letter carries: with its own headers below that.
 HEADER_ROOM, _KEY_ROOM = 49_152, 8_192
 HEADERS, _HEADER = 100, 8  # how many a record may have; bytes that one costs beside its name and value
+# Least timestamp of a record that has one, ms: -1 is none to Kafka, clients write 0, 1 or seconds, and since 2001
+# milliseconds have had thirteen digits.
+DATED = 10**12
 _encode = msgspec.json.Encoder().encode
 
 
@@ -33,7 +36,10 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(Protocol):
-    """What is needed of a Kafka record; `timestamp` in ms. One that could not be read has a `fault`, and no value."""
+    """What is needed of a Kafka record; `timestamp` in ms, below `DATED` where there is none.
+
+    One that could not be read has a `fault`, and no value.
+    """
 
     @property
     def offset(self) -> int: ...
@@ -49,7 +55,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, and how many ms an event may lie after its record's timestamp."""
+    """Sizes in bytes, and how many ms an event may lie after its record's timestamp, and after now."""
 
     event_bytes: int
     dead_letter_bytes: int
