@@ -84,7 +84,7 @@ def build(settings: Settings) -> App:
     client = reach(settings)
     partitions = check(settings, client)
     name = worker_name(settings)
-    recovery = Recovery(settings, client, Rehydrator(bundle))
+    recovery = Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc))
     committer = Committer(settings, name, _failpoint(settings.failpoint))
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
