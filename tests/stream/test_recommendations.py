@@ -130,6 +130,13 @@ def test_a_pin_that_events_have_named_is_listed_once():
         assert len(listed) == 20 == len(set(listed))
 
 
+def test_a_short_list_holds_no_unseen_item_before_its_first_event():
+    names = BUNDLE.vocabulary.items
+    catalog = _catalog(*((name.encode(), {"availability": False}) for name in names[3:]), bought=True)
+    events = [("a", "view", 0), ("a", "view", "brand-new"), ("b", "view", 0)]
+    assert [("brand-new" in listed) for listed in _lists(catalog, events=events)] == [False, True, True]
+
+
 UNSEEN = [f"new-{n}" for n in range(12)]
 NAMES = st.sampled_from([*UNSEEN, *BUNDLE.vocabulary.items[:6]])
 CATEGORIES = st.sampled_from([None, "", "none-such", *BUNDLE.vocabulary.categories[:3]])
