@@ -1,5 +1,8 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
+import stream.environment  # noqa: F401  # what it does must come before all other imports
+
+# isort: split
 import asyncio
 import gc
 import logging
@@ -41,9 +44,17 @@ _GC_EVERY = 50_000
 _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
 
 
+class _WithoutWeb(faust.Settings):
+    """Faust's settings; its command line turns a web server on, which tells anyone of tables and hosts."""
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        super().__setattr__(key, False if key == "web_enabled" else value)
+
+
 class App(faust.App):
     """A Faust app on the batched transport."""
 
+    Settings = _WithoutWeb
     ownership: Ownership
     engine: Engine
     reader: CatalogReader
@@ -123,6 +134,7 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
 def _conf(settings: Settings, name: str, partitions: int) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
+        "env": {},  # else some 75 names without a prefix, BROKER_URL among them, win over what is given here
         "datadir": _scratch().name,
         "topic_partitions": partitions,
         "topic_allow_declare": False,
