@@ -1,5 +1,8 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
+import stream.environment  # noqa: F401  # what it does must come before all other imports
+
+# isort: split
 import asyncio
 import gc
 import logging
@@ -51,6 +54,7 @@ _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the i
 
 
 class _Boot(BootStrategy):
+    enable_web = False  # Faust's command line turns it on, and it tells anyone of tables and hosts
     enable_kafka_producer = False  # the transaction's is ours
 
 
@@ -138,7 +142,7 @@ def build(settings: Settings) -> App:
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
         producing=Producing(name, lambda: Committer(settings, name, pause, kafka.note), kafka.steady_since),
-        recovery=Recovery(settings, client, Rehydrator(bundle), kafka.steady_since),
+        recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
         ownership=app.ownership,
         telemetry=telemetry,
         round_chunks=settings.round_chunks,
@@ -171,6 +175,7 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
 def _conf(settings: Settings, name: str) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
+        "env": {},  # else some 75 names without a prefix, BROKER_URL among them, win over what is given here
         "datadir": _scratch().name,
         "topic_allow_declare": False,
         "topic_disable_leader": True,

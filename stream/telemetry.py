@@ -95,6 +95,9 @@ class Telemetry:
         self.recovered_offsets = Gauge(
             "forecart_recovery_remaining", "Changelog offsets still to be read.", ["partition"], registry=r
         )
+        self.passed_over = Counter(
+            "forecart_recovery_passed_over", "Unseen items' records in the changelog that are none.", registry=r
+        )
         self.rebalances = Counter("forecart_rebalances", "Assignments received.", registry=r)
         self.transactions = Counter("forecart_transactions", "Transactions by their end.", ["result"], registry=r)
         self.model = Info("forecart_model", "The model that scores.", registry=r)

@@ -12,7 +12,6 @@ from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import PositionError, StuckError, UnreachableError
-from stream.core.newcomers import Table
 from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
 from stream.rehydrate import Rehydrator
@@ -35,7 +34,7 @@ _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
 _Change = tuple[bytes, bytes | None]
-_NO_RECORD = (ValueError, msgspec.MsgspecError)
+_NO_RECORD = (ValueError, msgspec.MsgspecError, RecursionError)
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -196,7 +195,7 @@ class Recovery:
             for message, change in zip(made, changes, strict=True):
                 try:
                     _positions([change])
-                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [change], Table())
+                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [change])
                 except _NO_RECORD as broken:
                     raise self._broken(part.number, message.offset() or 0, broken) from broken
             raise self._broken(part.number, made[0].offset() or 0, error) from error
