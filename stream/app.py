@@ -26,6 +26,7 @@ from stream.kafka.commit import FAILPOINTS, Committer
 from stream.kafka.identity import name as worker_name
 from stream.kafka.membership import Ownership
 from stream.kafka.recovery import Recovery
+from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.rehydrate import Rehydrator
@@ -47,6 +48,7 @@ class App(faust.App):
     ownership: Ownership
     engine: Engine
     reader: CatalogReader
+    watch: TopicWatch
     health: Health
     listen: Callable[[], None]
 
@@ -56,6 +58,7 @@ class App(faust.App):
             self.listen()
             await asyncio.to_thread(self.reader.start, lambda error: _end(self, error))
             await asyncio.to_thread(self.engine.committer.start)
+            self.watch.start()
         except ForecartError as error:
             _end(self, error)
         await super().on_first_start()
@@ -89,6 +92,7 @@ def build(settings: Settings) -> App:
     app = App(settings.group, **_conf(settings, name, partitions))
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
+    app.watch = TopicWatch(settings, client, lambda error: _end(app, error))
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
         committer=committer,
@@ -128,7 +132,7 @@ def _conf(settings: Settings, name: str, partitions: int) -> dict[str, Any]:
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "processing_guarantee": "at_least_once",  # the transaction is ours
-        "consumer_auto_offset_reset": "earliest",
+        "consumer_auto_offset_reset": "none",  # what is out of range is lost, or damage: nobody skips it
         "consumer_group_instance_id": name,
         "consumer_max_fetch_size": 4 * 1024 * 1024,
         "broker_session_timeout": session,
@@ -174,6 +178,10 @@ def _wire(app: App, settings: Settings) -> None:
 
     @app.on_rebalance_complete.connect  # type: ignore[arg-type]
     async def recover(_app: Any, **_: Any) -> None:
+        try:
+            await asyncio.to_thread(app.watch.check)
+        except ForecartError as error:
+            _end(app, error)
         await engine.restorer.recover({tp.partition for tp in app.consumer.assignment()})
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
@@ -185,6 +193,7 @@ def _wire(app: App, settings: Settings) -> None:
         await engine.stop()
         engine.restorer.recovery.close()
         app.reader.stop()
+        app.watch.stop()
         app.health.stop()
         log.info("stopped: positions are committed")
 

@@ -11,10 +11,11 @@ from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import PositionError, StuckError
+from stream.core.position import Position
 from stream.core.session import FORMAT
 from stream.kafka.client import admin, consumer
 from stream.kafka.membership import Owned
-from stream.kafka.recovery import POSITION, Position, Recovery
+from stream.kafka.recovery import POSITION, Recovery
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.runtime import load
@@ -59,7 +60,7 @@ def _write(place: Shop, *records: tuple[bytes, bytes | None], producer: Producer
 
 
 def _position(place: Shop, offset: int, topic_id: str | None = None) -> tuple[bytes, bytes]:
-    return POSITION, msgspec.json.encode(Position(topic_id or _recovery(place).topic_id(), offset, NOON))
+    return POSITION, msgspec.json.encode(Position(topic_id or _recovery(place).topics().events, offset, NOON))
 
 
 def _transactional(place: Shop, timeout_ms: int = 60_000) -> Producer:
@@ -192,7 +193,7 @@ def test_input_that_was_deleted_unread_stops_or_is_told(place: Shop, caplog: pyt
 def test_partitions_are_recovered_together_each_from_its_own(shop):
     """One is kept, one is anew, one is empty; each has its own sessions and position."""
     place = shop(partitions=3)
-    topic = _recovery(place).topic_id()
+    topic = _recovery(place).topics().events
     out = place.producer()
     for number in range(3):
         for _ in range(9):
