@@ -1,6 +1,7 @@
 """The input changes under a running worker: deleted unread, cut off, made again, grown."""
 
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,9 @@ def _lagging(shop: Any, **settings: object) -> tuple[Shop, subprocess.Popen[byte
     wait_for(lambda: sum(place.outcomes().values()) == 300, 40, "the first events are scored")
 
     def change() -> None:
-        _send(place, 300, 9000)
+        _send(place, 300, 1)  # the answer to the fetch that waits
+        time.sleep(1)
+        _send(place, 301, 8999)
         _delete_before(place, 9000)
 
     _paused(worker, change)
@@ -54,6 +57,7 @@ def test_input_deleted_under_a_worker_stops_it(shop):
     text = place.log_of("w0").read_text()
     outcomes = place.outcomes()
     at = max(offset for _, offset in outcomes) + 1
+    assert at < 9000
     assert f"{9000 - at} records were deleted before they were scored ({at} to 9000)" in text
     assert outcomes == {(0, offset): 1 for offset in range(at)}
     assert "Traceback" not in text
@@ -67,6 +71,7 @@ def test_input_deleted_under_a_worker_is_counted_and_passed_over(shop):
     wait_for(lambda: (0, 9399) in place.outcomes(), 40, "an event of later is scored")
     outcomes = place.outcomes()
     at = max(offset for _, offset in outcomes if offset < 9000) + 1
+    assert at < 9000
     assert outcomes == {(0, offset): 1 for offset in [*range(at), *range(9000, 9400)]}
     assert f'forecart_events_lost_total{{partition="0"}} {float(9000 - at)}' in _get(port, "/metrics")[1]
     assert "going on behind the gap" in place.log_of("w0").read_text()
