@@ -152,7 +152,7 @@ def test_a_changelog_without_position_but_with_committed_offsets_is_refused(plac
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_recovery_that_was_overtaken_is_no_damage(place: Shop, kept: bool, monkeypatch: pytest.MonkeyPatch):
-    """Rule 4: a worker stands still before it places its positions, while another commits and deletes what it scored."""
+    """A worker stands still before it places its positions; another commits, and retention deletes what was scored."""
     place.send([(b"u", b"{}")] * 9)
     _write(place, _position(place, 2))
     _commit(place, 2)
@@ -196,7 +196,7 @@ def test_a_changelog_or_a_count_that_is_another_is_refused(place: Shop):
             _recover(place)
 
 
-@pytest.mark.parametrize(("offset", "committed", "message"), [(9, None, "its end is 5"), (2, 4, "the group is at 4")])
+@pytest.mark.parametrize(("offset", "committed", "message"), [(9, None, "the input ends at 5"), (2, 4, "is at 4")])
 def test_a_position_that_does_not_fit_is_refused(place: Shop, offset: int, committed: int | None, message: str):
     place.send([(b"u", b"{}")] * 5)
     _write(place, _position(place, offset))
