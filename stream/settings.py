@@ -54,6 +54,9 @@ class Settings(BaseModel):
     )
     session_timeout_seconds: float = Field(30.0, ge=6, description="Kafka's: a silent worker loses its partitions.")
     transaction_timeout_seconds: float = Field(20.0, ge=5, description="Kafka's: a silent transaction is aborted.")
+    kafka_wait_seconds: float = Field(
+        0.0, ge=0, description="How long a worker waits for Kafka before it ends; 0: as long as it takes."
+    )
     metrics_host: str = Field("127.0.0.1", description="Where metrics and probes listen; 0.0.0.0 in a container.")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="0: a free port.")
     stall_seconds: float = Field(60.0, ge=1, description="No progress for so long: not live.")

@@ -95,6 +95,7 @@ class Telemetry:
         self.model = Info("forecart_model", "The model that scores.", registry=r)
         self.loads = Counter("forecart_model_loads", "Bundles loaded.", ["result"], registry=r)
         self.progress = Gauge("forecart_last_progress_timestamp_seconds", "When the loop last moved.", registry=r)
+        self.reachable = Gauge("forecart_kafka_reachable", "1 while Kafka answers, else 0.", registry=r)
         self.build = Info("forecart_build", "The running version.", registry=r)
         for result in ("committed", "aborted", "dropped"):
             self.transactions.labels(result)

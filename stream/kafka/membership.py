@@ -136,7 +136,7 @@ class Ownership:
         return new
 
     def renew(self, membership: Membership, keep: bool = False) -> Membership | None:
-        """Forget the sessions of a membership whose transaction was aborted (rule 5), or keep the clean ones."""
+        """Forget the sessions of a membership whose transaction was aborted (rule 5), or `keep` the clean ones (8)."""
         if self.current is not membership:
             return None
         new = membership.renewed()

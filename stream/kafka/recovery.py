@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from stream.core.errors import PositionError, StuckError, TopicError
+from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.core.newcomers import Table
-from stream.core.position import Bounds, Position, Terms, Topics, lost, stand
-from stream.kafka.client import again, consumer, ended
+from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
+from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
 from stream.kafka.topic_watch import described
 from stream.rehydrate import Rehydrator
@@ -60,16 +60,36 @@ class _Part:
 class Recovery:
     """Rebuild partitions from the changelog; its clients stay open, since a fresh one takes seconds to answer."""
 
-    def __init__(self, settings: Settings, client: AdminClient, rehydrator: Rehydrator) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: AdminClient,
+        rehydrator: Rehydrator,
+        steady_since: Callable[[float], bool] = lambda _when: True,
+    ) -> None:
+        """`steady_since` tells whether Kafka answered throughout since a time (monotonic seconds)."""
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
-        self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True, **FETCH})
+        self._steady_since = steady_since
+        self._reader = self._open()
+        self._stale = False
         names = (settings.events_topic, settings.changelog, settings.group)
         self._terms = Terms(*names, settings.start, settings.on_lost)
+
+    def _open(self) -> Consumer:
+        return consumer(self._settings, **{"group.id": self._settings.group, "enable.partition.eof": True, **FETCH})
 
     def close(self) -> None:
         """Close the reader."""
         self._reader.close()
+
+    def reopen(self) -> None:
+        """Let the next recovery begin with new clients: Kafka did not answer those of now."""
+        self._stale = True
+
+    def _renew(self) -> None:
+        self._reader.close()
+        self._admin, self._reader, self._stale = admin(self._settings), self._open(), False
 
     def recover(
         self,
@@ -80,9 +100,12 @@ class Recovery:
         """Rebuild partitions, or catch up those that were kept; return None where they are no longer wanted.
 
         All are read at once: one alone leaves the reader waiting for the broker most of the time. Raises StuckError
-        without progress, PositionError where changelog and input do not fit.
+        without progress, UnreachableError where Kafka does not answer, PositionError where changelog and input do not
+        fit.
         """
         began = time.monotonic()
+        if self._stale:
+            self._renew()
         parts = {number: self._begin(number, held) for number, held in kept.items()}
         # What the group has committed by now, and what the input has lost, is in the changelog before its end: another
         # worker that goes on from here is no damage.
@@ -141,6 +164,8 @@ class Recovery:
                         progress(Progress(number, at, part.end, len(part.owned.part.store)))
                 if time.monotonic() - moved > self._patience:
                     part = parts[behind[0]]
+                    if not self._steady_since(moved):
+                        raise UnreachableError(f"{topic} cannot be read on: Kafka was away", "check the brokers")
                     raise StuckError(
                         f"recovery of {topic} partition {behind[0]} stands at {part.at} of {part.end}",
                         "a transaction may hang: kafka-transactions.sh find-hanging; a restart is safe",
@@ -185,7 +210,7 @@ class Recovery:
         kind = type(error).__name__ if isinstance(error, UnicodeError) else str(error)
         return PositionError(
             f"{self._settings.changelog} partition {number}, offset {offset} is no record of a changelog: {kind}",
-            "restore the changelog, or begin anew with another --group",
+            f"start the newest version that has run in this group; if it refuses too, {RESTORE}",
         )
 
     def _place(self, one: _Part, bounds: Bounds, topics: Topics) -> None:
@@ -198,9 +223,6 @@ class Recovery:
         owned.topics, owned.lost = topics, owned.lost + standing.lost
         part.position, part.clock = standing.offset, max(part.clock, position.clock)
 
-    def _deadline(self) -> float:
-        return time.monotonic() + self._patience
-
     def _offsets(self, topic: str, numbers: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         """Ask for offsets of partitions, open transactions' records included."""
         asked = {TopicPartition(topic, number): spec for number in numbers}
@@ -209,7 +231,7 @@ class Recovery:
             answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
             return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
 
-        return again(self._deadline(), ask) if asked else {}
+        return answered(f"the offsets of {topic}", self._patience, ask) if asked else {}
 
     def _committed(self, numbers: Iterable[int]) -> dict[int, int]:
         """Ask for the group's offsets, without waiting for those of open transactions."""
@@ -220,14 +242,18 @@ class Recovery:
             answer = self._admin.list_consumer_group_offsets([asked], request_timeout=5)[group].result(6)
             return {tp.partition: int(tp.offset) for tp in answer.topic_partitions}
 
-        return again(self._deadline(), ask) if asked.topic_partitions else {}
+        return answered(f"the offsets of the group {group}", self._patience, ask) if asked.topic_partitions else {}
 
     def topics(self) -> Topics:
-        """Ask for the ids of input and changelog, and for their partition count; raise TopicError where they differ."""
+        """Ask for the ids of input and changelog, and for their partition count.
+
+        Raises UnreachableError where one is not there or their counts differ: the watch of the topics decides.
+        """
         names = [self._settings.events_topic, self._settings.changelog]
-        events, changelog = again(self._deadline(), lambda: described(self._admin, names)).values()
+        what = f"the metadata of {' and '.join(names)}"
+        events, changelog = answered(what, self._patience, lambda: described(self._admin, names)).values()
         if not events or not changelog or events.partitions != changelog.partitions:
-            raise TopicError("the topics are not as they were when the worker began", "see `forecart topics plan`")
+            raise UnreachableError(f"{what} do not fit", "see `forecart topics plan`")
         return Topics(events.id, changelog.id, events.partitions)
 
 

@@ -14,6 +14,8 @@ from confluent_kafka.admin import AdminClient
 
 from stream.core.errors import TopicError
 from stream.core.position import ANEW, GROW, RESTORE
+from stream.kafka.client import admin
+from stream.kafka.errors import said
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class Fault(NamedTuple):
 
 
 def described(client: AdminClient, names: Iterable[str]) -> dict[str, Seen | None]:
-    """Describe topics, None where there is none; raise KafkaException where that is not known."""
+    """Describe topics, None where there is none; raise KafkaException or TimeoutError where that is not known."""
     asked = list(names)
     answers = client.describe_topics(TopicCollection(asked), request_timeout=_REQUEST_SECONDS)
     found: dict[str, Seen | None] = {}
@@ -44,8 +46,6 @@ def described(client: AdminClient, names: Iterable[str]) -> dict[str, Seen | Non
         try:
             topic = answers[name].result(_REQUEST_SECONDS + 1)
             found[name] = Seen(str(topic.topic_id), len(topic.partitions))
-        except TimeoutError as error:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from error
         except KafkaException as error:
             if error.args[0].code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
                 raise
@@ -81,8 +81,9 @@ def faults(settings: Settings, first: Mapping[str, Seen], now: Mapping[str, Seen
 class TopicWatch:
     """Look at the topics every half minute, on a thread, and whenever partitions are assigned."""
 
-    def __init__(self, settings: Settings, client: AdminClient, fail: Callable[[BaseException], None]) -> None:
-        self._settings, self._client, self._fail = settings, client, fail
+    def __init__(self, settings: Settings, fail: Callable[[BaseException], None]) -> None:
+        self._settings, self._fail = settings, fail
+        self._client: AdminClient | None = None
         topics = (settings.events_topic, settings.changelog, settings.scores_topic, settings.dead_letters_topic)
         self._names = list(dict.fromkeys(topics))
         self._first: dict[str, Seen] = {}
@@ -107,11 +108,14 @@ class TopicWatch:
             raise TopicError("; ".join(fault.text for fault in still), still[0].remedy)
 
     def _look(self) -> list[Fault]:
+        client = self._client or admin(self._settings)
         try:
-            now = described(self._client, self._names)
-        except KafkaException as error:
-            log.debug("the topics cannot be seen: %s", error.args[0].str())
+            now = described(client, self._names)
+        except (KafkaException, TimeoutError) as error:
+            log.debug("the topics cannot be seen: %s", said(error))
+            self._client = None  # a new one knows the bootstrap servers only, should the brokers have moved
             return []
+        self._client = client
         for name, seen in now.items():
             if seen:
                 self._first.setdefault(name, seen)

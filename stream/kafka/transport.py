@@ -14,14 +14,24 @@ from typing import Any, cast
 import msgspec
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from faust.transport.drivers import aiokafka as driver
 
+from stream.core.errors import BrokerError
 from stream.kafka import lenient
 from stream.kafka.membership import Batch, Mark, Membership, Ownership
 from stream.records import Record
 
 log = logging.getLogger(__name__)
+_REST_SECONDS = 1.0  # after an error of the consumer's that may pass
+_ALONE_SECONDS, _LOOK_SECONDS = 60.0, 5.0  # without any connection, until the bootstrap servers are asked again
+_REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 class FetchedRecord(msgspec.Struct, gc=False):
@@ -92,6 +102,42 @@ class Thread(driver.AIOKafkaConsumerThread):
         """Begin with nothing handed on."""
         super().__post_init__()
         self.handed, self.stood, self.strayed = {}, {}, set()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def on_start(self) -> None:
+        """Start the consumer, again until Kafka answers it; then see to its connections."""
+        while not self.should_stop:
+            try:
+                await super().on_start()
+                break
+            except KafkaError as error:
+                log.warning("the consumer cannot start yet: %s", error)
+                await self._ensure_consumer().stop()
+                await asyncio.sleep(_REST_SECONDS)
+        self._watching = asyncio.create_task(self._see_to_connections())
+
+    async def on_thread_stop(self) -> None:
+        """Stop the consumer."""
+        if self._watching:
+            self._watching.cancel()
+        await super().on_thread_stop()
+
+    async def _see_to_connections(self) -> None:
+        """Ask the bootstrap servers again where no broker known is connected for long: aiokafka never does."""
+        connected = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            client = self._ensure_consumer()._client
+            if any(connection.connected() for connection in client._conns.values()):
+                connected = time.monotonic()
+            elif time.monotonic() - connected > _ALONE_SECONDS:
+                try:
+                    await client.bootstrap()
+                except KafkaError:
+                    continue  # whether Kafka answers is told by others
+                log.info("the consumer has found the brokers again by the bootstrap servers")
+                client.force_metadata_update()
+                connected = time.monotonic()
 
     @property
     def ownership(self) -> Ownership:
@@ -120,6 +166,23 @@ class Thread(driver.AIOKafkaConsumerThread):
     async def _fetch_records(  # type: ignore[override]  # only our own getmany reads it
         self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None
     ) -> _Fetched:
+        try:
+            return await self._fetch(consumer, active_partitions, timeout, max_records)
+        except _REFUSED as error:
+            refusal = BrokerError(
+                f"Kafka refuses what the worker reads: {error}", "check the rights of topic and group"
+            )
+            cast(Any, self.app).engine.fail(refusal)
+            return _Fetched()
+        except KafkaError as error:  # a coordinator that is loading, a broker that goes: the consumer joins again
+            log.warning("the consumer goes on after an error: %r", error)
+            consumer._coordinator.request_rejoin()
+            await asyncio.sleep(_REST_SECONDS)
+            return _Fetched()
+
+    async def _fetch(
+        self, consumer: Any, active_partitions: set[Any], timeout: float | None, max_records: int | None
+    ) -> _Fetched:
         ownership = self.ownership
         if (rest := ownership.rest_until - time.monotonic()) > 0:
             await asyncio.sleep(rest)
@@ -137,7 +200,8 @@ class Thread(driver.AIOKafkaConsumerThread):
         except NoOffsetForPartitionError:  # from before the first seek
             return found
         except OffsetOutOfRangeError as error:
-            found.strayed = self._stray(consumer, error.args[0])
+            if ownership.current is membership:
+                found.strayed = self._stray(consumer, error.args[0])
             return found
         # Nothing is awaited from the fetch to here: the positions belong to these records.
         if ownership.current is not membership:
