@@ -1,4 +1,4 @@
-"""The input changes under a running worker: deleted unread, cut off, made again, grown."""
+"""Records of the input are deleted before a running worker has read them."""
 
 import subprocess
 import time
@@ -6,15 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import NewPartitions, NewTopic
 
 from stream.kafka.broker import free_port
 from stream.kafka.client import admin
-from stream.kafka.topics import wanted
 from tests.kafka.shop import Shop, resume, wait_for
 from tests.kafka.test_worker import NOW, _get, _value
-
-MINUTE = 60.0  # in which a worker ends, beyond what its start takes
 
 
 def _send(place: Shop, first: int, count: int) -> None:
@@ -80,20 +76,3 @@ def test_input_deleted_under_a_worker_is_counted_and_passed_over(shop):
     place.start("w0", on_lost="stop")  # the gap is behind it
     _send(place, 9400, 1)
     wait_for(lambda: (0, 9400) in place.outcomes(), 40, "an event after a restart")
-
-
-def _delete(place: Shop, topic: str) -> None:
-    client = admin(place.settings)
-    client.delete_topics([topic])[topic].result(10)
-    wait_for(lambda: topic not in client.list_topics(timeout=5).topics, 20, "the topic is gone")
-
-
-def _make_again(place: Shop, topic: str) -> None:
-    _delete(place, topic)
-    client = admin(place.settings)
-    config = next(t.config for t in wanted(place.settings, 1, 1) if t.name == topic)
-    client.create_topics([NewTopic(topic, place.partitions, 1, config=config)])[topic].result(10)
-
-
-def _grow(place: Shop, topic: str) -> None:
-    admin(place.settings).create_partitions([NewPartitions(topic, 4)])[topic].result(10)
