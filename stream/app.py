@@ -35,6 +35,7 @@ from stream.kafka.membership import Ownership
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
+from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.kubernetes import Replica
@@ -66,6 +67,7 @@ class App(faust.App):
     ownership: Ownership
     engine: Engine
     reader: CatalogReader
+    watch: TopicWatch
     kafka: Reachability
     health: Health
     listen: Callable[[], None]
@@ -79,6 +81,7 @@ class App(faust.App):
             self.listen()
             self.kafka.start(self._meet_outage)
             await self._once_kafka_answers(self.check)
+            self.watch.start()
             await self._once_kafka_answers(lambda: self.reader.start(lambda error: _end(self, error)))
         except ForecartError as error:
             _end(self, error)
@@ -139,6 +142,7 @@ def build(settings: Settings) -> App:
     app.kafka, app.check = kafka, lambda: check(settings, client)
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
+    app.watch = TopicWatch(settings, lambda error: _end(app, error))
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
         producing=Producing(name, lambda: Committer(settings, name, pause, kafka.note), kafka.steady_since),
@@ -180,7 +184,7 @@ def _conf(settings: Settings, name: str) -> dict[str, Any]:
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "processing_guarantee": "at_least_once",  # the transaction is ours
-        "consumer_auto_offset_reset": "earliest",
+        "consumer_auto_offset_reset": "none",  # what is out of range is lost, or damage: nobody skips it
         "consumer_group_instance_id": name,
         "consumer_max_fetch_size": 4 * 1024 * 1024,
         "broker_session_timeout": session,
@@ -226,6 +230,10 @@ def _wire(app: App, settings: Settings) -> None:
 
     @app.on_rebalance_complete.connect  # type: ignore[arg-type]
     async def recover(_app: Any, **_: Any) -> None:
+        try:
+            await asyncio.to_thread(app.watch.check)
+        except ForecartError as error:
+            _end(app, error)
         await engine.restorer.recover({tp.partition for tp in app.consumer.assignment()})
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
@@ -237,6 +245,7 @@ def _wire(app: App, settings: Settings) -> None:
         await engine.stop()
         engine.restorer.recovery.close()
         app.reader.stop()
+        app.watch.stop()
         app.health.stop()
         app.kafka.stop()
         log.info("stopped: positions are committed")

@@ -49,6 +49,9 @@ class Telemetry:
         self.registry = r = CollectorRegistry()
         self.consumed = Counter("forecart_events_consumed", "Input records taken up.", ["partition"], registry=r)
         self.rejected = Counter("forecart_events_rejected", "Dead letters written.", ["reason"], registry=r)
+        self.lost = Counter(
+            "forecart_events_lost", "Input deleted before it was scored, in offsets.", ["partition"], registry=r
+        )
         self.published = Counter("forecart_scores_published", "Scores committed.", ["model"], registry=r)
         self.latency = ArrayHistogram(
             "forecart_event_to_score_seconds", "From a record's Kafka timestamp to its score's commit.", _LATENCY

@@ -8,9 +8,10 @@ import pytest
 
 from stream.core import session
 from stream.core.errors import PositionError
+from stream.core.position import Position
 from stream.kafka import recovery
 from stream.kafka.membership import Owned
-from stream.kafka.recovery import POSITION, Position, Recovery
+from stream.kafka.recovery import POSITION, Recovery
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.sessions import SessionStore
