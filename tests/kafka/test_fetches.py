@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 from aiokafka import codec as codecs
+from aiokafka.record.util import encode_varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +75,15 @@ def test_records_before_a_broken_one_are_read(codec: int):
     broken = next(n for n, (_, cause) in enumerate(told(found)) if cause)
     assert 5 < broken < 15
     assert told(found) == [(n, "structure" if n >= broken else "") for n in range(20)]
+
+
+@pytest.mark.parametrize("less", [0, 10, 40, 80])
+def test_a_length_that_overflows_is_told(less: int):
+    """Give a key nearly 2^63 bytes: the compiled reader's check overflows, and it raises MemoryError."""
+    record = bytearray()
+    for number in (50, 0, 0, 0, 2**63 - 1 - less):
+        encode_varint(number, record.append)
+    assert told(Fetching().one(with_data(batch(0, [b"x"]), bytes(record) + bytes(60)))) == [(0, "structure")]
 
 
 @pytest.mark.parametrize(
