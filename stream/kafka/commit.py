@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, FaultError, FencedError
 from stream.kafka.client import again, passing, producer, put
+from stream.kafka.clocks import Clocks
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.recovery import POSITION, Position
 from stream.records import BATCH, LETTER_ROOM, Message
@@ -61,7 +62,7 @@ class Committer:
 
     def __init__(self, settings: Settings, name: str, pause: Callable[[str], None] = lambda _point: None) -> None:
         self._settings, self.name, self._pause = settings, name, pause
-        self._timeout = settings.transaction_timeout_seconds
+        self._timeout, self._clocks = settings.transaction_timeout_seconds, Clocks(settings)
         self._producer = producer(
             settings,
             **{
@@ -95,23 +96,26 @@ class Committer:
         """Prove that this producer is the newest of its name, before a recovery that may take long (rule 7).
 
         The proof is a transaction with one tombstone that no reader looks at; an older process of the same
-        name ends here with FencedError.
+        name ends here with FencedError. Raises SettingError where this machine's clock is wrong.
         """
         deadline = time.monotonic() + self._timeout * _SHARE
         try:
             again(deadline, self._producer.begin_transaction)
             self._open = True
-            self._send(self._settings.changelog, [Message(CLAIM + self.name.encode(), None)], partition)
+            topic, key = self._settings.changelog, CLAIM + self.name.encode()
+            put(self._producer, topic, None, key, partition=partition, on_delivery=self._clocks.measured())
             again(deadline, lambda: self._producer.commit_transaction(_left(deadline)))
         except KafkaException as error:
             self._fail(error)
         self._open = False
+        self._clocks.check()
 
     def commit(self, works: Iterable[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
         """Commit a round: its works, and where it leaves each partition.
 
         Raises Aborted where the transaction was aborted, FencedError where another process took over,
-        BrokerError where no broker answers in time.
+        BrokerError where no broker answers in time, SettingError where this machine's clock is wrong: then what
+        was taken for the future is not committed.
         """
         metadata = membership.metadata()
         deadline = time.monotonic() + self._timeout * _SHARE
@@ -125,6 +129,7 @@ class Committer:
                 self._produce_position(number, stand)
             if left := self._producer.flush(_left(deadline)):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
+            self._clocks.check()
             self._pause("after-flush")
             offsets = [TopicPartition(self._settings.events_topic, n, stand.offset) for n, stand in stands.items()]
             again(deadline, lambda: self._producer.send_offsets_to_transaction(offsets, metadata, _left(deadline)))
@@ -172,7 +177,7 @@ class Committer:
                 held.changelog, held.read_at = message.offset() + 1, time.monotonic()
 
         value, topic = _encode(Position(held.topic_id, stand.offset, stand.clock)), self._settings.changelog
-        put(self._producer, topic, value, POSITION, partition=number, on_delivery=acknowledged)
+        put(self._producer, topic, value, POSITION, partition=number, on_delivery=self._clocks.measured(acknowledged))
 
     def _fail(self, error: KafkaException | TimeoutError) -> NoReturn:
         """Sort an error (rule 5): what can be aborted is, anything else ends the process."""
