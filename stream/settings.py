@@ -48,6 +48,11 @@ class Settings(BaseModel):
     max_event_bytes: int = Field(
         65_536, ge=1024, le=262_144, description="A longer event, or longer headers, are a dead letter."
     )
+    max_batch_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        description="What a compressed batch inflates to; beyond it, all of it are dead letters.",
+    )
     max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
     max_future_seconds: int = Field(
         3600, ge=0, description="How far an event may lie after its Kafka timestamp, and after now."
