@@ -164,7 +164,7 @@ class Committer:
             if left := self._do(deadline, self._producer.flush):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._pause("after-flush")
-            offsets = [TopicPartition(self._settings.events_topic, n, stand.offset) for n, stand in stands.items()]
+            offsets = [self._input_offset(number, stand) for number, stand in stands.items()]
             send = self._producer.send_offsets_to_transaction
             self._do(deadline, lambda seconds: send(offsets, metadata, seconds))
             self._pause("after-offsets")
@@ -202,6 +202,11 @@ class Committer:
 
     def _done(self) -> None:
         self._opened, self.proved = 0.0, time.monotonic()
+
+    def _input_offset(self, number: int, stand: Stand) -> TopicPartition:
+        """Return what the group commits: the offset, and with it the partition count that it belongs to."""
+        count = str(stand.held.topics.partitions)
+        return TopicPartition(self._settings.events_topic, number, stand.offset, metadata=count)
 
     def _produce(self, work: Work, deadline: float) -> None:
         settings = self._settings
