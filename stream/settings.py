@@ -45,6 +45,9 @@ class Settings(BaseModel):
     explain: bool = Field(False, description="Say with each score which recent events made it; costs throughput.")
     start: Literal["earliest", "latest"] = Field("earliest", description="Where a new group begins.")
     on_lost: Literal["stop", "continue"] = Field("stop", description="When input was deleted before it was read.")
+    restored_changelog: str = Field(
+        "", description="Id of a changelog topic that was made again and restored in full from a copy."
+    )
     chunk_events: int = Field(4096, ge=1, description="Events of one partition scored at once.")
     round_chunks: int = Field(8, ge=1, description="Chunks in one transaction.")
     max_event_bytes: int = Field(

@@ -169,7 +169,7 @@ class Committer:
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._clocks.check()
             self._pause("after-flush")
-            offsets = [TopicPartition(self._settings.events_topic, n, stand.offset) for n, stand in stands.items()]
+            offsets = [self._input_offset(number, stand) for number, stand in stands.items()]
             self._do("send_offsets_to_transaction", deadline, offsets, metadata)
             self._pause("after-offsets")
             self._do("commit_transaction", deadline)
@@ -207,6 +207,11 @@ class Committer:
 
     def _done(self) -> None:
         self._opened, self.proved = 0.0, time.monotonic()
+
+    def _input_offset(self, number: int, stand: Stand) -> TopicPartition:
+        """Return what the group commits: the offset, and with it the partition count that it belongs to."""
+        count = str(stand.held.topics.partitions)
+        return TopicPartition(self._settings.events_topic, number, stand.offset, metadata=count)
 
     def _produce(self, work: Work, deadline: float) -> None:
         settings = self._settings

@@ -83,7 +83,7 @@ class Recovery:
         self._reader = self._open()
         self._stale = False
         names = (settings.events_topic, settings.changelog, settings.group)
-        self._terms = Terms(*names, settings.start, settings.on_lost)
+        self._terms = Terms(*names, settings.start, settings.on_lost, settings.restored_changelog)
 
     def _open(self) -> Consumer:
         return consumer(self._settings, **{"group.id": self._settings.group, "enable.partition.eof": True, **FETCH})
@@ -118,7 +118,8 @@ class Recovery:
         parts = {number: self._begin(number, held) for number, held in kept.items()}
         # What the group has committed by now, and what the input has lost, is in the changelog before its end: another
         # worker that goes on from here is no damage.
-        topics, committed = self.topics(), self._committed(parts)
+        topics = self.topics()
+        committed, written = self._committed(topics.partitions)
         lows = self._offsets(self._settings.events_topic, parts, _EARLIEST)
         # The high watermarks, not the last stable offsets: it must wait for a transaction that is still open.
         for number, end in self._offsets(self._settings.changelog, parts, _LATEST).items():
@@ -129,7 +130,7 @@ class Recovery:
         highs = self._offsets(self._settings.events_topic, parts, _LATEST)
         try:
             for number, part in parts.items():
-                self._place(part, Bounds(lows[number], highs[number], committed[number]), topics)
+                self._place(part, Bounds(lows[number], highs[number], committed.get(number, -1), written), topics)
         except PositionError:
             if wanted():
                 raise
@@ -242,16 +243,21 @@ class Recovery:
 
         return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
-    def _committed(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Ask for the group's offsets, without waiting for those of open transactions."""
+    def _committed(self, partitions: int) -> tuple[dict[int, int], int]:
+        """Ask for the group's offsets, without waiting for those of open transactions.
+
+        Returns them by partition, and the partition count that they were committed with if it is another one, else 0.
+        """
         group, topic = self._settings.group, self._settings.events_topic
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, number) for number in numbers])
 
-        def ask() -> dict[int, int]:
-            answer = self._admin.list_consumer_group_offsets([asked], request_timeout=5)[group].result(6)
-            return {tp.partition: int(tp.offset) for tp in answer.topic_partitions}
+        def ask() -> list[TopicPartition]:
+            asked = [ConsumerGroupTopicPartitions(group)]
+            found = self._admin.list_consumer_group_offsets(asked, request_timeout=5)[group].result(6)
+            return [tp for tp in found.topic_partitions if tp.topic == topic]
 
-        return self._answered(f"the offsets of the group {group}", ask) if asked.topic_partitions else {}
+        found = self._answered(f"the offsets of the group {group}", ask)
+        written = {int(tp.metadata) for tp in found if tp.metadata and tp.metadata.isdigit()} - {partitions}
+        return {tp.partition: int(tp.offset) for tp in found}, max(written, default=0)
 
     def topics(self) -> Topics:
         """Ask for the ids of input and changelog, and for their partition count.

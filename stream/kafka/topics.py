@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from stream.core.errors import BrokerError, TopicError, UnreachableError
+from stream.core.position import GROW
 from stream.kafka.client import answered, reach
 from stream.kafka.errors import passing, said
 from stream.records import BATCH, LETTER_ROOM
@@ -154,8 +155,7 @@ def _misshapen(topic: Topic, found: Topic) -> list[str]:
     faults = []
     tied = topic.role in ("events", "changelog")  # a shopper's state lies in the partition of the events
     if tied and found.partitions != topic.partitions:
-        fix = "sessions cannot move between partitions: use a new group, or a topic with the same count"
-        faults.append(f"{topic.name} ({topic.role}) has {found.partitions} partitions, not {topic.partitions}: {fix}")
+        faults.append(f"{topic.name} ({topic.role}) has {found.partitions} partitions, not {topic.partitions}: {GROW}")
     if found.replication < topic.replication:
         fix = "kafka-reassign-partitions --bootstrap-server HOST --execute, with a plan that has as many replicas"
         faults.append(
