@@ -188,6 +188,7 @@ def _rank(
     if not len(worth):
         scores.item_scores[rows] = known
         return
+    worth = worth[np.argsort(table.index[worth])]  # slots depend on restarts: of equal scores the index decides
     all_items = np.concatenate([scores.items[rows], np.tile(table.index[worth], (len(rows), 1))], 1)
     all_scores = np.concatenate([known, new[:, worth]], 1)
     best = np.argsort(-_leading(all_items, all_scores, rules), axis=1, kind="stable")

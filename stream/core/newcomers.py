@@ -129,6 +129,7 @@ class Table:
         self.names.append(name)
         self._slot[index] = slot
         self.index[slot], self.category[slot], self.price[slot], self.count[slot] = index, 0, np.nan, 0.0
+        self.print[slot] = 0  # the slot may have been another's
         return slot
 
     def _keep(self, slots: NDArray[np.int64]) -> None:

@@ -4,15 +4,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Message, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from stream.core.errors import PositionError, StuckError
+from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.core.newcomers import Table
-from stream.kafka.client import again, consumer, ended
+from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
@@ -20,8 +21,10 @@ from stream.sessions import SessionStore
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
+_AGAIN = 0.3  # seconds before another administrator asks
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 FETCH = {
     "max.partition.fetch.bytes": 4_194_304,
@@ -66,14 +69,34 @@ class _Part:
 class Recovery:
     """Rebuild partitions from the changelog; its clients stay open, since a fresh one takes seconds to answer."""
 
-    def __init__(self, settings: Settings, client: AdminClient, rehydrator: Rehydrator) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: AdminClient,
+        rehydrator: Rehydrator,
+        steady_since: Callable[[float], bool] = lambda _when: True,
+    ) -> None:
+        """`steady_since` tells whether Kafka answered throughout since a time (monotonic seconds)."""
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
-        self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True, **FETCH})
+        self._steady_since = steady_since
+        self._reader = self._open()
+        self._stale = False
+
+    def _open(self) -> Consumer:
+        return consumer(self._settings, **{"group.id": self._settings.group, "enable.partition.eof": True, **FETCH})
 
     def close(self) -> None:
         """Close the reader."""
         self._reader.close()
+
+    def reopen(self) -> None:
+        """Let the next recovery begin with new clients: Kafka did not answer those of now."""
+        self._stale = True
+
+    def _renew(self) -> None:
+        self._reader.close()
+        self._admin, self._reader, self._stale = admin(self._settings), self._open(), False
 
     def recover(
         self,
@@ -84,9 +107,12 @@ class Recovery:
         """Rebuild partitions, or catch up those that were kept; return None where they are no longer wanted.
 
         All are read at once: one alone leaves the reader waiting for the broker most of the time. Raises StuckError
-        without progress, PositionError where changelog and input do not fit.
+        without progress, UnreachableError where Kafka does not answer, PositionError where changelog and input do not
+        fit.
         """
         began = time.monotonic()
+        if self._stale:
+            self._renew()
         parts = {number: self._begin(number, held) for number, held in kept.items()}
         # The high watermarks, not the last stable offsets: it must wait for a transaction that is still open.
         for number, end in self._offsets(self._settings.changelog, parts, _LATEST).items():
@@ -134,6 +160,8 @@ class Recovery:
                         progress(Progress(number, at, part.end, len(part.owned.part.store)))
                 if time.monotonic() - moved > self._patience:
                     part = parts[behind[0]]
+                    if not self._steady_since(moved):
+                        raise UnreachableError(f"{topic} cannot be read on: Kafka was away", "check the brokers")
                     raise StuckError(
                         f"recovery of {topic} partition {behind[0]} stands at {part.at} of {part.end}",
                         "a transaction may hang: kafka-transactions.sh find-hanging; a restart is safe",
@@ -223,9 +251,6 @@ class Recovery:
             raise PositionError(text, "raise the topic's retention; FORECART_ON_LOST=continue goes on behind the gap")
         log.critical("%s: going on behind the gap", text)
 
-    def _deadline(self) -> float:
-        return time.monotonic() + self._patience
-
     def _offsets(self, topic: str, numbers: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         """Ask for offsets of partitions, open transactions' records included."""
         asked = {TopicPartition(topic, number): spec for number in numbers}
@@ -234,10 +259,11 @@ class Recovery:
             answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
             return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
 
-        return again(self._deadline(), ask) if asked else {}
+        return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
     def _committed(self, asked: list[TopicPartition]) -> dict[int, int]:
-        found = again(self._deadline(), lambda: self._reader.committed(asked, 5))
+        what = f"the offsets of the group {self._settings.group}"
+        found = answered(what, self._patience, lambda: self._reader.committed(asked, 5))
         return {tp.partition: int(tp.offset) for tp in found}
 
     def topic_id(self) -> str:
@@ -248,7 +274,23 @@ class Recovery:
             answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=5)
             return str(answer[name].result(6).topic_id)
 
-        return again(self._deadline(), ask)
+        return self._answered(f"the id of {name}", ask)
+
+    def _answered(self, what: str, ask: Callable[[], T]) -> T:
+        """Ask an administrator for as long as patience lasts; one that got no answer is followed by another.
+
+        It may keep to a leader of before an election, FENCED_LEADER_EPOCH after FENCED_LEADER_EPOCH.
+        """
+
+        def once() -> T:
+            try:
+                return ask()
+            except (KafkaException, TimeoutError):
+                time.sleep(_AGAIN)
+                self._admin = admin(self._settings)
+                raise
+
+        return answered(what, self._patience, once)
 
 
 def _positions(changes: list[_Change]) -> list[Position]:

@@ -14,8 +14,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from stream.core.errors import BrokerError, TopicError
-from stream.kafka.client import reach
+from stream.core.errors import BrokerError, TopicError, UnreachableError
+from stream.kafka.client import answered, reach
+from stream.kafka.errors import passing, said
 from stream.records import BATCH, LETTER_ROOM
 from stream.settings import PREFIX, Settings
 
@@ -125,10 +126,7 @@ def plan(
 
 
 def _cluster(client: AdminClient) -> ClusterMetadata:
-    try:
-        return client.list_topics(timeout=_TIMEOUT)
-    except KafkaException as error:
-        raise BrokerError(f"the topics cannot be listed: {error.args[0].str()}", "check the brokers") from error
+    return answered("the list of topics", _TIMEOUT, lambda: client.list_topics(timeout=_TIMEOUT / 3))
 
 
 def _configs(client: AdminClient, topics: list[Topic]) -> list[dict[str, str | None]]:
@@ -138,8 +136,10 @@ def _configs(client: AdminClient, topics: list[Topic]) -> list[dict[str, str | N
         return []
     try:
         answers = client.describe_configs(resources, request_timeout=_TIMEOUT)
-        found = {resource.name: answer.result() for resource, answer in answers.items()}
-    except KafkaException as error:
+        found = {resource.name: answer.result(_TIMEOUT) for resource, answer in answers.items()}
+    except (KafkaException, TimeoutError) as error:
+        if passing(error):
+            raise UnreachableError(f"the settings of the topics: {said(error)}", "check the brokers") from error
         raise BrokerError(
             f"the settings of the topics cannot be read: {error.args[0].str()}",
             "check the brokers, or grant the right:"

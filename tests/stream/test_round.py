@@ -262,13 +262,33 @@ def test_what_is_long_past_is_held_to_its_record_alone():
 
 
 def test_a_record_from_the_future_does_not_move_its_session_there():
-    """A shopper's own TTL goes on from the day of now."""
+    """A shopper's own TTL goes on from the partition's clock, which that record does not move."""
     scorer = _scorer(ttl=DAY)
     part = _part(scorer)
     lines = [_line(0), _line(1, time=NOON + 1, timestamp=NOON + 400 * DAY), _line(2, time=NOON + 2)]
     work = scorer.process(part, lines, NOON)
     assert [json.loads(m.value)["session"]["length"] for m in work.scores] == [1, 2, 3]
-    assert part.store.get("u")["arrived"] == NOON + LIMITS.future
+    assert part.store.get("u")["arrived"] == part.clock == NOON
+
+
+@pytest.mark.parametrize("stamp", [-1, 0, 1, 1_767_268_800])
+def test_a_record_without_a_timestamp_has_its_events_time(stamp):
+    """The worker's clock bounds it; no latency is known of it."""
+    scorer = _scorer(ttl=DAY)
+    part = _part(scorer)
+    lines = [_line(0), _line(1, timestamp=stamp), _line(2, time=NOON + 5, timestamp=stamp)]
+    work = scorer.process(part, [*lines, _line(3, time=NOON + 1006, timestamp=stamp)], NOON + 5)
+    assert [json.loads(m.value)["event_id"] for m in work.scores] == ["e0", "e1", "e2"]
+    assert work.rejected == Counter(future=1)
+    assert dict(work.dead[0].headers)["forecart-timestamp"] == str(stamp).encode()
+    assert part.clock == NOON + 5
+    assert work.arrived.tolist() == [NOON]
+
+
+def test_a_record_without_timestamp_and_event_moves_no_clock():
+    part = _part(_scorer())
+    assert _scorer().process(part, [Line(0, -1, b"u", b"{"), Line(1, -1, b"u", None)], NOON).rejected.total() == 2
+    assert part.clock == 0
 
 
 def test_idle_shoppers_are_evicted_with_tombstones():

@@ -28,6 +28,14 @@ def test_the_least_counted_go():
     assert table.names == [f"n{n}" for n in range(6, 46)]
 
 
+def test_a_newcomer_has_nothing_of_whom_it_follows():
+    table = Table()
+    table.see("old", 7, 1, 99, 5.0, NOON, 1e9)
+    table.remove("old", 7)
+    table.see("new", 8, 0, 0, math.nan, NOON, 1e9)
+    assert table.get("new", 8) == Newcomer(0, 1.0, NOON)
+
+
 def test_what_a_new_model_knows_is_no_newcomer_and_gets_a_tombstone():
     table = Table()
     load(table, VOCAB, "b", b'{"category": 1, "count": 1.0, "last": 1}')
