@@ -23,7 +23,7 @@ def test_an_earlier_changelog_is_carried_on(shop: Callable[..., Shop], record_pr
     """The oracle replays what both versions scored as one log: an unread session or position would show."""
     one = Trial(shop(partitions=earlier.PARTITIONS), record_property)
     earlier.restore(one.place)
-    before = one.place.judge()
+    before = one.place.examine()
     assert (before.want, before.lost, before.far) == (earlier.EVENTS, 0, 0)
     one.start("w0")
     one.await_assigned()
