@@ -1,5 +1,8 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
+import stream.environment  # noqa: F401  # what it does must come before all other imports
+
+# isort: split
 import asyncio
 import gc
 import logging
@@ -32,6 +35,7 @@ from stream.kafka.membership import Ownership
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
+from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.kubernetes import Replica
@@ -51,6 +55,7 @@ _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the i
 
 
 class _Boot(BootStrategy):
+    enable_web = False  # Faust's command line turns it on, and it tells anyone of tables and hosts
     enable_kafka_producer = False  # the transaction's is ours
 
 
@@ -62,6 +67,7 @@ class App(faust.App):
     ownership: Ownership
     engine: Engine
     reader: CatalogReader
+    watch: TopicWatch
     kafka: Reachability
     health: Health
     listen: Callable[[], None]
@@ -75,6 +81,7 @@ class App(faust.App):
             self.listen()
             self.kafka.start(self._meet_outage)
             await self._once_kafka_answers(self.check)
+            self.watch.start()
             await self._once_kafka_answers(lambda: self.reader.start(lambda error: _end(self, error)))
         except ForecartError as error:
             _end(self, error)
@@ -135,10 +142,11 @@ def build(settings: Settings) -> App:
     app.kafka, app.check = kafka, lambda: check(settings, client)
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
+    app.watch = TopicWatch(settings, lambda error: _end(app, error))
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
         producing=Producing(name, lambda: Committer(settings, name, pause, kafka.note), kafka.steady_since),
-        recovery=Recovery(settings, client, Rehydrator(bundle), kafka.steady_since),
+        recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
         ownership=app.ownership,
         telemetry=telemetry,
         round_chunks=settings.round_chunks,
@@ -171,11 +179,12 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
 def _conf(settings: Settings, name: str) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
+        "env": {},  # else some 75 names without a prefix, BROKER_URL among them, win over what is given here
         "datadir": _scratch().name,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "processing_guarantee": "at_least_once",  # the transaction is ours
-        "consumer_auto_offset_reset": "earliest",
+        "consumer_auto_offset_reset": "none",  # what is out of range is lost, or damage: nobody skips it
         "consumer_group_instance_id": name,
         "consumer_max_fetch_size": 4 * 1024 * 1024,
         "broker_session_timeout": session,
@@ -221,6 +230,10 @@ def _wire(app: App, settings: Settings) -> None:
 
     @app.on_rebalance_complete.connect  # type: ignore[arg-type]
     async def recover(_app: Any, **_: Any) -> None:
+        try:
+            await asyncio.to_thread(app.watch.check)
+        except ForecartError as error:
+            _end(app, error)
         await engine.restorer.recover({tp.partition for tp in app.consumer.assignment()})
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
@@ -232,6 +245,7 @@ def _wire(app: App, settings: Settings) -> None:
         await engine.stop()
         engine.restorer.recovery.close()
         app.reader.stop()
+        app.watch.stop()
         app.health.stop()
         app.kafka.stop()
         log.info("stopped: positions are committed")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_STRAY_SECONDS = 0.05  # between two looks whether all that was read is committed
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
 
@@ -55,6 +56,7 @@ class Engine:
         self._scoring = ThreadPoolExecutor(1, "scorer")
         self._outages = 0  # how many were met, of those that ended
         self._last: asyncio.Task[None] | None = None  # the newest commit
+        self._straying: asyncio.Task[None] | None = None
         self._flying = 0  # rounds that are being scored or committed
         self._idle = asyncio.Event()
         self._idle.set()
@@ -136,6 +138,21 @@ class Engine:
         if self._pending:
             self._came.set()
         return batches
+
+    def stray(self, membership: Membership, handed: Mapping[int, int]) -> None:
+        """Find out where partitions go on whose next offset the input does not have; `handed` is what came of them."""
+        self._straying = asyncio.create_task(self._place_again(membership, handed))
+
+    async def _place_again(self, membership: Membership, handed: Mapping[int, int]) -> None:
+        """Score and commit what was read, then recover: it tells what is lost from what is damaged."""
+
+        def pending() -> bool:
+            owned = membership.owned
+            return self.at_work or any(n in owned and owned[n].part.position < at for n, at in handed.items())
+
+        while self.ownership.current is membership and pending():
+            await asyncio.sleep(_STRAY_SECONDS)
+        await self.restorer.place_again(membership)
 
     async def settle(self) -> None:
         """Wait for what is being scored or committed: on revocation, and before the end."""

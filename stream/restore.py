@@ -86,6 +86,15 @@ class Restorer:
         except Exception as failure:
             self.fail(failure)
 
+    async def place_again(self, membership: Membership) -> None:
+        """Recover where partitions stand, their clean sessions kept; a failure ends the process."""
+        try:
+            partitions = set(membership.owned)
+            if renewed := self.ownership.renew(membership, keep=True):
+                await self._until_recovered(renewed, partitions)
+        except Exception as failure:
+            self.fail(failure)
+
     async def recover(self, partitions: set[int]) -> None:
         """Recover the partitions of a new assignment; a failure ends the process."""
         try:
@@ -150,6 +159,9 @@ class Restorer:
         if found:
             stands = {number: Stand.of(held) for number, held in found.items()}
             await self.producing.commit([], stands, membership)
+        for number, held in found.items():
+            self.telemetry.lost.labels(number).inc(held.lost)
+            held.lost = 0
         # What is owned is fetched: first the consumer must stand where the sessions do.
         await self.seek({number: held.part.position for number, held in found.items()})
         membership.owned.update(found)

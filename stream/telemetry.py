@@ -49,6 +49,9 @@ class Telemetry:
         self.registry = r = CollectorRegistry()
         self.consumed = Counter("forecart_events_consumed", "Input records taken up.", ["partition"], registry=r)
         self.rejected = Counter("forecart_events_rejected", "Dead letters written.", ["reason"], registry=r)
+        self.lost = Counter(
+            "forecart_events_lost", "Input deleted before it was scored, in offsets.", ["partition"], registry=r
+        )
         self.published = Counter("forecart_scores_published", "Scores committed.", ["model"], registry=r)
         self.latency = ArrayHistogram(
             "forecart_event_to_score_seconds", "From a record's Kafka timestamp to its score's commit.", _LATENCY
@@ -94,6 +97,9 @@ class Telemetry:
         self.recovering = Gauge("forecart_recovering", "1 while sessions are recovered.", registry=r)
         self.recovered_offsets = Gauge(
             "forecart_recovery_remaining", "Changelog offsets still to be read.", ["partition"], registry=r
+        )
+        self.passed_over = Counter(
+            "forecart_recovery_passed_over", "Unseen items' records in the changelog that are none.", registry=r
         )
         self.rebalances = Counter("forecart_rebalances", "Assignments received.", registry=r)
         self.transactions = Counter("forecart_transactions", "Transactions by their end.", ["result"], registry=r)

@@ -16,10 +16,10 @@ from stream.core.events import REASONS, Cause, Event, Recommendation, Score, Ses
 from stream.core.features import NUMERIC
 from stream.core.manifest import Manifest, Meaning
 from stream.core.newcomers import Newcomer
+from stream.core.position import Position
 from stream.core.ring import fields as input_fields
 from stream.core.session import record
 from stream.kafka.fetches import FetchedRecord
-from stream.kafka.recovery import Position
 from stream.kafka.topics import DEFAULT_PARTITIONS, wanted
 from stream.offline import Line
 from stream.records import HEADER_ROOM, Fault, Limits, Message

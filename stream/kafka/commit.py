@@ -15,10 +15,11 @@ import msgspec
 from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, FaultError
+from stream.core.position import Position
 from stream.kafka.client import again, producer, put
 from stream.kafka.errors import Kind, kind, passing, said
 from stream.kafka.membership import Membership, Owned
-from stream.kafka.recovery import POSITION, Position
+from stream.kafka.recovery import POSITION
 from stream.records import BATCH, LETTER_ROOM, Message
 from stream.round import Work
 from stream.settings import Settings
@@ -231,7 +232,7 @@ class Committer:
             if error is None:  # the last record of this partition's changelog in the transaction
                 held.changelog, held.read_at = message.offset() + 1, time.monotonic()
 
-        value, topic = _encode(Position(held.topic_id, stand.offset, stand.clock)), self._settings.changelog
+        value, topic = _encode(Position.of(held.topics, stand.offset, stand.clock)), self._settings.changelog
         put(self._producer, topic, value, POSITION, partition=number, on_delivery=acknowledged)
 
     def _fail(self, error: KafkaException | TimeoutError) -> NoReturn:

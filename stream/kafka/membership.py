@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from stream.core.position import Topics
 from stream.kafka.client import group_metadata
 from stream.records import Record
 from stream.round import Partition
@@ -24,7 +25,8 @@ class Owned:
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
     begun: int = 0  # rounds that went into the sessions: the scorer's thread counts them
     done: int = 0  # those of them that are in the changelog: the event loop does
-    topic_id: str = ""  # of the input topic that the position belongs to
+    topics: Topics = field(default_factory=Topics)  # that the position belongs to
+    lost: int = 0  # offsets that were deleted unscored: to be counted once the position behind them is committed
 
     @property
     def ahead(self) -> int:
@@ -50,6 +52,13 @@ class Membership:
     def metadata(self) -> bytes:
         """Return what a transaction is fenced with; raise ValueError where this is no membership."""
         return group_metadata(self.group, self.generation, self.member, self.instance)
+
+    def keep(self, last: "Membership", partitions: set[int]) -> None:
+        """Take the clean sessions of partitions from another membership, to be caught up."""
+        for number in partitions & set(last.owned):
+            held = last.owned.pop(number)
+            if not held.ahead:
+                self.kept[number] = held
 
     def renewed(self) -> "Membership":
         """Return the same member without its sessions: every batch in hand is then foreign."""
@@ -139,10 +148,7 @@ class Ownership:
         """Begin a membership; clean sessions of partitions that stay are kept (rule 8)."""
         new = Membership(self.group, generation, member, instance)
         if self._last:
-            for number in partitions & set(self._last.owned):
-                held = self._last.owned.pop(number)
-                if not held.ahead:
-                    new.kept[number] = held
+            new.keep(self._last, partitions)
         self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
         self.current = self._last = new
         return new
@@ -153,6 +159,6 @@ class Ownership:
             return None
         new = membership.renewed()
         if keep:
-            new.kept = {number: held for number, held in membership.owned.items() if not held.ahead}
+            new.keep(membership, set(membership.owned))
         self.current = self._last = new
         return new

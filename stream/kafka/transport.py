@@ -12,7 +12,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, cast
 
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from faust.transport.drivers import aiokafka as driver
 
 from stream.core.errors import BrokerError
@@ -28,6 +34,7 @@ _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 class _Fetched(dict[Any, tuple[int, int, list[Record]]]):
     membership: Membership | None = None
+    strayed: dict[int, int] | None = None  # by partition that the input no longer has: where the last batch ended
 
 
 class Listener(driver.ConsumerRebalanceListener):
@@ -46,6 +53,7 @@ class Listener(driver.ConsumerRebalanceListener):
         numbers = {tp.partition for tp in assigned}
         self._thread.handed.clear()
         self._thread.stood.clear()
+        self._thread.strayed.clear()
         self._thread.ownership.take(
             coordinator.generation,
             coordinator.member_id,
@@ -62,11 +70,12 @@ class Thread(driver.AIOKafkaConsumerThread):
     handed: dict[Any, int]  # by partition: where the last batch handed on, or the last seek, ended
     stood: dict[Any, int]  # the same, or beyond it where no record followed (transaction markers)
     reader: Reader
+    strayed: set[Any]  # out of the input's range: nothing is fetched until they are sought anew
 
     def __post_init__(self) -> None:
         """Begin with nothing handed on."""
         super().__post_init__()
-        self.handed, self.stood = {}, {}
+        self.handed, self.stood, self.strayed = {}, {}, set()
         self._watching: asyncio.Task[None] | None = None
 
     async def on_start(self) -> None:
@@ -125,6 +134,7 @@ class Thread(driver.AIOKafkaConsumerThread):
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[Any, int]) -> None:
         self.hand_on(partitions)
+        self.strayed -= set(partitions)
         await super()._seek_wait(consumer, partitions)
 
     async def _fetch_records(  # type: ignore[override]  # only our own getmany reads it
@@ -155,12 +165,19 @@ class Thread(driver.AIOKafkaConsumerThread):
         found.membership = membership
         ownership.fetched_at = time.monotonic()
         ready = {tp for tp in active_partitions if membership and tp.partition in membership.owned}
-        if not ready:
+        if not ready or self.strayed:
             await asyncio.sleep(0.05)
             return found
         self._rewind(consumer, ready)
         self.reader.begin_poll()
-        got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
+        try:
+            got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
+        except NoOffsetForPartitionError:  # from before the first seek
+            return found
+        except OffsetOutOfRangeError as error:
+            if ownership.current is membership:
+                found.strayed = self._stray(consumer, error.args[0])
+            return found
         # Nothing is awaited from the fetch to here: the positions belong to these records.
         if ownership.current is not membership:
             return found
@@ -173,6 +190,14 @@ class Thread(driver.AIOKafkaConsumerThread):
                 handed = state.position if records else self.handed.get(tp, state.position)
                 ownership.marks[tp.partition] = _mark(state, handed).after(ownership.marks.get(tp.partition))
         return found
+
+    def _stray(self, consumer: Any, offsets: Mapping[Any, int]) -> dict[int, int]:
+        """Note what is out of range where the consumer still stands there: other answers are from before a seek."""
+        for tp, offset in offsets.items():
+            if (state := _state(consumer, tp)) and state.position == offset:
+                self.log.warning("%s: the input has no offset %s", tp, offset)
+                self.strayed.add(tp)
+        return {tp.partition: self.handed.get(tp, 0) for tp in self.strayed}
 
     def _rewind(self, consumer: Any, ready: set[Any]) -> None:
         for tp in ready:
@@ -214,6 +239,8 @@ class BatchConsumer(driver.Consumer):
         """Yield (partition, message), the message's value a `Batch`."""
         ownership = self._thread.ownership
         fetched = cast(_Fetched, (await self._wait_next_records(timeout))[0])
+        if strayed := getattr(fetched, "strayed", None):
+            cast(Any, self.app).engine.stray(fetched.membership, strayed)
         if not fetched or self.should_stop or not self.flow_active:
             return
         membership = fetched.membership

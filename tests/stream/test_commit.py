@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from stream.core.errors import BrokerError, FaultError
+from stream.core.position import Topics
 from stream.kafka import commit
 from stream.kafka.commit import Aborted, Committer, ProducerLostError, Stand
 from stream.kafka.membership import Membership, Owned
@@ -48,7 +49,7 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
 
 def _commit(**settings: Any) -> None:
     committer = Committer(Settings(transaction_timeout_seconds=5, **settings), "w0")
-    held = Owned(Partition(0, None, position=7), topic_id="t")  # type: ignore[arg-type]
+    held = Owned(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
     committer._timeout = 0.3
     committer.commit([], {0: Stand.of(held)}, Membership("g", 1, "m", None))
 
