@@ -24,6 +24,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 ABORTED = "never-committed"
 USERS, EVENTS = 40, 200
 CUT = {"forecart-length", "forecart-sha256", "forecart-key-length"}
+# Of batches that cannot be read: see test_compressed.py.
+UNREAD = {f"forecart-{name}" for name in ("batch-offset", "batch-bytes", "cause", "limit-bytes")}
 TRACE = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 
 
@@ -162,7 +164,7 @@ def test_dead_letters_have_the_headers_of_the_page(place):
     """Compare a bad record and one that is too long with the page."""
     whole, cut = sorted(place.read(place.settings.dead_letters_topic), key=lambda m: len(m.value()))
     documented = re.search(r"<!-- begin headers -->(.*?)<!-- end", (DOCS / "topics.md").read_text(), re.DOTALL)
-    names = set(re.findall(r"^\| `(.*?)` \|", documented[1], re.MULTILINE))
+    names = set(re.findall(r"^\| `(.*?)` \|", documented[1], re.MULTILINE)) - UNREAD
     assert cut.headers()[0] == TRACE
     assert {name for name, _ in cut.headers()} == names | {TRACE[0]}
     assert {name for name, _ in whole.headers()} == names - CUT | {TRACE[0]}
