@@ -1,5 +1,8 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
+import stream.environment  # noqa: F401  # what it does must come before all other imports
+
+# isort: split
 import asyncio
 import gc
 import logging
@@ -22,10 +25,12 @@ from stream.configured import catalog, scorer
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.engine import Engine
 from stream.health import Health
+from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import admin, faust_options
 from stream.kafka.commit import FAILPOINTS, Committer
 from stream.kafka.identity import name as worker_name
+from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
@@ -33,6 +38,7 @@ from stream.kafka.recovery import Recovery
 from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
+from stream.kubernetes import Replica
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
 from stream.runtime import load as load_bundle
@@ -43,11 +49,13 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 _DROP = "drop-fetch"
 _GC_EVERY = 50_000
-_LEAVE_SECONDS = 10.0  # for Faust's services to end, once nothing of ours is open
+_EXIT_SECONDS = 10.0  # for Faust's services to end, once nothing of ours is open
+_LEAVE_SECONDS = 5.0  # on the way out: well within the grace period
 _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
 
 
 class _Boot(BootStrategy):
+    enable_web = False  # Faust's command line turns it on, and it tells anyone of tables and hosts
     enable_kafka_producer = False  # the transaction's is ours
 
 
@@ -64,6 +72,8 @@ class App(faust.App):
     health: Health
     listen: Callable[[], None]
     check: Callable[[], object]
+    end_membership: Callable[[], None]
+    max_batch_bytes: int
 
     async def on_first_start(self) -> None:
         """Listen first: metrics and probes answer while Kafka is waited for and the rest starts."""
@@ -97,6 +107,11 @@ class App(faust.App):
     async def _producer_flush(self, logger: Any) -> None:
         """Flush nothing: Faust's producer is not started."""
 
+    async def on_shutdown(self) -> None:
+        """Leave the group if this pod does not come back, now that nothing here is a member any more."""
+        await super().on_shutdown()
+        await asyncio.to_thread(self.end_membership)
+
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
 
@@ -116,11 +131,14 @@ def __getattr__(attribute: str) -> Any:
 
 def build(settings: Settings) -> App:
     """Check the bundle and wire the parts, without asking Kafka anything; raise ForecartError."""
+    inflate.require()
     telemetry = Telemetry()
     bundle = _bundle(settings, telemetry)
     name, client, kafka = worker_name(settings), admin(settings), Reachability(settings)
+    replica = Replica(name) if settings.leave_on_scale_down else None
     pause = _failpoint(settings.failpoint)
     app = App(settings.group, **_conf(settings, name))
+    app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
@@ -128,7 +146,7 @@ def build(settings: Settings) -> App:
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
         producing=Producing(name, lambda: Committer(settings, name, pause, kafka.note), kafka.steady_since),
-        recovery=Recovery(settings, client, Rehydrator(bundle), kafka.steady_since),
+        recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
         ownership=app.ownership,
         telemetry=telemetry,
         round_chunks=settings.round_chunks,
@@ -142,6 +160,7 @@ def build(settings: Settings) -> App:
         telemetry.catalog_silent.set(reader.silence())
 
     app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, refresh)
+    app.end_membership = lambda: _leave_if_scaled_down(settings, replica, name)
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
@@ -160,6 +179,7 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
 def _conf(settings: Settings, name: str) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
+        "env": {},  # else some 75 names without a prefix, BROKER_URL among them, win over what is given here
         "datadir": _scratch().name,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
@@ -229,17 +249,17 @@ def _wire(app: App, settings: Settings) -> None:
         app.health.stop()
         app.kafka.stop()
         log.info("stopped: positions are committed")
-        _leave_within(_LEAVE_SECONDS)
+        _exit_within(_EXIT_SECONDS)
 
 
-def _leave_within(seconds: float) -> None:
+def _exit_within(seconds: float) -> None:
     """End the process even if Faust's services do not: while Kafka is away they may wait for its answer."""
 
-    def leave() -> None:
+    def end() -> None:
         _scratch().cleanup()
         os._exit(0)
 
-    timer = threading.Timer(seconds, leave)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
 
@@ -255,6 +275,17 @@ def _end(app: App, error: BaseException) -> None:
     app.engine.producing.abort_now()
     _scratch().cleanup()
     os._exit(error.exit_code)
+
+
+def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str) -> None:
+    """Spare the others the session timeout where no worker of this name will come back."""
+    if replica is None or not replica.scaled_down():
+        return
+    try:
+        leave(settings, [name], _LEAVE_SECONDS)
+        log.info("scaled down: %s has left group %s", name, settings.group)
+    except ForecartError as error:
+        log.warning("scaled down, but %s stays a member until its session times out: %s", name, error.message)
 
 
 def _failpoint(spec: str) -> Callable[[str], None]:

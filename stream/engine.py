@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from stream.core.errors import FaultError, StuckError
 from stream.core.pace import Pace
 from stream.kafka.commit import Aborted, ProducerLostError, Stand
-from stream.kafka.membership import Batch, Membership, Owned, Ownership, apart, joined
+from stream.kafka.membership import Batch, Mark, Membership, Owned, Ownership, apart, joined
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
@@ -285,21 +285,17 @@ class Engine:
         owned = dict(membership.owned) if membership else {}
         now = time.time() * 1000
         for number, held in owned.items():
-            lag = self.lag(number, held)
+            mark = self.ownership.marks.get(number)
+            lag = lag_of(held, mark) if mark else 0
+            age = max(now - held.part.clock, 0) / 1000 if lag and held.part.clock else 0
             t.lag.labels(number).set(lag)
-            t.lag_seconds.labels(number).set(max(now - held.part.clock, 0) / 1000 if lag and held.part.clock else 0)
+            # What an open transaction holds back came when it was opened, however old the record before it is.
+            t.lag_seconds.labels(number).set(min(age, mark.blocked) if mark and mark.waits else age)
+            t.blocked.labels(number).set(mark.blocked if mark else 0)
         t.users.set(sum(len(held.part.store) for held in owned.values()))
         t.state_bytes.set(sum(held.part.store.bytes for held in owned.values()))
         t.progress.set(time.time() - (time.monotonic() - self.moved))
         t.reachable.set(self.kafka.reachable)
-
-    def lag(self, number: int, held: Owned) -> int:
-        """Count what a partition still has for us; markers behind the last record are no work."""
-        mark = self.ownership.marks.get(number)
-        if mark is None:
-            return 0
-        ahead = max(mark.stable - held.part.position, 0)
-        return 0 if mark.position >= mark.stable and not self.at_work else ahead
 
     def live(self, limit: float) -> str:
         """Return why the worker is not live: a batch waits, or no fetch is tried, for `limit` seconds.
@@ -320,3 +316,9 @@ class Engine:
         if self.ownership.current is None:
             return "not assigned"
         return "" if self.restorer.recovered else self.restorer.waiting or "recovering"
+
+
+def lag_of(held: Owned, mark: Mark) -> int:
+    """Count the offsets of a partition that are not scored, up to its high watermark; markers behind them are none."""
+    done = mark.position if held.part.position >= mark.handed else held.part.position
+    return max(mark.high - done, 0)

@@ -51,6 +51,11 @@ class Settings(BaseModel):
     max_event_bytes: int = Field(
         65_536, ge=1024, le=262_144, description="A longer event, or longer headers, are a dead letter."
     )
+    max_batch_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        description="What a compressed batch inflates to; beyond it, all of it are dead letters.",
+    )
     max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
     max_future_seconds: int = Field(
         3600, ge=0, description="How far an event may lie after its Kafka timestamp, and after now."
@@ -59,6 +64,9 @@ class Settings(BaseModel):
     transaction_timeout_seconds: float = Field(20.0, ge=5, description="Kafka's: a silent transaction is aborted.")
     kafka_wait_seconds: float = Field(
         0.0, ge=0, description="How long a worker waits for Kafka before it ends; 0: as long as it takes."
+    )
+    leave_on_scale_down: bool = Field(
+        False, description="Ask Kubernetes at the end; leave the group at once where this pod does not come back."
     )
     metrics_host: str = Field("127.0.0.1", description="Where metrics and probes listen; 0.0.0.0 in a container.")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="0: a free port.")

@@ -96,6 +96,20 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+def aiokafka_options(settings: Settings) -> dict[str, Any]:
+    """Return aiokafka's own options for the same properties, for what is asked without Faust."""
+    given = properties(settings)
+    protocol = given.get("security.protocol", "PLAINTEXT")
+    options: dict[str, Any] = {"bootstrap_servers": given["bootstrap.servers"], "security_protocol": protocol}
+    if protocol.endswith("SSL"):
+        options["ssl_context"] = _context(given)
+    if protocol.startswith("SASL"):
+        options["sasl_mechanism"] = given.get("sasl.mechanism", "PLAIN")
+        options["sasl_plain_username"] = given.get("sasl.username")
+        options["sasl_plain_password"] = given.get("sasl.password")
+    return options
+
+
 def _context(given: Mapping[str, str]) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=given.get("ssl.ca.location"))

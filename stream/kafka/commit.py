@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import msgspec
 from confluent_kafka import KafkaException, TopicPartition
@@ -25,13 +25,12 @@ from stream.round import Work
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 CLAIM = b"w"
 PARTITION_UA = -1  # librdkafka's: by the key
 FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
 _INIT_SECONDS = 10.0
-_CALL_SECONDS = 5.0  # asked of one call, which is made again while its error may pass
-_OVERDUE_SECONDS = 3.0  # a call that outlasts what was asked by so much is left alone: librdkafka has calls that hang
+_CALL_SECONDS = 3.0  # asked of one call, which is made again while its error may pass
+_OVERDUE_SECONDS = 2.0  # a call that outlasts what was asked by so much is left alone: librdkafka has calls that hang
 _SHARE = 0.8  # of the transaction's timeout that its calls may use up
 _encode = msgspec.json.Encoder().encode
 
@@ -105,6 +104,7 @@ class Committer:
             },
         )
         self._due = math.inf  # when the running call should have returned, monotonic seconds
+        self.running = ""  # its name
         self._opened = 0.0  # when the open transaction began; 0: none is open
         self.proved = 0.0  # when Kafka last took what this producer did
 
@@ -121,7 +121,7 @@ class Committer:
     def start(self) -> None:
         """Fence and settle what a predecessor of this name left open; raise ProducerLostError, BrokerError."""
         try:
-            self._do(time.monotonic() + _INIT_SECONDS, self._producer.init_transactions)
+            self._do("init_transactions", time.monotonic() + _INIT_SECONDS)
         except (KafkaException, TimeoutError) as error:
             if not passing(error) and kind(error.args[0]) is Kind.REFUSED:
                 raise BrokerError(
@@ -141,7 +141,7 @@ class Committer:
         try:
             self._begin(deadline)
             self._send(self._settings.changelog, [Message(CLAIM + self.name.encode(), None)], partition, deadline)
-            self._do(deadline, self._producer.commit_transaction)
+            self._do("commit_transaction", deadline)
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
         self._done()
@@ -161,14 +161,13 @@ class Committer:
                 self._produce(work, deadline)
             for number, stand in stands.items():
                 self._produce_position(number, stand)
-            if left := self._do(deadline, self._producer.flush):
+            if left := self._do("flush", deadline):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._pause("after-flush")
             offsets = [self._input_offset(number, stand) for number, stand in stands.items()]
-            send = self._producer.send_offsets_to_transaction
-            self._do(deadline, lambda seconds: send(offsets, metadata, seconds))
+            self._do("send_offsets_to_transaction", deadline, offsets, metadata)
             self._pause("after-offsets")
-            self._do(deadline, self._producer.commit_transaction)
+            self._do("commit_transaction", deadline)
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
         self._done()
@@ -183,21 +182,22 @@ class Committer:
             except KafkaException as error:
                 log.warning("the open transaction was not aborted, the next start does: %s", said(error))
 
-    def _do(self, deadline: float, call: Callable[[float], T]) -> T:
-        """Call with what is left until a deadline (monotonic seconds), again while its error may pass."""
+    def _do(self, name: str, deadline: float, *given: Any) -> Any:
+        """Make a call of librdkafka's with what is left until a deadline (monotonic seconds), again while it passes."""
+        call = getattr(self._producer, name)
 
-        def once() -> T:
+        def once() -> Any:
             seconds = min(max(deadline - time.monotonic(), 0.1), _CALL_SECONDS)
-            self._due = time.monotonic() + seconds + _OVERDUE_SECONDS
+            self.running, self._due = name, time.monotonic() + seconds + _OVERDUE_SECONDS
             try:
-                return call(seconds)
+                return call(*given, seconds)
             finally:
                 self._due = math.inf
 
         return again(deadline, once)
 
     def _begin(self, deadline: float) -> None:
-        self._do(deadline, lambda _seconds: self._producer.begin_transaction())
+        again(deadline, self._producer.begin_transaction)
         self._opened = time.monotonic()
 
     def _done(self) -> None:
@@ -252,7 +252,7 @@ class Committer:
 
     def _abort(self, text: str, replaced: bool = False, refused: bool = False) -> NoReturn:
         try:
-            self._do(time.monotonic() + _CALL_SECONDS, self._producer.abort_transaction)
+            self._do("abort_transaction", time.monotonic() + _CALL_SECONDS)
         except (KafkaException, TimeoutError) as error:
             self._lose(error, f"a transaction could not be aborted ({text})")
         self._done()

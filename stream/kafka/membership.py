@@ -13,6 +13,8 @@ from stream.kafka.client import group_metadata
 from stream.records import Record
 from stream.round import Partition
 
+_ANSWER_SECONDS = 10.0  # from one answer of Kafka's to the next: what is longer is an outage, not a transaction
+
 
 @dataclass(slots=True, eq=False)
 class Owned:
@@ -103,12 +105,28 @@ def apart(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield list(group.values())
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Mark:
-    """What the consumer knows of a partition: its own position, and the last stable offset."""
+    """What the consumer knows of a partition: its own position, and what the last answer to a fetch said."""
 
     position: int
-    stable: int
+    handed: int  # where the last batch handed on ends: from there to the position are markers alone
+    stable: int  # the last stable offset: what lies beyond it waits for the end of an open transaction
+    high: int  # the high watermark
+    answered: int = 0  # when the answer came, ms since the epoch
+    blocked: float = 0.0  # seconds that the last stable offset has stood below the high watermark, and we at it
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether all that may be read is read, and more is there."""
+        return self.position >= self.stable and self.high > self.stable
+
+    def after(self, last: "Mark | None") -> "Mark":
+        """Return this mark, blocked for as long as the last one and the time since, where both wait at one offset."""
+        if not (last and last.waits and self.waits and last.stable == self.stable):
+            return self
+        between = (self.answered - last.answered) / 1000
+        return replace(self, blocked=last.blocked + min(max(between, 0.0), _ANSWER_SECONDS))
 
 
 class Ownership:

@@ -38,8 +38,9 @@ class DaemonThread:
         self._calls.put((found, lambda: call(*given)))
         return asyncio.wrap_future(found)
 
-    def leave(self) -> None:
-        """End the thread after what is queued."""
+    def leave(self, last: object = None) -> None:
+        """End the thread after what is queued; the last reference to `last` ends there."""
+        self._calls.put((Future(), lambda: last))
         self._calls.put(None)
 
     def _run(self) -> None:
@@ -116,7 +117,7 @@ class Producing:
         try:
             while not (await asyncio.wait({running}, timeout=_LOOK))[0]:
                 if committer.overdue:
-                    raise ProducerLostError("a call to Kafka's client does not return")
+                    raise ProducerLostError(f"{committer.running} does not return")
             running.result()
         except ProducerLostError as error:
             if self._committer is committer:
@@ -137,6 +138,7 @@ class Producing:
 
     def give_up(self) -> None:
         """Leave the producer to its thread; the next one of its name fences it."""
-        if self._thread:
-            self._thread.leave()
+        thread, committer = self._thread, self._committer
         self._committer = self._thread = None
+        if thread:
+            thread.leave(committer)

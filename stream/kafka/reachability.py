@@ -76,7 +76,7 @@ class Reachability(logging.Filter):
         """Return why Kafka cannot be reached, in words; nothing where it can."""
         if self.reachable:
             return ""
-        return f"Kafka at {self.address} has not answered for {time.monotonic() - self.since:.0f} s ({self.error})"
+        return f"Kafka at {self.address} does not answer, for {time.monotonic() - self.since:.0f} s now ({self.error})"
 
     async def wait(self, wanted: Callable[[], bool] = lambda: True) -> None:
         """Return once Kafka answers, or is no longer `wanted`.

@@ -4,14 +4,21 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import PositionError, StuckError, UnreachableError
-from stream.core.newcomers import Table
 from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
 from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
@@ -22,8 +29,10 @@ from stream.sessions import SessionStore
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
+_AGAIN = 0.3  # seconds before another administrator asks
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 FETCH = {
     "max.partition.fetch.bytes": 4_194_304,
@@ -34,7 +43,7 @@ _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
 _Change = tuple[bytes, bytes | None]
-_NO_RECORD = (ValueError, msgspec.MsgspecError)
+_NO_RECORD = (ValueError, msgspec.MsgspecError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,7 @@ class Recovery:
             for message, change in zip(made, changes, strict=True):
                 try:
                     _positions([change])
-                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [change], Table())
+                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [change])
                 except _NO_RECORD as broken:
                     raise self._broken(part.number, message.offset() or 0, broken) from broken
             raise self._broken(part.number, made[0].offset() or 0, error) from error
@@ -232,7 +241,7 @@ class Recovery:
             answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
             return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
 
-        return answered(f"the offsets of {topic}", self._patience, ask) if asked else {}
+        return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
     def _committed(self, partitions: int) -> tuple[dict[int, int], int]:
         """Ask for the group's offsets, without waiting for those of open transactions.
@@ -246,7 +255,7 @@ class Recovery:
             found = self._admin.list_consumer_group_offsets(asked, request_timeout=5)[group].result(6)
             return [tp for tp in found.topic_partitions if tp.topic == topic]
 
-        found = answered(f"the offsets of the group {group}", self._patience, ask)
+        found = self._answered(f"the offsets of the group {group}", ask)
         written = {int(tp.metadata) for tp in found if tp.metadata and tp.metadata.isdigit()} - {partitions}
         return {tp.partition: int(tp.offset) for tp in found}, max(written, default=0)
 
@@ -257,10 +266,26 @@ class Recovery:
         """
         names = [self._settings.events_topic, self._settings.changelog]
         what = f"the metadata of {' and '.join(names)}"
-        events, changelog = answered(what, self._patience, lambda: described(self._admin, names)).values()
+        events, changelog = self._answered(what, lambda: described(self._admin, names)).values()
         if not events or not changelog or events.partitions != changelog.partitions:
             raise UnreachableError(f"{what} do not fit", "see `forecart topics plan`")
         return Topics(events.id, changelog.id, events.partitions)
+
+    def _answered(self, what: str, ask: Callable[[], T]) -> T:
+        """Ask an administrator for as long as patience lasts; one that got no answer is followed by another.
+
+        It may keep to a leader of before an election, FENCED_LEADER_EPOCH after FENCED_LEADER_EPOCH.
+        """
+
+        def once() -> T:
+            try:
+                return ask()
+            except (KafkaException, TimeoutError):
+                time.sleep(_AGAIN)
+                self._admin = admin(self._settings)
+                raise
+
+        return answered(what, self._patience, once)
 
 
 def _positions(changes: list[_Change]) -> list[Position]:

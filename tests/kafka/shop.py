@@ -1,10 +1,5 @@
-"""A shop on the real broker: topics, upstream, workers, and an independent reader that judges them.
+"""A shop on the real broker: topics, producers that keep a ledger, workers, and the oracle's door."""
 
-The judge reads input, scores, dead letters and changelog as any `read_committed` reader would; it believes
-no counter of the worker's.
-"""
-
-import json
 import os
 import random
 import signal
@@ -13,26 +8,22 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from stream import settings as configuration
-from stream.configured import limits
 from stream.core.events import Event
 from stream.kafka.topics import apply
-from stream.offline import Line
-from stream.round import Partition, Scorer
 from stream.runtime import load
-from stream.sessions import SessionStore
+from tests.kafka.oracle import Finding, Place, Record, deleted_records, examine
+from tests.kafka.reader import Reader, record, replay
 
 BUNDLE = Path(__file__).parents[2] / "stream/demo/bundle"
 ITEMS = 2000
-NEAR = 2e-3  # what a float16 state may differ by when a kernel sums in another order
 
 
 class NoText(str):
@@ -42,17 +33,19 @@ class NoText(str):
         return b"n\xff"
 
 
-@dataclass
-class Verdict:
-    """What the judge found; `want` input records in all."""
+class Ledger:
+    """What producers were told is in the input: acknowledged, and committed where there are transactions."""
 
-    want: int
-    lost: int
-    twice: int
-    alien: int
-    sessions: int
-    differing: int
-    far: int
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.failed = 0
+
+    def enter(self, error: Any, message: Any) -> None:
+        """Enter a delivery report."""
+        if error:
+            self.failed += 1
+        else:
+            self.records.append(record(message))
 
 
 class Shop:
@@ -77,6 +70,9 @@ class Shop:
         )
         apply(self.settings, partitions)
         self.workers: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
+        self.ledger = Ledger()
+        self.unreadable: set[Place] = set()  # what a test wrote to the input that no reader can read
+        self.reader = Reader(address, self.settings, self.unreadable)
 
     def start(self, name: str, source: Path | None = None, **settings: object) -> subprocess.Popen[bytes]:
         """Start a worker process, of this source or of another one."""
@@ -117,92 +113,35 @@ class Shop:
         """Publish raw (key, value) pairs to the input."""
         out = self.producer()
         for key, value in values:
-            out.produce(self.settings.events_topic, value, key, **produce)
+            out.produce(self.settings.events_topic, value, key, on_delivery=self.ledger.enter, **produce)
         assert out.flush(30) == 0
 
     def read(self, topic: str) -> list[Any]:
         """Read all committed records of a topic."""
-        reader = Consumer(
-            {
-                "bootstrap.servers": self.address,
-                "group.id": "judge",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-            }
-        )
-        numbers = list(reader.list_topics(topic, 10).topics[topic].partitions)
-        reader.assign([TopicPartition(topic, number, 0) for number in numbers])
-        found, ended = [], set()
-        while len(ended) < len(numbers):
-            for message in reader.consume(10_000, 1.0):
-                if message.error():
-                    assert message.error().name() == "_PARTITION_EOF", message.error()
-                    ended.add(message.partition())
-                else:
-                    found.append(message)
-        reader.close()
-        return found
+        return self.reader.read(topic)
 
-    def outcomes(self) -> Counter[tuple[int, int]]:
+    def outcomes(self) -> Counter[Place]:
         """Count the outcomes of each input offset: scores and dead letters."""
-        counts: Counter[tuple[int, int]] = Counter()
-        for message in self.read(self.settings.scores_topic):
-            source = json.loads(message.value())["source"]
-            counts[source["partition"], source["offset"]] += 1
-        for message in self.read(self.settings.dead_letters_topic):
-            headers = dict(message.headers())
-            counts[int(headers["forecart-partition"]), int(headers["forecart-offset"])] += 1
-        return counts
+        return Counter(outcome.place for outcome in self.reader.read_outcomes())
 
     def await_outcomes(self, seconds: float) -> None:
-        """Wait until there are as many outcomes as input records; the judge looks closer then."""
+        """Wait until there are as many outcomes as input records; the oracle looks closer then."""
         deadline = time.monotonic() + seconds
-        want = len(self.read(self.settings.events_topic))
+        want = len(self.read(self.settings.events_topic)) + len(self.unreadable)
         while time.monotonic() < deadline:
             if sum(self.outcomes().values()) >= want:
                 return
             time.sleep(1)
 
-    def judge(self) -> Verdict:
-        """Compare outcomes with the input, and the stored sessions with an offline replay of it."""
-        records = self.read(self.settings.events_topic)
-        want = {(m.partition(), m.offset()) for m in records}
-        counts = self.outcomes()
-        stored = {
-            (m.partition(), m.key()[1:]): m.value()
-            for m in self.read(self.settings.changelog)
-            if m.key()[:1] == b"u" and m.value() is not None
-        }
-        replayed = self.replay(records)
-        differing = [user for user in replayed if stored.get(user) != replayed[user].tobytes()]
-        return Verdict(
-            want=len(want),
-            lost=len(want - set(counts)),
-            twice=sum(n > 1 for n in counts.values()),
-            alien=len(set(counts) - want) + len(set(stored) - set(replayed)),
-            sessions=len(replayed),
-            differing=len(differing),
-            far=sum(_far(stored.get(user), replayed[user]) for user in differing),
-        )
+    def examine(self, faults: int = 0, exact: bool = False) -> Finding:
+        """Ask the oracle, after so many faults; `exact` replays by the worker's own chunks and clock."""
+        reading = self.reader.read_all()
+        deleted = [r for r in deleted_records(reading, self.ledger.records) if r.place in reading.counts]
+        scored_at = reading.scored_at if exact else None
+        replayed = replay([*reading.events, *deleted], load(self.bundle), self.settings, scored_at)
+        return examine(reading, self.ledger.records, replayed, faults)
 
-    def replay(self, records: list[Any]) -> dict[tuple[int, bytes], Any]:
-        """Score the input offline, partition by partition, and return the final sessions."""
-        scorer = Scorer(load(self.bundle), False, limits(self.settings), self.settings.events_topic)
-        final = {}
-        for number in range(self.partitions):
-            part = Partition(number, SessionStore(scorer.layout))
-            own = [
-                Line(m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers() or [])
-                for m in records
-                if m.partition() == number
-            ]
-            for begin in range(0, len(own), 777):
-                scorer.process(part, own[begin : begin + 777], int(time.time() * 1000))
-            for user in part.store:
-                final[number, user.encode()] = part.store.get(user)
-        return final
+    judge = examine
 
     def committed_lag(self) -> int:
         """Return how far the group's committed offsets are behind the input's end."""
@@ -214,49 +153,63 @@ class Shop:
         return lag
 
 
-def _far(raw: bytes | None, mine: Any) -> bool:
-    if raw is None or len(raw) != mine.dtype.itemsize:
-        return True
-    theirs = np.frombuffer(raw, mine.dtype)[0]
-    state = [name for name in mine.dtype.names if name in ("h", "c")]
-    rest = [name for name in mine.dtype.names if name not in state and name != "drift"]
-    near = all(np.abs(theirs[name].astype("f4") - mine[name].astype("f4")).max() <= NEAR for name in state)
-    return not near or any(theirs[name].tobytes() != mine[name].tobytes() for name in rest)
-
-
 class Upstream(threading.Thread):
-    """A live producer of shoppers' events; with `abort` it aborts that share of its transactions."""
+    """A live producer of events; with `abort` it aborts that share of its transactions. It keeps the shop's ledger."""
 
     def __init__(self, shop: Shop, rate: int, seconds: float, abort: float = 0.0, users: int = 2000) -> None:
         super().__init__(daemon=True)
         self.shop, self.rate, self.seconds, self.abort, self.users = shop, rate, seconds, abort, users
         self.sent = self.aborted = 0
+        self._dice, self._begin = random.Random(5), 0
 
     def run(self) -> None:
         """Send at the rate for so long."""
-        dice, begin = random.Random(5), int(time.time() * 1000)
+        self._begin = int(time.time() * 1000)
         more = {"transactional.id": f"upstream-{self.shop.group}"} if self.abort else {}
         out = self.shop.producer(**more)
         if self.abort:
-            out.init_transactions(30)
+            _patiently(lambda: out.init_transactions(30))
         started = time.monotonic()
-        n = 0
-        while time.monotonic() - started < self.seconds:
-            if self.abort:
-                out.begin_transaction()
-            due = int((time.monotonic() - started) * self.rate)
-            for i in range(n, due):
-                user = f"user-{dice.randrange(self.users)}"
-                out.produce(self.shop.settings.events_topic, event(i, user, begin + i, dice), user.encode())
-            n = max(n, due)
-            out.flush()
-            if self.abort and dice.random() < self.abort:
-                out.abort_transaction(30)
-                self.aborted += 1
-            elif self.abort:
-                out.commit_transaction(30)
+        while (passed := time.monotonic() - started) < self.seconds:
+            (self._transact if self.abort else self._send)(out, int(passed * self.rate), self.shop.ledger)
             time.sleep(0.08)
-        self.sent = n
+
+    def _send(self, out: Producer, due: int, ledger: Ledger) -> None:
+        """Send until so many events were sent, and wait until each is acknowledged or given up."""
+        topic = self.shop.settings.events_topic
+        for n in range(self.sent, due):
+            user = f"user-{self._dice.randrange(self.users)}"
+            value = event(n, user, self._begin + n, self._dice)
+            out.produce(topic, value, user.encode(), on_delivery=ledger.enter)
+        self.sent = max(self.sent, due)
+        out.flush()
+
+    def _transact(self, out: Producer, due: int, ledger: Ledger) -> None:
+        """Send in one transaction; what it wrote enters the ledger once it is committed."""
+        own = Ledger()
+        out.begin_transaction()
+        self._send(out, due, own)
+        try:
+            if self._dice.random() >= self.abort:
+                _patiently(lambda: out.commit_transaction(30))
+                ledger.records += own.records
+                return
+        except KafkaException as error:
+            if not error.args[0].txn_requires_abort():
+                raise
+        _patiently(lambda: out.abort_transaction(30))
+        self.aborted += 1
+
+
+def _patiently(call: Callable[[], None], seconds: float = 180.0) -> None:
+    """Make the same call again while its error is retriable: its answer is that of the first."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
 
 
 def event(n: int, user: str, time_ms: int, dice: random.Random) -> bytes:

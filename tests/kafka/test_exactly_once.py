@@ -7,18 +7,11 @@ import time
 import pytest
 
 from stream.kafka.commit import FAILPOINTS
-from tests.kafka.shop import Shop, Upstream, Verdict, resume, stopped, wait_for
+from tests.kafka.oracle import assert_exactly_once
+from tests.kafka.shop import Shop, Upstream, resume, stopped, wait_for
 
 pytestmark = pytest.mark.slow
 PAUSE = 10.0  # seconds a worker stands still: longer than the session timeout
-
-
-def _right(verdict: Verdict, at_least: int) -> None:
-    print(verdict)
-    assert verdict.want >= at_least
-    assert (verdict.lost, verdict.twice, verdict.alien) == (0, 0, 0)
-    assert verdict.sessions > 100
-    assert verdict.far == 0
 
 
 def _assignments(shop: Shop, name: str) -> int:
@@ -45,7 +38,7 @@ def test_five_kills_lose_nothing_and_repeat_nothing(shop):
         workers[name] = place.start(name)
     upstream.join()
     place.await_outcomes(90)
-    _right(place.judge(), 60_000)
+    assert_exactly_once(place.examine(faults=5), at_least=60_000, sessions=100)
     # A worker killed before it was assigned adds none; the one that was not killed sees no rebalance.
     rebalances = {n: _assignments(place, n) - before[n] for n in workers}
     assert all(rebalances[n] <= kills[n] for n in workers), (rebalances, kills)
@@ -79,7 +72,7 @@ def test_a_worker_that_was_stopped_for_too_long_commits_nothing_old(shop, point)
         _restart_ended(place, workers)
         time.sleep(1)
     place.await_outcomes(20)
-    _right(place.judge(), 10_000)
+    assert_exactly_once(place.examine(faults=1), at_least=10_000, sessions=100)
     if point in ("before-begin", "after-flush"):  # later its offsets were accepted while it still was a member
         told = place.log_of("w0").read_text()
         assert any(word in told for word in ("a transaction was aborted", "its membership ended", "another process"))
@@ -101,7 +94,7 @@ def test_aborted_input_is_never_scored(shop):
     upstream.join()
     place.await_outcomes(60)
     assert upstream.aborted > 10
-    _right(place.judge(), 5_000)
+    assert_exactly_once(place.examine(faults=upstream.aborted), at_least=5_000, sessions=100)
     assert all(worker.poll() is None for worker in workers.values())
 
 
@@ -113,8 +106,9 @@ def test_a_dropped_fetch_is_read_again(shop):
     upstream.start()
     upstream.join()
     place.await_outcomes(60)
-    _right(place.judge(), 5_000)
-    assert place.log_of("w0").read_text().count("a fetch was dropped") > 10
+    dropped = place.log_of("w0").read_text().count("a fetch was dropped")
+    assert_exactly_once(place.examine(faults=dropped), at_least=5_000, sessions=100)
+    assert dropped > 10
     assert worker.poll() is None
 
 
@@ -132,4 +126,4 @@ def test_of_two_processes_with_one_name_the_older_ends(shop):
     assert "another process runs as w0" in place.log_of("w0").read_text()
     time.sleep(5)
     assert younger.poll() is None
-    _right(place.judge(), 900)
+    assert_exactly_once(place.examine(faults=1), at_least=900, sessions=100)

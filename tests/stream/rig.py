@@ -148,5 +148,8 @@ class Rig:
                 break
         task.cancel()
 
+    def gauge(self, name, partition=0):
+        return self.telemetry.registry.get_sample_value(name, {"partition": str(partition)})
+
     def result(self, name):
         return self.telemetry.registry.get_sample_value("forecart_transactions_total", {"result": name})

@@ -1,0 +1,155 @@
+"""An independent `read_committed` reader of a group's topics, and the offline replay of what it found.
+
+It uses none of the project's clients; the replay is the project's scorer without Kafka.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from stream.configured import limits
+from stream.offline import Line
+from stream.round import Partition, Scorer
+from stream.runtime import Bundle
+from stream.sessions import SessionStore
+from stream.settings import Settings
+from tests.kafka.oracle import Outcome, Place, Reading, Record, Replay, of_letter, of_score
+
+CHUNK = 777  # events that a replay scores at once, unless it is told the worker's own chunks
+_UNREADABLE = {"_BAD_MSG", "_BAD_COMPRESSION"}
+_BEGIN, _END = OffsetSpec.earliest(), OffsetSpec.latest()
+_STABLE, _HIGH = IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED
+
+
+class Reader:
+    """Read the topics of a group from outside of it."""
+
+    def __init__(self, address: str, settings: Settings, unreadable: Collection[Place] = ()) -> None:
+        self._address, self._settings, self.unreadable = address, settings, unreadable
+        self._admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+
+    def read(self, topic: str) -> list[Message]:
+        """Read all committed records of a topic; of the input, step over what no reader can read."""
+        reader = self._consumer("oracle", **{"enable.partition.eof": True, "check.crcs": True})
+        numbers = self._numbers(topic)
+        reader.assign([TopicPartition(topic, number, 0) for number in numbers])
+        found, ended = [], set()
+        while len(ended) < len(numbers):
+            for message in reader.consume(10_000, 1.0):
+                if not (error := message.error()):
+                    found.append(message)
+                elif error.name() == "_PARTITION_EOF":
+                    ended.add(message.partition())
+                else:
+                    assert error.name() in _UNREADABLE and topic == self._settings.events_topic, error
+                    reader.seek(TopicPartition(topic, message.partition(), self._behind(message)))
+        reader.close()
+        return found
+
+    def _behind(self, message: Message) -> int:
+        """Return the first offset behind a batch that the test made unreadable."""
+        number, offset = message.partition(), message.offset()
+        assert (number, offset) in self.unreadable, f"partition {number}, offset {offset}: {message.error()}"
+        while (number, offset) in self.unreadable:
+            offset += 1
+        return offset
+
+    def read_outcomes(self) -> list[Outcome]:
+        """Read the scores and the dead letters."""
+        scores, letters = map(self._records, (self._settings.scores_topic, self._settings.dead_letters_topic))
+        return [*map(of_score, scores), *map(of_letter, letters)]
+
+    def read_all(self) -> Reading:
+        """Read everything: committed offsets first, which what is read later must cover."""
+        names = self._settings
+        self._settle([names.scores_topic, names.dead_letters_topic, names.changelog], 30.0)
+        committed = self._committed()
+        return Reading(
+            events=self._records(names.events_topic),
+            scores=self._records(names.scores_topic),
+            dead_letters=self._records(names.dead_letters_topic),
+            changelog=self._records(names.changelog),
+            begins=self._offsets(names.events_topic, _BEGIN),
+            ends=self._offsets(names.events_topic, _END),
+            committed=committed,
+            unreadable=frozenset(self.unreadable),
+        )
+
+    def _settle(self, topics: Iterable[str], seconds: float) -> None:
+        """Wait until no transaction is open in topics: its marker comes to each partition a moment later."""
+        deadline = time.monotonic() + seconds
+        for topic in topics:
+            while self._offsets(topic, _END, _STABLE) != self._offsets(topic, _END):
+                assert time.monotonic() < deadline, f"a transaction stays open in {topic}"
+                time.sleep(0.1)
+
+    def _committed(self) -> dict[int, int]:
+        topic, reader = self._settings.events_topic, self._consumer(self._settings.group)
+        found = reader.committed([TopicPartition(topic, number) for number in self._numbers(topic)], 10)
+        reader.close()
+        return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
+
+    def _consumer(self, group: str, **more: object) -> Consumer:
+        names = {"bootstrap.servers": self._address, "group.id": group, "enable.auto.commit": False}
+        return Consumer({**names, "isolation.level": "read_committed", "auto.offset.reset": "earliest", **more})
+
+    def _numbers(self, topic: str) -> list[int]:
+        return list(self._admin.list_topics(topic, 10).topics[topic].partitions)
+
+    def _offsets(self, topic: str, spec: OffsetSpec, isolation: IsolationLevel = _HIGH) -> dict[int, int]:
+        asked = {TopicPartition(topic, number): spec for number in self._numbers(topic)}
+        answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
+        return {tp.partition: answer.result(11).offset for tp, answer in answers.items()}
+
+    def _records(self, topic: str) -> list[Record]:
+        return [record(message) for message in self.read(topic)]
+
+
+def record(message: Message) -> Record:
+    """Return what the oracle needs of a message; headers that are no text are left out."""
+    try:
+        headers = tuple(message.headers() or ())
+    except UnicodeDecodeError:
+        headers = ()
+    stamp = message.timestamp()[1]
+    return Record(message.partition(), message.offset(), stamp, message.key(), message.value(), headers)
+
+
+def replay(
+    records: Iterable[Record], bundle: Bundle, settings: Settings, scored_at: Mapping[Place, int] | None = None
+) -> Replay:
+    """Score the input offline, partition by partition.
+
+    With `scored_at` (ms) by place it is cut as the worker cut it, who wrote a chunk's time into its scores, and with
+    the worker's clock: then states are equal bit for bit.
+    """
+    scorer = Scorer(bundle, False, limits(settings), settings.events_topic)
+    sessions: dict[tuple[int, bytes], Any] = {}
+    clocks = {}
+    ordered = sorted(records, key=lambda r: r.place)
+    for number, own in groupby(ordered, key=lambda r: r.partition):
+        part = Partition(number, SessionStore(scorer.layout))
+        for now, lines in _chunks(list(own), scored_at):
+            scorer.process(part, lines, now)
+        clocks[number] = part.clock
+        sessions |= {(number, user.encode()): part.store.get(user) for user in part.store}
+    return Replay(sessions, clocks, bundle.manifest.meaning.ttl)
+
+
+def _chunks(records: list[Record], scored_at: Mapping[Place, int] | None) -> Iterator[tuple[int, list[Line]]]:
+    """Cut a partition's records; yield each chunk with the clock (ms) that it is scored by."""
+    lines = [Line(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in records]
+    if scored_at is None:
+        for begin in range(0, len(lines), CHUNK):
+            yield int(time.time() * 1000), lines[begin : begin + CHUNK]
+        return
+    times, now = [], next((scored_at[r.place] for r in records if r.place in scored_at), 0)
+    for r in records:  # a dead letter tells no time: it goes with what lies before it
+        now = scored_at.get(r.place, now)
+        times.append(now)
+    for now, chunk in groupby(zip(times, lines, strict=True), key=lambda each: each[0]):
+        yield now, [line for _, line in chunk]
