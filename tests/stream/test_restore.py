@@ -40,6 +40,34 @@ def test_an_aborted_transaction_is_recovered_and_done_again(rig):
     assert not rig.failed
 
 
+def test_what_was_read_is_committed_before_partitions_are_placed_again(rig):
+    """The input has nothing more where the consumer stands: what came before is scored, and what is lost is counted."""
+
+    async def main():
+        membership = await rig.join(0)
+        rig.engine.stray(membership, {0: 3})
+        await rig.play(rig.batch(0, 2))
+        assert rig.ownership.current is membership  # two of three events have come
+        recover = rig.recovery.recover
+
+        def losing(kept, wanted, progress):
+            found = recover(kept, wanted, progress)
+            found[0].lost = 5
+            return found
+
+        rig.recovery.recover = losing
+        await rig.play(rig.batch(2, 3))
+        await rig.engine._straying
+        assert rig.ownership.current is not membership
+
+    asyncio.run(main())
+    assert rig.recovery.calls == {"anew": 1, "kept": 1}
+    assert rig.committer.committed == [0, 1, 2]
+    assert rig.sought == [{0: 0}, {0: 3}]
+    assert rig.telemetry.registry.get_sample_value("forecart_events_lost_total", {"partition": "0"}) == 5
+    assert not rig.failed
+
+
 @pytest.mark.parametrize(("replaced", "kind"), [(False, AbortedError), (True, FencedError)])
 def test_too_many_aborts_end_the_process(rig, replaced, kind):
     """Where each was because another process has the membership, that is what is said."""
