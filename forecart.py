@@ -17,6 +17,7 @@ COMMANDS = {
     "broker": "stream.cli",
     "topics": "stream.cli",
     "catalog": "stream.cli_catalog",
+    "leave": "stream.cli_leave",
     "replay": "stream.cli",
     "capture": "stream.cli",
     "score": "stream.cli",

@@ -29,9 +29,10 @@ from machine import facts
 
 from stream import settings as configuration
 from stream.core.events import Event
+from stream.core.position import Position
 from stream.core.session import FORMAT, record
 from stream.kafka.client import admin
-from stream.kafka.recovery import FETCH, POSITION, Position, Recovery
+from stream.kafka.recovery import FETCH, POSITION, Recovery
 from stream.kafka.topics import apply, remove
 from stream.records import USER
 from stream.rehydrate import Rehydrator
@@ -59,7 +60,7 @@ def fill(settings: Settings, bundle: Bundle, users: int, partitions: int) -> int
         out.poll(0)
         while len(out) > 500_000:
             out.poll(0.1)
-    topic = Recovery(settings, admin(settings), Rehydrator(bundle)).topic_id()
+    topic = Recovery(settings, admin(settings), Rehydrator(bundle)).topics().events
     for number in range(partitions):
         out.produce(settings.changelog, msgspec.json.encode(Position(topic, 0, _NOW)), POSITION, number)
         event = Event(f"e{number}", str(number), "view", bundle.vocabulary.items[0], _NOW + 1000)

@@ -1,5 +1,8 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
+import stream.environment  # noqa: F401  # what it does must come before all other imports
+
+# isort: split
 import asyncio
 import gc
 import logging
@@ -8,6 +11,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -15,19 +19,26 @@ from importlib.metadata import version
 from typing import Any, cast
 
 import faust
+from faust.app.base import BootStrategy
 
 from stream.configured import catalog, scorer
-from stream.core.errors import FaultError, ForecartError, SettingError, StuckError
+from stream.core.errors import FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.engine import Engine
 from stream.health import Health
+from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
-from stream.kafka.client import faust_options, reach
+from stream.kafka.client import admin, faust_options
 from stream.kafka.commit import FAILPOINTS, Committer
 from stream.kafka.identity import name as worker_name
+from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
+from stream.kafka.producing import Producing
+from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
+from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
+from stream.kubernetes import Replica
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
 from stream.runtime import load as load_bundle
@@ -38,27 +49,68 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 _DROP = "drop-fetch"
 _GC_EVERY = 50_000
+_EXIT_SECONDS = 10.0  # for Faust's services to end, once nothing of ours is open
+_LEAVE_SECONDS = 5.0  # on the way out: well within the grace period
 _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
+
+
+class _Boot(BootStrategy):
+    enable_web = False  # Faust's command line turns it on, and it tells anyone of tables and hosts
+    enable_kafka_producer = False  # the transaction's is ours
 
 
 class App(faust.App):
     """A Faust app on the batched transport."""
 
+    BootStrategy = _Boot
+
     ownership: Ownership
     engine: Engine
     reader: CatalogReader
+    watch: TopicWatch
+    kafka: Reachability
     health: Health
     listen: Callable[[], None]
+    check: Callable[[], object]
+    end_membership: Callable[[], None]
+    max_batch_bytes: int
 
     async def on_first_start(self) -> None:
-        """Listen first: metrics and probes answer while the rest starts. Then fence a predecessor."""
+        """Listen first: metrics and probes answer while Kafka is waited for and the rest starts."""
         try:
             self.listen()
-            await asyncio.to_thread(self.reader.start, lambda error: _end(self, error))
-            await asyncio.to_thread(self.engine.committer.start)
+            self.kafka.start(self._meet_outage)
+            await self._once_kafka_answers(self.check)
+            self.watch.start()
+            await self._once_kafka_answers(lambda: self.reader.start(lambda error: _end(self, error)))
         except ForecartError as error:
             _end(self, error)
         await super().on_first_start()
+
+    async def _once_kafka_answers(self, call: Callable[[], object]) -> None:
+        """Make a call of the start, again for as long as Kafka does not answer it."""
+        while True:
+            await self.kafka.wait()
+            began = time.monotonic()
+            try:
+                await asyncio.to_thread(call)
+                return
+            except (UnreachableError, StuckError) as error:
+                if isinstance(error, StuckError) and self.kafka.steady_since(began):
+                    raise
+                log.warning("the start waits: %s", error.message)
+                await asyncio.sleep(1)
+
+    def _meet_outage(self) -> None:
+        self.loop.call_soon_threadsafe(self.engine.meet_outage)
+
+    async def _producer_flush(self, logger: Any) -> None:
+        """Flush nothing: Faust's producer is not started."""
+
+    async def on_shutdown(self) -> None:
+        """Leave the group if this pod does not come back, now that nothing here is a member any more."""
+        await super().on_shutdown()
+        await asyncio.to_thread(self.end_membership)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
@@ -78,26 +130,29 @@ def __getattr__(attribute: str) -> Any:
 
 
 def build(settings: Settings) -> App:
-    """Check bundle, broker and topics, and wire the parts; raise ForecartError."""
+    """Check the bundle and wire the parts, without asking Kafka anything; raise ForecartError."""
+    inflate.require()
     telemetry = Telemetry()
     bundle = _bundle(settings, telemetry)
-    client = reach(settings)
-    partitions = check(settings, client)
-    name = worker_name(settings)
-    recovery = Recovery(settings, client, Rehydrator(bundle))
-    committer = Committer(settings, name, _failpoint(settings.failpoint))
-    app = App(settings.group, **_conf(settings, name, partitions))
+    name, client, kafka = worker_name(settings), admin(settings), Reachability(settings)
+    replica = Replica(name) if settings.leave_on_scale_down else None
+    pause = _failpoint(settings.failpoint)
+    app = App(settings.group, **_conf(settings, name))
+    app.max_batch_bytes = settings.max_batch_bytes
+    app.kafka, app.check = kafka, lambda: check(settings, client)
     app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
+    app.watch = TopicWatch(settings, lambda error: _end(app, error))
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
-        committer=committer,
-        recovery=recovery,
+        producing=Producing(name, lambda: Committer(settings, name, pause, kafka.note), kafka.steady_since),
+        recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
         ownership=app.ownership,
         telemetry=telemetry,
         round_chunks=settings.round_chunks,
         seek=lambda positions: cast(BatchConsumer, app.consumer).seek_to(positions),
         fail=lambda error: _end(app, error),
+        kafka=kafka,
     )
 
     def refresh() -> None:
@@ -105,6 +160,7 @@ def build(settings: Settings) -> App:
         telemetry.catalog_silent.set(reader.silence())
 
     app.health = Health(telemetry, lambda: engine.live(settings.stall_seconds), engine.ready, refresh)
+    app.end_membership = lambda: _leave_if_scaled_down(settings, replica, name)
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
@@ -120,15 +176,15 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
     return bundle
 
 
-def _conf(settings: Settings, name: str, partitions: int) -> dict[str, Any]:
+def _conf(settings: Settings, name: str) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
+        "env": {},  # else some 75 names without a prefix, BROKER_URL among them, win over what is given here
         "datadir": _scratch().name,
-        "topic_partitions": partitions,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "processing_guarantee": "at_least_once",  # the transaction is ours
-        "consumer_auto_offset_reset": "earliest",
+        "consumer_auto_offset_reset": "none",  # what is out of range is lost, or damage: nobody skips it
         "consumer_group_instance_id": name,
         "consumer_max_fetch_size": 4 * 1024 * 1024,
         "broker_session_timeout": session,
@@ -166,14 +222,18 @@ def _wire(app: App, settings: Settings) -> None:
         await engine.run()
 
     def listen() -> None:
-        port = app.health.start(settings.metrics_host, settings.metrics_port)
+        app.health.start(settings.metrics_host, settings.metrics_port)
         app.health.watch(settings.stall_seconds * 2, lambda why: _end(app, StuckError(why, "a restart is safe")))
-        log.info("metrics and probes on http://%s:%d", settings.metrics_host, port)
+        log.info("metrics and probes on %s", app.health.url)
 
     app.listen = listen
 
     @app.on_rebalance_complete.connect  # type: ignore[arg-type]
     async def recover(_app: Any, **_: Any) -> None:
+        try:
+            await asyncio.to_thread(app.watch.check)
+        except ForecartError as error:
+            _end(app, error)
         await engine.restorer.recover({tp.partition for tp in app.consumer.assignment()})
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
@@ -185,8 +245,23 @@ def _wire(app: App, settings: Settings) -> None:
         await engine.stop()
         engine.restorer.recovery.close()
         app.reader.stop()
+        app.watch.stop()
         app.health.stop()
+        app.kafka.stop()
         log.info("stopped: positions are committed")
+        _exit_within(_EXIT_SECONDS)
+
+
+def _exit_within(seconds: float) -> None:
+    """End the process even if Faust's services do not: while Kafka is away they may wait for its answer."""
+
+    def end() -> None:
+        _scratch().cleanup()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _end(app: App, error: BaseException) -> None:
@@ -197,9 +272,20 @@ def _end(app: App, error: BaseException) -> None:
             f"{type(error).__name__}: {error}", "a restart goes on from the last commit; please report it"
         )
     print(f"forecart: {error}", file=sys.stderr, flush=True)
-    app.engine.committer.abort()
+    app.engine.producing.abort_now()
     _scratch().cleanup()
     os._exit(error.exit_code)
+
+
+def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str) -> None:
+    """Spare the others the session timeout where no worker of this name will come back."""
+    if replica is None or not replica.scaled_down():
+        return
+    try:
+        leave(settings, [name], _LEAVE_SECONDS)
+        log.info("scaled down: %s has left group %s", name, settings.group)
+    except ForecartError as error:
+        log.warning("scaled down, but %s stays a member until its session times out: %s", name, error.message)
 
 
 def _failpoint(spec: str) -> Callable[[str], None]:
@@ -244,10 +330,13 @@ def run(settings: Settings) -> None:
         level={"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper()),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    logging.getLogger().handlers[0].addFilter(_is_no_step)
+    handler = logging.getLogger().handlers[0]
+    handler.addFilter(_is_no_step)
     for noisy in ("faust", "mode", "aiokafka"):
         logging.getLogger(noisy).setLevel(logging.ERROR if settings.log_level != "debug" else logging.DEBUG)
     app = build(settings)
+    if settings.log_level != "debug":
+        handler.addFilter(app.kafka)
     # Rounds allocate by the ten thousand and leave no cycles: the collector would walk all sessions' names in vain.
     gc.freeze()
     gc.set_threshold(_GC_EVERY, 50, 100)

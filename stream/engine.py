@@ -10,15 +10,16 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 from stream.core.errors import FaultError, StuckError
 from stream.core.pace import Pace
-from stream.kafka.commit import Aborted, Committer, Stand
-from stream.kafka.membership import Batch, Membership, Owned, Ownership, apart, joined
+from stream.kafka.commit import Aborted, ProducerLostError, Stand
+from stream.kafka.membership import Batch, Mark, Membership, Owned, Ownership, apart, joined
+from stream.kafka.producing import Producing
+from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
 from stream.restore import Restorer
 from stream.round import Scorer, Work
@@ -26,6 +27,7 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_STRAY_SECONDS = 0.05  # between two looks whether all that was read is committed
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
 
 
@@ -35,28 +37,30 @@ class Engine:
     def __init__(
         self,
         scorer: Scorer,
-        committer: Committer,
+        producing: Producing,
         recovery: Recovery,
         ownership: Ownership,
         telemetry: Telemetry,
         round_chunks: int,
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
+        kafka: Reachability,
     ) -> None:
-        self.scorer, self.committer = scorer, committer
+        self.scorer, self.producing, self.kafka = scorer, producing, kafka
         self.ownership, self.telemetry, self.fail = ownership, telemetry, fail
         self.moved = time.monotonic()
         self._limit, self._pace = round_chunks, Pace(ownership.chunk)
         ownership.chunk = self._pace.chunk
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
-        self._scoring, self._committing = ThreadPoolExecutor(1, "scorer"), ThreadPoolExecutor(1, "committer")
+        self._scoring = ThreadPoolExecutor(1, "scorer")
+        self._outages = 0  # how many were met, of those that ended
         self._last: asyncio.Task[None] | None = None  # the newest commit
+        self._straying: asyncio.Task[None] | None = None
         self._flying = 0  # rounds that are being scored or committed
         self._idle = asyncio.Event()
         self._idle.set()
-        on = partial(self._in, self._committing)
-        self.restorer = Restorer(committer, recovery, ownership, telemetry, seek, fail, on, self._move)
+        self.restorer = Restorer(producing, recovery, ownership, telemetry, seek, fail, kafka, self._move)
 
     @property
     def at_work(self) -> bool:
@@ -82,6 +86,8 @@ class Engine:
             while True:
                 await self._came.wait()
                 self._came.clear()
+                if self._outages != self.kafka.outages:
+                    await self._after_outage()
                 if not self._pending:
                     continue
                 if (spare := self._spare()) > 0:
@@ -94,6 +100,30 @@ class Engine:
                     await self._round(batches, membership)
         except Exception as error:
             self.fail(error)
+
+    def meet_outage(self) -> None:
+        """Look whether an outage has ended, before events come."""
+        self._came.set()
+
+    async def _after_outage(self) -> None:
+        """Recover after an outage, where no commit has proven since that the producer still works."""
+        self._outages = self.kafka.outages
+        if self._last:
+            await self._last
+        membership = self.ownership.current
+        if not membership or not self.restorer.recovered or self.producing.proved > self.kafka.since:
+            return
+        self._flying += 1
+        self._idle.clear()
+        try:
+            await self.restorer.begin_again(membership, None)
+        finally:
+            self._land()
+
+    def _land(self) -> None:
+        self._flying -= 1
+        if not self._flying:
+            self._idle.set()
 
     def _events(self) -> int:
         return sum(len(batch.records) for batch in self._pending)
@@ -109,18 +139,38 @@ class Engine:
             self._came.set()
         return batches
 
+    def stray(self, membership: Membership, handed: Mapping[int, int]) -> None:
+        """Find out where partitions go on whose next offset the input does not have; `handed` is what came of them."""
+        self._straying = asyncio.create_task(self._place_again(membership, handed))
+
+    async def _place_again(self, membership: Membership, handed: Mapping[int, int]) -> None:
+        """Score and commit what was read, then recover: it tells what is lost from what is damaged."""
+
+        def pending() -> bool:
+            owned = membership.owned
+            return self.at_work or any(n in owned and owned[n].part.position < at for n, at in handed.items())
+
+        while self.ownership.current is membership and pending():
+            await asyncio.sleep(_STRAY_SECONDS)
+        await self.restorer.place_again(membership)
+
     async def settle(self) -> None:
         """Wait for what is being scored or committed: on revocation, and before the end."""
         await self._idle.wait()
 
     async def stop(self) -> None:
-        """Finish the running round, begin no other, give up a recovery, leave nothing open."""
-        self.restorer.stopping = True
+        """Finish the running round, begin no other, give up a recovery, leave nothing open.
+
+        What an outage keeps from ending is left to the next start.
+        """
+        began, self.restorer.stopping = time.monotonic(), True
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self.settle()
-                await self._in(self._committing, self.committer.abort)
-        except TimeoutError:
+                await self.producing.abort()
+        except (TimeoutError, ProducerLostError):
+            if not self.kafka.steady_since(began):
+                return log.warning("Kafka is away: what is open is settled by the next start")
             self.fail(
                 StuckError(f"what was running did not end within {_DRAIN_SECONDS:.0f} s", "a restart goes on from it")
             )
@@ -143,21 +193,19 @@ class Engine:
             elif works:
                 began = time.perf_counter()
                 self.ownership.rest_until = self._pace.commits(time.monotonic())
-                await self._in(self._committing, self.committer.commit, works, stands, membership)
+                await self.producing.commit(works, stands, membership)
                 self._pace.committed(self.telemetry.observe_stage("commit", began) - began)
                 for stand in stands.values():
                     stand.held.done += 1
                 self._count(works)
-        except Aborted as error:
+        except (Aborted, ProducerLostError) as error:
             await self.restorer.begin_again(membership, error)
         except Exception as error:
             self.fail(error)
         finally:
             self._move()
             self._came.set()
-            self._flying -= 1
-            if not self._flying:
-                self._idle.set()
+            self._land()
 
     @staticmethod
     def _in(thread: ThreadPoolExecutor, call: Callable[..., T], *given: Any) -> Awaitable[T]:
@@ -237,35 +285,40 @@ class Engine:
         owned = dict(membership.owned) if membership else {}
         now = time.time() * 1000
         for number, held in owned.items():
-            lag = self.lag(number, held)
+            mark = self.ownership.marks.get(number)
+            lag = lag_of(held, mark) if mark else 0
+            age = max(now - held.part.clock, 0) / 1000 if lag and held.part.clock else 0
             t.lag.labels(number).set(lag)
-            t.lag_seconds.labels(number).set(max(now - held.part.clock, 0) / 1000 if lag and held.part.clock else 0)
+            # What an open transaction holds back came when it was opened, however old the record before it is.
+            t.lag_seconds.labels(number).set(min(age, mark.blocked) if mark and mark.waits else age)
+            t.blocked.labels(number).set(mark.blocked if mark else 0)
         t.users.set(sum(len(held.part.store) for held in owned.values()))
         t.state_bytes.set(sum(held.part.store.bytes for held in owned.values()))
         t.progress.set(time.time() - (time.monotonic() - self.moved))
-
-    def lag(self, number: int, held: Owned) -> int:
-        """Count what a partition still has for us; markers behind the last record are no work."""
-        mark = self.ownership.marks.get(number)
-        if mark is None:
-            return 0
-        ahead = max(mark.stable - held.part.position, 0)
-        return 0 if mark.position >= mark.stable and not self.at_work else ahead
+        t.reachable.set(self.kafka.reachable)
 
     def live(self, limit: float) -> str:
         """Return why the worker is not live: a batch waits, or no fetch is tried, for `limit` seconds.
 
-        An unreachable broker is neither: fetches are tried and bring nothing.
+        An unreachable Kafka is neither: fetches are tried and bring nothing, rounds wait for it.
         """
         now, membership = time.monotonic(), self.ownership.current
-        if self.at_work and now - self.moved > limit:
+        if self.at_work and now - self.moved > limit and self.kafka.steady_since(now - limit):
             return f"no progress for {now - self.moved:.0f} s with work at hand"
         if membership and membership.owned and now - self.ownership.fetched_at > limit:
             return f"nothing was asked of Kafka for {now - self.ownership.fetched_at:.0f} s"
         return ""
 
     def ready(self) -> str:
-        """Return why the worker is not ready: assigned, recovered, model loaded."""
+        """Return why the worker is not ready: Kafka answers, partitions are assigned and recovered, model loaded."""
+        if why := self.kafka.why_not():
+            return why
         if self.ownership.current is None:
             return "not assigned"
-        return "" if self.restorer.recovered else "recovering"
+        return "" if self.restorer.recovered else self.restorer.waiting or "recovering"
+
+
+def lag_of(held: Owned, mark: Mark) -> int:
+    """Count the offsets of a partition that are not scored, up to its high watermark; markers behind them are none."""
+    done = mark.position if held.part.position >= mark.handed else held.part.position
+    return max(mark.high - done, 0)

@@ -22,11 +22,24 @@ LETTER_ROOM = 65_536  # a dead letter is its record's value and this much of key
 # Bytes of the input's headers and key that a dead letter carries: with its own headers below that.
 HEADER_ROOM, _KEY_ROOM = 49_152, 8_192
 HEADERS, _HEADER = 100, 8  # how many a record may have; bytes that one costs beside its name and value
+# Least timestamp of a record that has one, ms: -1 is none to Kafka, clients write 0, 1 or seconds, and since 2001
+# milliseconds have had thirteen digits.
+DATED = 10**12
 _encode = msgspec.json.Encoder().encode
 
 
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why a record could not be read, a reason of `REASONS`, and what its dead letter says besides."""
+
+    reason: str
+    facts: dict[str, str]
+
+
 class Record(Protocol):
-    """What is needed of a Kafka record; `timestamp` in ms."""
+    """What is needed of a Kafka record; `timestamp` in ms, below `DATED` where there is none.
+
+    One that could not be read has a `fault`, and no value.
+    """
 
     @property
     def offset(self) -> int: ...
@@ -42,7 +55,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, and how many ms an event may lie after its record's timestamp."""
+    """Sizes in bytes, and how many ms an event may lie after its record's timestamp, and after now."""
 
     event_bytes: int
     dead_letter_bytes: int
@@ -55,6 +68,11 @@ class Message(msgspec.Struct, gc=False):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
+
+
+def fault_of(record: Record) -> Fault | None:
+    """Return why a record could not be read, None where it was."""
+    return getattr(record, "fault", None)
 
 
 def header_bytes(headers: Sequence[tuple[str, bytes]]) -> int:
@@ -144,6 +162,8 @@ class Publisher:
         """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""
         place = {"topic": self._topic, "partition": str(number), "offset": str(source.offset)}
         facts = place | {"reason": reason, "timestamp": str(source.timestamp)}
+        if fault := fault_of(source):
+            facts |= fault.facts
         raw, largest = source.value, self._largest
         if raw is not None and len(raw) > largest:
             facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}

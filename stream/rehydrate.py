@@ -1,6 +1,7 @@
 """Changelog records into sessions; a record of another model is scored anew from its ring, so nobody starts cold."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -13,11 +14,15 @@ from stream.records import ITEM, USER
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
+log = logging.getLogger(__name__)
+
 
 class Rehydrator:
     """Read session records for one model."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, passed_over: Callable[[int], object] = lambda _: None) -> None:
+        """`passed_over` is told of items' records that are none, by their number: only lists depend on them."""
+        self.passed_over = passed_over
         self.manifest: Manifest = bundle.manifest
         self.vocabulary: Vocabulary = bundle.vocabulary
         self.step: Step = bundle.intent_step
@@ -26,14 +31,19 @@ class Rehydrator:
     def apply(
         self, store: SessionStore, changes: Iterable[tuple[bytes, bytes | None]], newcomers: Table | None = None
     ) -> None:
-        """Write changelog records into a store and a table, in order; raise ValueError for a record that is none."""
+        """Write changelog records into a store and a table, in order; raise ValueError for a session that is none."""
+        faults: list[str] = []
         newest: dict[bytes, bytes | None] = {}
         for key, value in changes:
             kind, name = key[:1], key[1:]
             if kind == USER:
                 newest[name] = value
             elif kind == ITEM and newcomers is not None:
-                load(newcomers, self.vocabulary, name.decode(), value)
+                faults.append(load(newcomers, self.vocabulary, name, value))
+        faults = list(filter(None, faults))
+        if faults:
+            self.passed_over(len(faults))
+            log.warning("passed over %d records of unseen items that are none, the first: %s", len(faults), faults[0])
         users = list(map(bytes.decode, newest))
         values = [value for value in newest.values() if value is not None]
         if len(values) < len(users):
@@ -75,6 +85,8 @@ class Rehydrator:
         """
         revived = np.zeros(len(heads), self.layout)
         alike = heads["model"] & np.uint64(TYPES) == types_print(self.manifest.meaning.types)
+        if (heads["recent_type"][alike] >= len(self.manifest.meaning.types)).any():
+            raise ValueError("a session record with an event of no type")
         for place in reversed(range(heads["recent_event"].shape[1])):
             rows = np.flatnonzero((heads["recent_event"][:, place] != 0) & alike)
             if len(rows):

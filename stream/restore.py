@@ -1,6 +1,7 @@
 """Sessions of an assignment come back, and a membership is proven, before anything is scored.
 
-The same happens after each aborted transaction, whose sessions are forgotten; too many of those end the process.
+The same happens after each aborted transaction and each lost producer, whose sessions are forgotten, and after an
+outage. While Kafka is away it waits, for as long as it takes.
 """
 
 import asyncio
@@ -8,50 +9,57 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
 
-from stream.core.errors import AbortedError, FencedError
-from stream.kafka.commit import Aborted, Committer, Stand
+from stream.core.errors import AbortedError, FencedError, UnreachableError
+from stream.kafka.commit import Aborted, ProducerLostError, Stand
 from stream.kafka.membership import Membership, Owned, Ownership
+from stream.kafka.producing import DaemonThread, Producing
+from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Progress, Recovery
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
-_HEARTBEAT_SECONDS = 3.0
+_HEARTBEAT_SECONDS, _LOOK_SECONDS = 3.0, 0.2
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
+_REST_SECONDS = (0.5, 10.0)  # between two attempts: at first, and at most
 
 
 class Restorer:
-    """Recover what a rebalance brings or an abort takes, on the committer's thread."""
+    """Recover what a rebalance brings, what an abort takes, and what an outage leaves."""
 
     def __init__(
         self,
-        committer: Committer,
+        producing: Producing,
         recovery: Recovery,
         ownership: Ownership,
         telemetry: Telemetry,
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
-        on: Callable[..., Awaitable[Any]],
+        kafka: Reachability,
         moved: Callable[[], None],
     ) -> None:
-        """`on` calls on the committer's thread; `moved` is called whenever a recovery gets on."""
-        self.committer, self.recovery = committer, recovery
+        """`moved` is called whenever a recovery gets on."""
+        self.producing, self.recovery = producing, recovery
         self.ownership, self.telemetry = ownership, telemetry
         self.seek, self.fail = seek, fail
         self.recovered = self.stopping = False
-        self._on, self._moved = on, moved
+        self.waiting = ""  # what for, between two attempts
+        self._kafka, self._moved = kafka, moved
+        self._thread = DaemonThread("recovery")
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
 
     def _note_abort(self, error: Aborted) -> None:
         self.telemetry.transactions.labels("aborted").inc()
         log.warning("a transaction was aborted, its partitions are recovered: %s", error)
+        if not (error.replaced or error.refused):
+            return
         now = time.monotonic()
         if len(self._aborts) == _ABORTS and now - self._aborts[0] < _ABORTS_SECONDS:
             if error.replaced:
                 raise FencedError(
-                    f"another process runs as {self.committer.name} ({error})",
+                    f"another process runs as {self.producing.name} ({error})",
                     "stop the other process, or give one of them another --name; nothing is lost",
                 )
             raise AbortedError(
@@ -60,12 +68,29 @@ class Restorer:
             )
         self._aborts.append(now)
 
-    async def begin_again(self, membership: Membership, error: Aborted) -> None:
-        """Recover what an aborted transaction held; a failure ends the process."""
+    async def begin_again(self, membership: Membership, error: Aborted | ProducerLostError | None) -> None:
+        """Recover what a transaction held that was aborted, or whose end is not known; a failure ends the process.
+
+        Without an error an outage has ended: producer and membership are proven anew before events come, since
+        librdkafka hangs on a coordinator that it remembers, and clean sessions are caught up only.
+        """
         try:
-            self._note_abort(error)
+            self.recovered = False
+            if error:
+                self._note(error)
+            else:
+                self.producing.give_up()
             partitions = set(membership.owned)
-            if renewed := self.ownership.renew(membership):
+            if renewed := self.ownership.renew(membership, keep=error is None):
+                await self._until_recovered(renewed, partitions)
+        except Exception as failure:
+            self.fail(failure)
+
+    async def place_again(self, membership: Membership) -> None:
+        """Recover where partitions stand, their clean sessions kept; a failure ends the process."""
+        try:
+            partitions = set(membership.owned)
+            if renewed := self.ownership.renew(membership, keep=True):
                 await self._until_recovered(renewed, partitions)
         except Exception as failure:
             self.fail(failure)
@@ -81,39 +106,68 @@ class Restorer:
             self.fail(error)
 
     async def _until_recovered(self, membership: Membership, partitions: set[int]) -> None:
-        """Recover, again after each abort, until it is done or the membership ended."""
-        while True:
+        """Recover, again after each abort and outage, until it is done or the membership ended."""
+        self.recovered, rest = False, _REST_SECONDS[0]
+        while not self.stopping:
             try:
+                await self._kafka.wait(partial(self._wanted, membership))
+                if not self._wanted(membership):
+                    return
+                if self.producing.lost and partitions:
+                    await self.producing.renew()
                 return await self._recover(membership, partitions)
             except Aborted as error:
-                self._note_abort(error)
-                if error.replaced:  # a heartbeat will tell whose the membership is
-                    await asyncio.sleep(_HEARTBEAT_SECONDS)
+                self._note(error)
+                # A heartbeat will tell whose the membership is, or that it is over: until then the same happens again.
+                await self._rest(membership, _HEARTBEAT_SECONDS if error.replaced else rest)
+            except (ProducerLostError, UnreachableError) as error:
+                self._note(error)
+                self.recovery.reopen()
+                await self._rest(membership, rest)
+            rest = min(2 * rest, _REST_SECONDS[1])
             renewed = self.ownership.renew(membership)
             if renewed is None:
                 return
             membership = renewed
 
+    def _note(self, error: Aborted | ProducerLostError | UnreachableError) -> None:
+        self._moved()
+        if isinstance(error, Aborted):
+            return self._note_abort(error)
+        self.waiting = f"Kafka does not do what is asked: {error}"
+        log.warning("%s; the partitions are recovered", error)
+
+    async def _rest(self, membership: Membership, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._wanted(membership) and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, _LOOK_SECONDS))
+
+    def _wanted(self, membership: Membership) -> bool:
+        return self.ownership.current is membership and not self.stopping
+
     async def _recover(self, membership: Membership, partitions: set[int]) -> None:
         """Recover, then commit the positions: this proves membership and producer before anything is scored."""
-        self.recovered, began = False, time.monotonic()
+        began = time.monotonic()
         self.telemetry.recovering.set(1)
         found: dict[int, Owned] | None = {}
         if partitions:
-            await self._on(self.committer.claim, min(partitions))
-            found = await self._on(self._recover_all, partitions, membership)
+            await self.producing.claim(min(partitions))
+            found = await self._thread.submit(self._recover_all, partitions, membership)
         if found is None:
             log.info("recovery dropped: its membership ended, or the worker stops")
             return
         if found:
             stands = {number: Stand.of(held) for number, held in found.items()}
-            await self._on(self.committer.commit, [], stands, membership)
+            await self.producing.commit([], stands, membership)
+        for number, held in found.items():
+            self.telemetry.lost.labels(number).inc(held.lost)
+            held.lost = 0
         # What is owned is fetched: first the consumer must stand where the sessions do.
         await self.seek({number: held.part.position for number, held in found.items()})
         membership.owned.update(found)
         self.telemetry.recovering.set(0)
         self.telemetry.recovery.observe(time.monotonic() - began)
-        self.recovered = self.ownership.current is membership
+        self.recovered, self.waiting = self.ownership.current is membership, ""
 
     def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, Owned] | None:
         kept = {number: membership.kept.pop(number, None) for number in sorted(partitions)}
@@ -121,7 +175,7 @@ class Restorer:
         told = time.monotonic()
 
         def wanted() -> bool:
-            return self.ownership.current is membership and not self.stopping
+            return self._wanted(membership)
 
         def progress(at: Progress) -> None:
             nonlocal told

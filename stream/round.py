@@ -12,13 +12,13 @@ from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
 from stream.core.errors import BundleError
 from stream.core.events import REASONS, BadEvent, Event, decode, decode_all
-from stream.core.features import Arrays, Events, encode
+from stream.core.features import Arrays, Events, Ints, encode
 from stream.core.joining import Answers, join
 from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
-from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes
+from stream.records import DATED, HEADERS, ITEM, USER, Limits, Message, Publisher, Record, fault_of, header_bytes
 from stream.room import keep_blocks
 from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
@@ -31,7 +31,7 @@ _FAILURES = ("unscorable", "not_finite")
 
 @dataclass(slots=True)
 class Partition:
-    """What a worker holds of one partition: sessions, next offset, newest record time (ms), unseen items."""
+    """What a worker holds of one partition: sessions, next offset, newest believed record time (ms), unseen items."""
 
     number: int
     store: SessionStore
@@ -52,21 +52,25 @@ class Work:
     rejected: Counter[str]
     intent: np.ndarray[tuple[int, int], np.dtype[np.float32]]
     foreign: int  # records whose key is not their shopper's id
-    arrived: np.ndarray[tuple[int], np.dtype[np.int64]]  # record times of what was scored, ms
+    arrived: Ints  # record times of what was scored, ms; of a record without one there is none
     records: int
     evicted: int
 
 
 @dataclass(slots=True)
 class _Read:
-    """A chunk, decoded: its events, their records and the places of those, record times (ms), who is no event."""
+    """A chunk, decoded: its events, their records and the places of those, who is no event.
+
+    `stamps` are the events' record times (ms), `clock` is the partition's clock as it stood at each of them.
+    """
 
     part: Partition
     records: Sequence[Record]
     events: list[Event]
     sources: Sequence[Record]
     at: Sequence[int]
-    arrived: np.ndarray[tuple[int], np.dtype[np.int64]]
+    stamps: Ints
+    clock: Ints
     rejected: list[tuple[int, str]]
 
 
@@ -134,12 +138,13 @@ class Scorer:
 
     def _read(self, part: Partition, records: Sequence[Record], now: int) -> _Read:
         stamps = np.fromiter(map(_TIMESTAMP, records), np.int64, len(records))
-        events, at, rejected = self._decode(records, stamps, now)
-        sources, arrived = ([records[i] for i in at], stamps[at]) if rejected else (records, stamps)
-        # A producer whose clock is ahead must end no other shopper's session, and keep its own no longer.
-        newest = now + self.limits.future
-        part.clock = max(part.clock, int(arrived[arrived <= newest].max(initial=0)))
-        return _Read(part, records, events, sources, at, np.minimum(arrived, newest), rejected)
+        # A record's time comes from its producer's clock, as the event's does: both are held to `now`.
+        newest = np.where(stamps >= DATED, np.minimum(stamps, now), now) + self.limits.future
+        events, at, rejected = self._decode(records, newest)
+        sources, stamps = ([records[i] for i in at], stamps[at]) if rejected else (records, stamps)
+        clock = _clock(part.clock, _times(stamps, events), now + self.limits.future)
+        part.clock = int(clock[-1]) if len(clock) else part.clock
+        return _Read(part, records, events, sources, at, stamps, clock, rejected)
 
     def _work(self, read: _Read, scores: Scores, changes: list[Message], now: int) -> Work:
         part, records, rejected = read.part, read.records, read.rejected
@@ -156,19 +161,15 @@ class Scorer:
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
             foreign=sum(map(ne, map(_KEY, read.sources), keys)),
-            arrived=read.arrived[scores.outcome == SCORED],
+            arrived=read.stamps[(scores.outcome == SCORED) & (read.stamps >= DATED)],
             records=len(records),
             evicted=len(evicted),
         )
 
     def _decode(
-        self, records: Sequence[Record], stamps: np.ndarray[tuple[int], np.dtype[np.int64]], now: int
+        self, records: Sequence[Record], newest: Ints
     ) -> tuple[list[Event], Sequence[int], list[tuple[int, str]]]:
-        """Return the events, the places of their records, and (place, reason) of the others.
-
-        A record's time comes from its producer's clock, as the event's does: both are held to `now`.
-        """
-        newest = np.minimum(stamps, now) + self.limits.future
+        """Return the events, the places of their records, and (place, reason) of the others."""
         whole = decode_all([record.value for record in records], newest, self.limits.event_bytes)
         if whole is None or not self.types.keys() >= {event.type for event in whole}:
             return self._sort_out(records, newest.tolist())
@@ -187,7 +188,9 @@ class Scorer:
         largest, types = self.limits.event_bytes, self.types
         for i, r in enumerate(records):
             event = decode(r.value, newest[i], largest)
-            if isinstance(event, BadEvent):
+            if fault := fault_of(r):
+                rejected.append((i, fault.reason))
+            elif isinstance(event, BadEvent):
                 rejected.append((i, event.reason))
             elif event.type not in types:
                 rejected.append((i, "unknown_type"))
@@ -208,8 +211,8 @@ class Scorer:
             before.append(take(one.part.store.records, places))
             base += len(places)
         events = [event for one in reads for event in one.events]
-        arrived, slot = np.concatenate([one.arrived for one in reads]), np.concatenate(slots)
-        batch = encode(events, arrived, slot, self.types, self.vocabulary)
+        clock, slot = np.concatenate([one.clock for one in reads]), np.concatenate(slots)
+        batch = encode(events, clock, slot, self.types, self.vocabulary)
         rules = self.rules()
         lists = self._lists(self.lists, rules) if self.lists else None
         given = batch, together(before), self.step, self.manifest
@@ -256,6 +259,7 @@ class Scorer:
         return [Message(ITEM + name.encode(), value) for name, value in packed]
 
     def _evict(self, part: Partition) -> list[Message]:
+        """Forget the sessions that are over by the partition's clock; whether they are still there shows nowhere."""
         ttl = self.manifest.meaning.ttl
         if part.clock - part.swept < ttl // _SWEEPS:
             return []
@@ -263,6 +267,22 @@ class Scorer:
         gone = part.store.idle(part.clock, ttl)
         part.store.remove(gone)
         return [Message(USER + user.encode(), None) for user in gone]
+
+
+def _times(stamps: Ints, events: Sequence[Event]) -> Ints:
+    """Return the record times of events (ms): where a record has none, the event's own."""
+    if (dated := stamps >= DATED).all():
+        return stamps
+    return np.where(dated, stamps, np.fromiter((event.timestamp for event in events), np.int64, len(events)))
+
+
+def _clock(before: int, times: Ints, newest: int) -> Ints:
+    """Return a partition's clock at each record: the running maximum of their times (ms), as far as they are believed.
+
+    A producer whose clock is ahead of `newest` must end nobody's session.
+    """
+    believed = np.where(times <= newest, times, before)
+    return np.maximum.accumulate(np.maximum(believed, before))
 
 
 def _packed(users: list[str], sessions: Sessions) -> list[Message]:

@@ -72,9 +72,12 @@ class SessionStore:
             self.records[slots] = np.zeros((), self.records.dtype)
 
     def idle(self, clock: int, ttl: int) -> list[str]:
-        """Name the shoppers whose newest record is older than `ttl` ms at `clock` (ms)."""
+        """Name the shoppers whose session is over when the partition's clock is at `clock`, both in ms.
+
+        Their next event would clear it, since the clock does not go back (`stream.core.session.expired`).
+        """
         taken = self.records[: self._names.end]
-        return self.users(np.flatnonzero((taken["model"] != 0) & (clock - taken["arrived"] > ttl)))
+        return self.users(np.flatnonzero((taken["last"] != 0) & (clock - taken["arrived"] > ttl)))
 
     def get(self, user: str) -> Sessions | None:
         """Return a copy of one shopper's record."""

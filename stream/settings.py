@@ -20,7 +20,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka's address: host:port, several with commas.")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="Kafka's address: host:port, several with commas; [::1]:9092."
+    )
     kafka_properties: Path | None = Field(None, description="A file of librdkafka properties: security and more.")
     bundle: Path | None = Field(None, description="The folder of the model.")
     group: str = Field("forecart", min_length=1, description="The consumer group; names the transactions too.")
@@ -48,13 +50,26 @@ class Settings(BaseModel):
     max_event_bytes: int = Field(
         65_536, ge=1024, le=262_144, description="A longer event, or longer headers, are a dead letter."
     )
+    max_batch_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        description="What a compressed batch inflates to; beyond it, all of it are dead letters.",
+    )
     max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
     max_future_seconds: int = Field(
         3600, ge=0, description="How far an event may lie after its Kafka timestamp, and after now."
     )
     session_timeout_seconds: float = Field(30.0, ge=6, description="Kafka's: a silent worker loses its partitions.")
     transaction_timeout_seconds: float = Field(20.0, ge=5, description="Kafka's: a silent transaction is aborted.")
-    metrics_host: str = Field("127.0.0.1", description="Where metrics and probes listen; 0.0.0.0 in a container.")
+    kafka_wait_seconds: float = Field(
+        0.0, ge=0, description="How long a worker waits for Kafka before it ends; 0: as long as it takes."
+    )
+    leave_on_scale_down: bool = Field(
+        False, description="Ask Kubernetes at the end; leave the group at once where this pod does not come back."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Where metrics and probes listen; in a container ::, all of IPv6 and IPv4."
+    )
     metrics_port: int = Field(9464, ge=0, le=65_535, description="0: a free port.")
     stall_seconds: float = Field(60.0, ge=1, description="No progress for so long: not live.")
     state_dir: Path = Field(

@@ -49,6 +49,9 @@ class Telemetry:
         self.registry = r = CollectorRegistry()
         self.consumed = Counter("forecart_events_consumed", "Input records taken up.", ["partition"], registry=r)
         self.rejected = Counter("forecart_events_rejected", "Dead letters written.", ["reason"], registry=r)
+        self.lost = Counter(
+            "forecart_events_lost", "Input deleted before it was scored, in offsets.", ["partition"], registry=r
+        )
         self.published = Counter("forecart_scores_published", "Scores committed.", ["model"], registry=r)
         self.latency = ArrayHistogram(
             "forecart_event_to_score_seconds", "From a record's Kafka timestamp to its score's commit.", _LATENCY
@@ -60,10 +63,18 @@ class Telemetry:
             "forecart_stage_seconds", "Time of a round's stages.", ["stage"], buckets=_STAGE, registry=r
         )
         self.batch = Histogram("forecart_batch_size", "Records in a round.", buckets=_SIZE, registry=r)
-        self.lag = Gauge("forecart_consumer_lag", "Committed records not yet scored.", ["partition"], registry=r)
+        self.lag = Gauge(
+            "forecart_consumer_lag", "Records up to the high watermark not yet scored.", ["partition"], registry=r
+        )
         self.lag_seconds = Gauge(
             "forecart_consumer_lag_seconds",
-            "Age of the newest scored record while there is a lag, else 0.",
+            "Age of the newest scored record while there is a lag, else 0; of a blocked partition how long it is.",
+            ["partition"],
+            registry=r,
+        )
+        self.blocked = Gauge(
+            "forecart_input_blocked_seconds",
+            "How long the last stable offset has stood below the high watermark while it was waited at, else 0.",
             ["partition"],
             registry=r,
         )
@@ -87,11 +98,15 @@ class Telemetry:
         self.recovered_offsets = Gauge(
             "forecart_recovery_remaining", "Changelog offsets still to be read.", ["partition"], registry=r
         )
+        self.passed_over = Counter(
+            "forecart_recovery_passed_over", "Unseen items' records in the changelog that are none.", registry=r
+        )
         self.rebalances = Counter("forecart_rebalances", "Assignments received.", registry=r)
         self.transactions = Counter("forecart_transactions", "Transactions by their end.", ["result"], registry=r)
         self.model = Info("forecart_model", "The model that scores.", registry=r)
         self.loads = Counter("forecart_model_loads", "Bundles loaded.", ["result"], registry=r)
         self.progress = Gauge("forecart_last_progress_timestamp_seconds", "When the loop last moved.", registry=r)
+        self.reachable = Gauge("forecart_kafka_reachable", "1 while Kafka answers, else 0.", registry=r)
         self.build = Info("forecart_build", "The running version.", registry=r)
         for result in ("committed", "aborted", "dropped"):
             self.transactions.labels(result)
@@ -108,7 +123,7 @@ class Telemetry:
 
     def forget_partitions(self, keep: set[int]) -> None:
         """Drop the gauges of partitions that are no longer this worker's; counters stay."""
-        for gauge in (self.lag, self.lag_seconds, self.recovered_offsets):
+        for gauge in (self.lag, self.lag_seconds, self.blocked, self.recovered_offsets):
             for (partition,) in list(gauge._metrics):
                 if int(partition) not in keep:
                     gauge.remove(partition)

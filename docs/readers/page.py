@@ -16,12 +16,13 @@ from stream.core.events import REASONS, Cause, Event, Recommendation, Score, Ses
 from stream.core.features import NUMERIC
 from stream.core.manifest import Manifest, Meaning
 from stream.core.newcomers import Newcomer
+from stream.core.position import Position
 from stream.core.ring import fields as input_fields
 from stream.core.session import record
-from stream.kafka.recovery import Position
+from stream.kafka.fetches import FetchedRecord
 from stream.kafka.topics import DEFAULT_PARTITIONS, wanted
 from stream.offline import Line
-from stream.records import HEADER_ROOM, Limits, Message
+from stream.records import HEADER_ROOM, Fault, Limits, Message
 from stream.round import Partition, Scorer
 from stream.runtime import load
 from stream.sessions import SessionStore
@@ -40,6 +41,7 @@ SETTINGS = (
         "recommend",
         "explain",
         "max_event_bytes",
+        "max_batch_bytes",
         "max_dead_letter_bytes",
         "max_future_seconds",
         "transaction_timeout_seconds",
@@ -168,7 +170,11 @@ class Examples:
         long = Line(40_214, began + 90_000, b"k" * 10_000, b"x" * 2048)
         scorer = Scorer(bundle, True, Limits(1024, 1024, 0), Settings.model_construct().events_topic, explain=True)
         part = Partition(3, SessionStore(scorer.layout))
-        work = scorer.process(part, [*lines, bad, long], lines[-1].timestamp + 4)
+        batch = {"batch-offset": "40215", "batch-bytes": "16384"}
+        reasons = {"unreadable": {"cause": "crc"}, "inflated": {"limit-bytes": "67108864"}}
+        faults = [Fault(reason, batch | facts) for reason, facts in reasons.items()]
+        unread = [FetchedRecord("events", 3, 40_215, -1, 0, None, None, (), fault) for fault in faults]
+        work = scorer.process(part, [*lines, bad, long, *unread], lines[-1].timestamp + 4)
         self.event, self.score, self.letters = lines[-1], work.scores[-1], work.dead
 
     @property

@@ -1,21 +1,28 @@
 """The shop's own catalog: what may be listed, in which category, what is pinned. Strictly decoded, kept by item."""
 
+from typing import Annotated
+
 import msgspec
 import numpy as np
+from msgspec import Meta
 
+from stream.core.events import ID_LENGTH_MAX
 from stream.core.hashing import fingerprints
 from stream.core.manifest import Vocabulary
-from stream.core.rules import Others, Rules
+from stream.core.rules import PINS, Others, Rules
 
 REASONS = ("no_key", "oversized", "not_json", "schema", "range")
 _KEY, _VALUE = 256, 4096  # bytes at most
+_PENDING = 65_536  # changes of unknown items that are merged together at most: each may weigh a kilobyte meanwhile
+_SAID = np.dtype([("print", "u8"), ("index", "i8"), ("category", "u8"), ("refused", "?"), ("price", "f8")])
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the shop says of an item; `pins` is its place among the pinned ones, which lead each list, 0 for none."""
 
     availability: bool
-    category: str | None = None  # None: as the model knows it, or a newcomer's events say
+    # None: as the model knows it, or a newcomer's events say
+    category: Annotated[str, Meta(max_length=ID_LENGTH_MAX)] | None = None
     price: float | None = None
     pins: int = 0
 
@@ -40,7 +47,7 @@ def decode(key: bytes | None, value: bytes) -> tuple[str, Item] | BadItem:
         name, item = key.decode(), _decode(value)
     except msgspec.ValidationError as error:
         return BadItem("schema", str(error).replace("$.", ""))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return BadItem("not_json")
     if item.pins < 0:
         return BadItem("range", f"pins is {item.pins}")
@@ -61,8 +68,9 @@ class Catalog:
         self._category = self._given.copy()
         self._there = np.ones(len(self._category), np.bool_)
         self._pins: dict[str, int] = {}
+        self._said = np.zeros(0, _SAID)  # of the others, by their names' fingerprints
         self._others = Others.of([], [], [], [])
-        self._changed: dict[str, Item | None] = {}  # of the others, since the rules were made; None: taken back
+        self._changed: dict[str, Item | None] = {}  # of the others, since they were merged; None: taken back
         self._made: Rules | None = None  # of the records so far
 
     def apply(self, key: bytes | None, value: bytes | None) -> str:
@@ -81,6 +89,8 @@ class Catalog:
             self._there[index], self._category[index] = item.availability, said
         else:
             self._changed[name] = None if value is None else item
+            if len(self._changed) >= _PENDING:
+                self._merge()
         return ""
 
     def rules(self) -> Rules:
@@ -99,12 +109,14 @@ class Catalog:
         new = ~self._others.refused[row]
         if self._only is not None:
             new &= np.isin(self._others.category[row], self._only)
-        fit = np.where(known, allowed[np.where(known, at, 0)], new)
+        fit = np.flatnonzero(np.where(known, allowed[np.where(known, at, 0)], new))
+        # Of two pins with one index the first is pinned.
+        fit = fit[np.sort(np.unique(at[fit], return_index=True)[1])][:PINS]
         return Rules(
             category=self._category.copy(),
             allowed=allowed,
             pins=at[fit],
-            names={int(i): n for i, n, there in zip(at, pins, fit & ~known, strict=True) if there},
+            names={int(at[i]): pins[i] for i in fit.tolist() if not known[i]},
             others=self._others,
             categories=self._only,
             cap=self._cap,
@@ -115,15 +127,15 @@ class Catalog:
         """Take up what changed of the others, all at once: a shop may have more of them than the model has items."""
         if not self._changed:
             return
-        old, index = self._others, self._vocabulary.place(list(self._changed))
-        stay = ~np.isin(old.index, np.append(index, -1))
-        there = [item is not None for item in self._changed.values()]
+        prints = fingerprints(list(self._changed))
+        there = np.array([item is not None for item in self._changed.values()])
         items = [item for item in self._changed.values() if item]
-        said = fingerprints([item.category or "" for item in items])
-        self._others = Others.of(
-            np.concatenate([old.index[stay], index[there]]),
-            np.concatenate([old.category[stay], np.where([bool(item.category) for item in items], said, 0)]),
-            np.concatenate([old.refused[stay], [not item.availability for item in items]]),
-            np.concatenate([old.price[stay], [np.nan if item.price is None else item.price for item in items]]),
-        )
+        new = np.zeros(len(items), _SAID)
+        new["print"], new["index"] = prints[there], self._vocabulary.newcomer(prints[there])
+        categories = [item.category or "" for item in items]
+        new["category"] = np.where([bool(name) for name in categories], fingerprints(categories), 0)
+        new["refused"] = [not item.availability for item in items]
+        new["price"] = [np.nan if item.price is None else item.price for item in items]
+        self._said = np.concatenate([self._said[~np.isin(self._said["print"], prints)], new])
+        self._others = Others.of(*(self._said[name] for name in ("index", "category", "refused", "price")))
         self._changed.clear()

@@ -6,7 +6,8 @@ ForecartError
 ├── BundleError          a bundle is missing, corrupt or of another schema
 ├── CheckpointError      a training run cannot be read or resumed
 ├── ParityError          the exported step does not agree with the trained one
-├── BrokerError          Kafka is unreachable, or refuses what is asked
+├── BrokerError          Kafka refuses what is asked
+│   └── UnreachableError Kafka does not answer: a worker waits for it, a command ends
 ├── TopicError           a topic is missing or has the wrong shape
 ├── PositionError        the stored position does not fit the input topic
 ├── FencedError          another process has this worker's name
@@ -64,6 +65,10 @@ class BrokerError(ForecartError):
     """Operator action: check address, network and credentials."""
 
     exit_code = 69
+
+
+class UnreachableError(BrokerError):
+    """Operator action: check address and network, or look at the brokers; a worker goes on by itself."""
 
 
 class TopicError(ForecartError):

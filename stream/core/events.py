@@ -99,6 +99,8 @@ REASONS = (
     "late",
     "unscorable",
     "not_finite",
+    "unreadable",  # a broken batch
+    "inflated",  # a batch that is too large when it is inflated
 )
 
 _decode, _TIME = msgspec.json.Decoder(Event).decode, attrgetter("timestamp")

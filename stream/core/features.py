@@ -26,7 +26,10 @@ _MONDAY = 4 * _DAY  # 1970-01-01 was a Thursday: this many ms later a Monday beg
 
 @dataclass(slots=True)
 class Events:
-    """A batch of events as arrays of one length; times in ms, `slot` the row of the shopper's session."""
+    """A batch of events as arrays of one length; times in ms, `slot` the row of the shopper's session.
+
+    `arrived` is the clock of the partition as it stood at the event: the newest record time until then.
+    """
 
     slot: Ints
     time: Ints

@@ -87,6 +87,7 @@ def join(
     changelog records change, once each.
     """
     touched, table.stale = table.stale, {}
+    touched.update(dict.fromkeys(table.cut(novelty.limit, novelty.half_life)))  # a changelog may hold any number
     at, prices = np.flatnonzero(scores.outcome == SCORED), _prices(events, rules)
     while len(at):
         before = table.heat(novelty.half_life)
@@ -179,15 +180,21 @@ def _rank(
             there = np.flatnonzero(slots[:, age] >= 0)
             new[there, slots[there, age]] += own[there, age]
     known = scores.item_scores[rows] * rest
+    new[np.isneginf(log_count)] = -1  # before its first event an item is in no list
+    strangers = table.strangers(scores.newcomers)
+    new[:, strangers] = -1
     category = table.print[: len(table)]
     if rules:
         fit, category = rules.newcomers(table.index[: len(table)], category)
         new[:, ~fit] = -1
+        category[strangers] = rules.categories_of(table.index[strangers])
+        _move_pinned(table, scores.items[rows], known, new, items)
     k = known.shape[1]
     worth = np.flatnonzero((new > known.min(1, keepdims=True, initial=np.inf)).any(0))
     if not len(worth):
         scores.item_scores[rows] = known
         return
+    worth = worth[np.argsort(table.index[worth])]  # slots depend on restarts: of equal scores the index decides
     all_items = np.concatenate([scores.items[rows], np.tile(table.index[worth], (len(rows), 1))], 1)
     all_scores = np.concatenate([known, new[:, worth]], 1)
     best = np.argsort(-_leading(all_items, all_scores, rules), axis=1, kind="stable")
@@ -197,7 +204,8 @@ def _rank(
         found = table.slots(np.where(listed > items, listed, 0))
         kinds = np.where(found >= 0, np.append(category, np.uint64(0))[found], rules.categories_of(listed))
         given, listed = rules.pick(given, np.where(given < 0, 0, listed), kinds, _bought(answers, len(rows)), k)
-    scores.newcomers.update({index: table.name(index) for index in np.unique(listed[listed > items]).tolist()})
+    # A pin may be in no table: then the rules alone name it.
+    scores.newcomers.update(table.named(set(listed[listed > items].tolist()) - scores.newcomers.keys()))
     scores.items[rows] = listed
     scores.item_scores[rows] = given
 
@@ -206,8 +214,17 @@ def _leading(items: Ints, scores: Floats, rules: Rules | None) -> Floats:
     """Return what lists are sorted by: their scores, but that pins stay in front, in their order."""
     if rules is None or not len(rules.pins):
         return scores
-    place = len(rules.pins) - (items[:, :, None] == rules.pins).argmax(2)
-    return np.where(np.isin(items, rules.pins), 1 + place, scores).astype(np.float32)
+    place = rules.pinned(items)
+    return np.where(place >= 0, 1 + len(rules.pins) - place, scores).astype(np.float32)
+
+
+def _move_pinned(table: Table, listed: Ints, known: Floats, new: Floats, items: int) -> None:
+    """Give the newcomers that a list (n, k) has by a pin what the table gives them, in place: they are in it once."""
+    slots = table.slots(np.where(listed > items, listed, 0))
+    row, column = np.nonzero(slots >= 0)
+    slot = slots[row, column]
+    known[row, column] = np.maximum(new[row, slot], known[row, column])
+    new[row, slot] = -1
 
 
 def _bought(answers: Answers, n: int) -> Ints:

@@ -4,12 +4,13 @@ A newcomer's index follows from its id alone (`Vocabulary.place`), so sessions c
 table, which holds what a ranking needs: name, category, price, and a count of its events that halves with time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.core.events import ID_LENGTH_MAX
 from stream.core.manifest import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -30,6 +31,7 @@ class Newcomer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _COLUMNS = ("index", "category", "print", "price", "count", "last")
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Newcomer).decode
+_NO_ITEM = (msgspec.MsgspecError, RecursionError, ValueError)
 
 
 class Table:
@@ -50,9 +52,14 @@ class Table:
     def __len__(self) -> int:
         return len(self.names)
 
-    def name(self, index: int) -> str:
-        """Name a newcomer that is in the table."""
-        return self.names[self._slot[index]]
+    def named(self, indices: Iterable[int]) -> dict[int, str]:
+        """Name those newcomers that are in the table."""
+        return {index: self.names[self._slot[index]] for index in indices if index in self._slot}
+
+    def strangers(self, names: Mapping[int, str]) -> list[int]:
+        """Return the slots of newcomers whose index is another item's by `names`."""
+        found = ((self._slot.get(index, -1), name) for index, name in names.items())
+        return [slot for slot, name in found if slot >= 0 and self.names[slot] != name]
 
     def slots(self, index: Ints) -> Ints:
         """Find newcomers' slots, -1 for what is none or not in the table."""
@@ -83,14 +90,16 @@ class Table:
         self.last[slot] = max(int(self.last[slot]), time)
         return slot
 
-    def put(self, name: str, index: int, category: int, value: Newcomer) -> None:
-        """Set a newcomer to what the changelog has of it."""
+    def put(self, name: str, index: int, category: int, value: Newcomer) -> bool:
+        """Set a newcomer to what the changelog has of it; return False where another item has its index."""
         slot = self._slot.get(index)
         slot = self._add(name, index) if slot is None else slot
-        self.names[slot] = name
+        if self.names[slot] != name:
+            return False
         self.category[slot], self.print[slot] = category, value.category
         self.count[slot], self.last[slot] = value.count, value.last
         self.price[slot] = np.nan if value.price is None else value.price
+        return True
 
     def get(self, name: str, index: int) -> Newcomer | None:
         """Return a newcomer as the changelog keeps it, None where it is not in the table."""
@@ -129,6 +138,7 @@ class Table:
         self.names.append(name)
         self._slot[index] = slot
         self.index[slot], self.category[slot], self.price[slot], self.count[slot] = index, 0, np.nan, 0.0
+        self.print[slot] = 0  # the slot may have been another's
         return slot
 
     def _keep(self, slots: NDArray[np.int64]) -> None:
@@ -139,19 +149,34 @@ class Table:
         self._slot = {index: slot for slot, index in enumerate(self.index[: len(slots)].tolist())}
 
 
-def load(table: Table, vocabulary: Vocabulary, name: str, value: bytes | None) -> None:
-    """Take up a changelog record; what the vocabulary knows by now is no newcomer, and is noted as stale."""
-    if name in vocabulary.item_index:
-        table.stale.pop(name, None)
-        if value is not None:
-            table.stale[name] = None
-        return
-    index = int(vocabulary.place([name])[0])
-    if value is None:
-        return table.remove(name, index)
-    found = _decode(value)
+def load(table: Table, vocabulary: Vocabulary, name: bytes, value: bytes | None) -> str:
+    """Take up a changelog record; return why it is none, and then nothing changes: lists alone depend on it.
+
+    What the vocabulary knows by now is no newcomer, and is noted as stale.
+    """
+    try:
+        item, found = name.decode(), None if value is None else _decode(value)
+    except _NO_ITEM as error:
+        return f"{type(error).__name__}: {error}"
+    if not 0 < len(item) <= ID_LENGTH_MAX:
+        return f"a name of {len(item)} characters"
+    if item in vocabulary.item_index:
+        table.stale.pop(item, None)
+        if found:
+            table.stale[item] = None
+        return ""
+    index = int(vocabulary.place([item])[0])
+    if found is None:
+        table.remove(item, index)
+        return ""
+    if not _sound(found):
+        return "a number out of its range"
     category = int(vocabulary.category_at(np.array([found.category], np.uint64))[0])
-    table.put(name, index, category, found)
+    return "" if table.put(item, index, category, found) else "another item has its index"
+
+
+def _sound(value: Newcomer) -> bool:
+    return 0 <= value.category < 2**64 and 0 < value.count < np.inf and 0 <= value.last < 2**53
 
 
 def pack(table: Table, vocabulary: Vocabulary, names: list[str]) -> Iterator[tuple[str, bytes | None]]:

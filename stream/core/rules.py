@@ -23,6 +23,7 @@ Rank = Callable[[Floats, Floats, Ints, Mask | None, int], tuple[Floats, Ints, Fl
 `PAGE` items, or the model's k, where so many are asked for.
 """
 PAGE = 100
+PINS = 100  # at most: lists are widened by all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Others:
     """What the shop says of items that the model does not know, by their ascending `index`.
 
     `category` is a fingerprint, 0 where their events say it, `refused` whether they may not be listed, `price` NaN
-    where none is known. A last row, of no item, says nothing.
+    where none is known. Of two items with one index only what forbids them is kept. A last row, of no item, says
+    nothing.
     """
 
     index: Ints
@@ -41,11 +43,15 @@ class Others:
     @classmethod
     def of(cls, index: ArrayLike, category: ArrayLike, refused: ArrayLike, price: ArrayLike) -> Self:
         """Put items, (n,) each, in order."""
-        index = np.asarray(index, np.int64)
-        order = np.argsort(index, kind="stable")
-        columns = (index, np.asarray(category, np.uint64), np.asarray(refused, bool), np.asarray(price, np.float64))
-        ends = (-1, 0, False, np.nan)
-        return cls(*(np.append(c[order], np.array(end, c.dtype)) for c, end in zip(columns, ends, strict=True)))
+        places, first, at, count = np.unique(
+            np.asarray(index, np.int64), return_index=True, return_inverse=True, return_counts=True
+        )
+        forbidden = np.zeros(len(places), bool)
+        forbidden[at[np.asarray(refused, bool)]] = True
+        said = np.where(count == 1, np.asarray(category, np.uint64)[first], np.uint64(0))
+        known = np.where(count == 1, np.asarray(price, np.float64)[first], np.nan)
+        columns, ends = (places, said, forbidden, known), (-1, 0, False, np.nan)
+        return cls(*(np.append(c, np.array(end, c.dtype)) for c, end in zip(columns, ends, strict=True)))
 
     def __len__(self) -> int:
         return len(self.index) - 1
@@ -61,8 +67,8 @@ class Rules:
     """The rules of now over the known items, by index (items + 1,), and over newcomers.
 
     `category` holds fingerprints, 0 for none, which no cap counts. `pins` are indices, the first of each list
-    first; they obey the other rules. `names` names the newcomers among them. `others` is what the shop says of
-    newcomers. With `categories`, fingerprints, only items of these are listed.
+    first and none twice; they obey the other rules. `names` names the newcomers among them. `others` is what the shop
+    says of newcomers. With `categories`, fingerprints, only items of these are listed.
     """
 
     category: Prints
@@ -111,11 +117,20 @@ class Rules:
         """Put the pins in front of lists, with their scores where they are listed, else 0."""
         if not len(self.pins):
             return scores, items
-        same = items[:, :, None] == self.pins
-        pinned = np.where(same, scores[:, :, None], np.float32(0)).max(1, initial=0)
-        items = np.where(same.any(2), 0, items)
+        place = self.pinned(items)
+        row, column = np.nonzero(place >= 0)
+        pinned = np.zeros((len(items), len(self.pins)), np.float32)
+        pinned[row, place[row, column]] = scores[row, column]
         pins = np.tile(self.pins, (len(items), 1))
-        return np.concatenate([pinned, scores], 1), np.concatenate([pins, items], 1)
+        return np.concatenate([pinned, scores], 1), np.concatenate([pins, np.where(place >= 0, 0, items)], 1)
+
+    def pinned(self, items: Ints) -> Ints:
+        """Return items' places among the pins, of any shape, -1 for those that are not pinned."""
+        if not len(self.pins):
+            return np.full(items.shape, -1)
+        order = np.argsort(self.pins)
+        place = order[np.searchsorted(self.pins, items, sorter=order).clip(max=len(order) - 1)]
+        return np.where(self.pins[place] == items, place, -1)
 
 
 def _nth(category: Prints) -> Ints:

@@ -71,7 +71,7 @@ def _head(ring: int, form: int) -> list[tuple[str, str, tuple[int, ...]]]:
         ("length", "<u4", ()),  # events in the current session
         ("model", "<u8", ()),  # 0: no state yet
         ("last", "<i8", ()),  # newest event time, ms
-        ("arrived", "<i8", ()),  # newest record time, ms
+        ("arrived", "<i8", ()),  # the partition's clock at the newest event, ms
         ("started", "<i8", ()),  # time of the session's first event, ms
         ("recent_event", "<u8", (ring,)),  # the ring: newest first, 0 where empty
         ("recent_item", "<u8", (ring,)),
@@ -117,14 +117,14 @@ def _renewed(held: Sessions, layout: np.dtype[np.void]) -> Sessions:
 
 
 def expire(now: Sessions, events: Events, meaning: Meaning) -> None:
-    """Clear the sessions whose shopper was away for longer than the TTL, in record time or in event time."""
+    """Clear the sessions whose shopper was away for longer than the TTL, by the partition's clock or in event time."""
     now[expired(now, events, meaning)] = np.zeros((), now.dtype)
 
 
 def expired(now: Sessions, events: Events, meaning: Meaning) -> NDArray[np.bool_]:
-    """Tell which sessions are over by the TTL when their events come."""
+    """Tell which sessions are over by the TTL when their events come: as good as evicted, whether they are or not."""
     away = np.maximum(events.arrived - now["arrived"], events.time - now["last"])
-    return (now["model"] != 0) & (away > meaning.ttl)
+    return (now["last"] != 0) & (away > meaning.ttl)
 
 
 def duplicate(now: Sessions, events: Events) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from stream.core.catalog import Catalog
-from stream.core.errors import BrokerError, StuckError, TopicError
+from stream.core.errors import StuckError, TopicError, UnreachableError
 from stream.core.rules import Rules
 from stream.kafka.client import Outbox, consumer, ended, reach
 from stream.kafka.topics import creation
@@ -42,19 +42,21 @@ class CatalogReader:
         return self._rules
 
     def start(self, fail: Callable[[BaseException], None]) -> None:
-        """Read the topic to its end, then follow it; raise TopicError, BrokerError or StuckError.
+        """Read the topic to its end, then follow it; raise TopicError, UnreachableError or StuckError.
 
         What goes wrong later is given to `fail`.
         """
         topic = self._settings.catalog_topic
         if not topic:
             return
+        if self._reader:  # a start that Kafka did not let end
+            self._reader.close()
         self._reader = consumer(self._settings, **{"group.id": f"{self._settings.group}-catalog", **_FETCH})
         try:
             found = self._described(_START)
         except KafkaException as error:
             said = error.args[0].str()
-            raise BrokerError(f"no broker tells of the catalog {topic}: {said}", "look at their health") from error
+            raise UnreachableError(f"no broker tells of the catalog {topic}: {said}", "look at their health") from error
         if not found.partitions:
             raise TopicError(f"there is no topic {topic} (catalog)", f"create it: {creation(self._settings)}")
         self._ends = set(found.partitions)

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from stream.core.errors import BrokerError, SettingError
+from stream.core.errors import BrokerError, SettingError, UnreachableError
+from stream.kafka.addresses import parse_addresses
+from stream.kafka.errors import Kind, kind, passing, said
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,35 +40,18 @@ _CHOICES = {
 }
 # A name and a value as Java's properties have them: parted by =, by : or by space.
 _LINE = re.compile(r"([^\s=:]*)\s*[=:]?\s*(.*)")
-# Errors that pass by themselves, which librdkafka does not always call retriable.
-_PASSING = {
-    "_TIMED_OUT",
-    "_TRANSPORT",
-    "COORDINATOR_LOAD_IN_PROGRESS",
-    "COORDINATOR_NOT_AVAILABLE",
-    "LEADER_NOT_AVAILABLE",
-    "NOT_COORDINATOR",
-    "NOT_LEADER_FOR_PARTITION",
-    "REQUEST_TIMED_OUT",
-    "UNSTABLE_OFFSET_COMMIT",
-}
-# Errors of a reader that do not: who may read is decided by people.
-_LASTING = {
-    "CLUSTER_AUTHORIZATION_FAILED",
-    "GROUP_AUTHORIZATION_FAILED",
-    "SASL_AUTHENTICATION_FAILED",
-    "TOPIC_AUTHORIZATION_FAILED",
-}
-_QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
+_QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None, "reconnect.backoff.max.ms": 1000}
 
 
 def properties(settings: Settings) -> dict[str, str]:
-    """Return librdkafka's connection properties; raise SettingError for one that only one client would obey."""
+    """Return librdkafka's connection properties; raise SettingError for one that not both clients would obey."""
     found = {"bootstrap.servers": settings.bootstrap_servers}
     if settings.kafka_properties:
         found |= _read(settings.kafka_properties)
     if "bootstrap_servers" in settings.model_fields_set:  # the file's is a default
         found["bootstrap.servers"] = settings.bootstrap_servers
+    protocol = found.get("security.protocol", "PLAINTEXT")
+    found["bootstrap.servers"] = ",".join(parse_addresses(found["bootstrap.servers"], protocol))
     return found
 
 
@@ -111,6 +96,20 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         )
     elif context:
         options["broker_credentials"] = SSLCredentials(context=context)
+    return options
+
+
+def aiokafka_options(settings: Settings) -> dict[str, Any]:
+    """Return aiokafka's own options for the same properties, for what is asked without Faust."""
+    given = properties(settings)
+    protocol = given.get("security.protocol", "PLAINTEXT")
+    options: dict[str, Any] = {"bootstrap_servers": given["bootstrap.servers"], "security_protocol": protocol}
+    if protocol.endswith("SSL"):
+        options["ssl_context"] = _context(given)
+    if protocol.startswith("SASL"):
+        options["sasl_mechanism"] = given.get("sasl.mechanism", "PLAIN")
+        options["sasl_plain_username"] = given.get("sasl.username")
+        options["sasl_plain_password"] = given.get("sasl.password")
     return options
 
 
@@ -176,9 +175,9 @@ def subscribe_all(reader: Consumer, topic: str) -> None:
     reader.assign([TopicPartition(topic, number, 0) for number in known])
 
 
-def admin(settings: Settings) -> AdminClient:
+def admin(settings: Settings, **more: Any) -> AdminClient:
     """Make an administrator."""
-    return _made(AdminClient, {**properties(settings), **_QUIET})
+    return _made(AdminClient, {**properties(settings), **_QUIET, **more})
 
 
 def _made(kind: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
@@ -202,36 +201,41 @@ def reach(settings: Settings) -> AdminClient:
     try:
         client.list_topics(timeout=_REACH_SECONDS)
     except KafkaException as error:
-        raise BrokerError(
+        raise UnreachableError(
             f"no Kafka broker answers at {address}: {error.args[0].str()}",
             "check --bootstrap-servers, the network and the credentials; `forecart broker` starts one here",
         ) from error
     return client
 
 
-def passing(error: KafkaError) -> bool:
-    """Tell whether the same call may succeed later."""
-    return bool(error.retriable() or error.name() in _PASSING)
-
-
 def ended(error: KafkaError, what: str) -> bool:
     """Tell the end of a partition from an error that may pass, also one of no partition; else raise BrokerError."""
     if error.code() == KafkaError._PARTITION_EOF:
         return True
-    if error.name() not in _LASTING and not error.fatal():
+    if kind(error) is not Kind.REFUSED and not error.fatal():
         return False
     raise BrokerError(f"{what} cannot be read: {error.str()}", "check the broker and the rights")
 
 
 def again(deadline: float, call: Callable[[], T]) -> T:
-    """Call until it succeeds, while its error is retriable and `deadline` (monotonic seconds) is ahead."""
+    """Call until it succeeds, while its error may pass and `deadline` (monotonic seconds) is ahead."""
     while True:
         try:
             return call()
-        except KafkaException as error:
-            if not passing(error.args[0]) or time.monotonic() > deadline:
+        except (KafkaException, TimeoutError) as error:
+            if not passing(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+def answered(what: str, seconds: float, call: Callable[[], T]) -> T:
+    """Call until there is an answer, for up to `seconds`; raise UnreachableError without one, BrokerError for a no."""
+    try:
+        return again(time.monotonic() + seconds, call)
+    except (KafkaException, TimeoutError) as error:
+        if passing(error):
+            raise UnreachableError(f"{what}: no answer from Kafka ({said(error)})", "check the brokers") from error
+        raise BrokerError(f"{what}: {said(error)}", "check the brokers and the rights") from error
 
 
 def group_metadata(group: str, generation: int, member: str, instance: str | None) -> bytes:

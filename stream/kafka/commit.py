@@ -6,6 +6,7 @@ partition's offset, which is what fences it.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn, cast
@@ -13,10 +14,13 @@ from typing import Any, NamedTuple, NoReturn, cast
 import msgspec
 from confluent_kafka import KafkaException, TopicPartition
 
-from stream.core.errors import BrokerError, FaultError, FencedError
-from stream.kafka.client import again, passing, producer, put
+from stream.core.errors import BrokerError, FaultError
+from stream.core.position import Position
+from stream.kafka.client import again, producer, put
+from stream.kafka.clocks import Clocks
+from stream.kafka.errors import Kind, kind, passing, said
 from stream.kafka.membership import Membership, Owned
-from stream.kafka.recovery import POSITION, Position
+from stream.kafka.recovery import POSITION
 from stream.records import BATCH, LETTER_ROOM, Message
 from stream.round import Work
 from stream.settings import Settings
@@ -25,10 +29,10 @@ log = logging.getLogger(__name__)
 CLAIM = b"w"
 PARTITION_UA = -1  # librdkafka's: by the key
 FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
-_INIT_SECONDS = 25.0
-_CALL_SECONDS = 10.0
+_INIT_SECONDS = 10.0
+_CALL_SECONDS = 3.0  # asked of one call, which is made again while its error may pass
+_OVERDUE_SECONDS = 2.0  # a call that outlasts what was asked by so much is left alone: librdkafka has calls that hang
 _SHARE = 0.8  # of the transaction's timeout that its calls may use up
-_FENCED = {"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "INVALID_PRODUCER_ID_MAPPING"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,20 +52,40 @@ class Stand(NamedTuple):
 class Aborted(Exception):
     """Raised where a transaction was aborted and its partitions are to be recovered.
 
-    `replaced` tells that another process has the membership: again and again, it is one of the same name.
+    `replaced` tells that another process has the membership: again and again, it is one of the same name. `refused`
+    tells that Kafka would refuse the same again, as far as its error says.
     """
 
-    def __init__(self, text: str, replaced: bool = False) -> None:
+    def __init__(self, text: str, replaced: bool = False, refused: bool = False) -> None:
         super().__init__(text)
-        self.replaced = replaced
+        self.replaced, self.refused = replaced, refused
+
+
+class ProducerLostError(Exception):
+    """Raised where a producer can do nothing more, and what became of its transaction is not known.
+
+    A new producer of the same transactional id settles it; then the partitions are recovered. `fenced` tells that a
+    newer producer took over, or the transaction outlived its timeout.
+    """
+
+    def __init__(self, text: str, fenced: bool = False) -> None:
+        super().__init__(text)
+        self.fenced = fenced
 
 
 class Committer:
-    """The only owner of the transactional producer."""
+    """The only owner of one transactional producer, whose calls all come from one thread."""
 
-    def __init__(self, settings: Settings, name: str, pause: Callable[[str], None] = lambda _point: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        pause: Callable[[str], None] = lambda _point: None,
+        note: Callable[[Any], None] = lambda _error: None,
+    ) -> None:
+        """`pause` stops at failpoints, `note` is told of lost connections."""
         self._settings, self.name, self._pause = settings, name, pause
-        self._timeout = settings.transaction_timeout_seconds
+        self._timeout, self._clocks = settings.transaction_timeout_seconds, Clocks(settings)
         self._producer = producer(
             settings,
             **{
@@ -77,80 +101,120 @@ class Committer:
                 "batch.num.messages": 100_000,
                 "batch.size": BATCH,
                 "message.max.bytes": max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM),
+                "error_cb": note,
             },
         )
-        self._open = False
+        self._due = math.inf  # when the running call should have returned, monotonic seconds
+        self.running = ""  # its name
+        self._opened = 0.0  # when the open transaction began; 0: none is open
+        self.proved = 0.0  # when Kafka last took what this producer did
+
+    @property
+    def overdue(self) -> bool:
+        """Tell whether a call has outlasted what was asked of it."""
+        return time.monotonic() > self._due
+
+    @property
+    def outlived(self) -> bool:
+        """Tell whether the open transaction is older than its timeout, so that the broker may have aborted it."""
+        return bool(self._opened) and time.monotonic() - self._opened > self._timeout
 
     def start(self) -> None:
-        """Fence and end what a predecessor of this name left open; raise BrokerError."""
+        """Fence and settle what a predecessor of this name left open; raise ProducerLostError, BrokerError."""
         try:
-            again(time.monotonic() + _INIT_SECONDS, lambda: self._producer.init_transactions(_INIT_SECONDS))
-        except KafkaException as error:
-            raise BrokerError(
-                f"the transactions of {self.name} cannot begin: {error.args[0].str()}",
-                "check the brokers and the rights on the transactional id",
-            ) from error
+            self._do("init_transactions", time.monotonic() + _INIT_SECONDS)
+        except (KafkaException, TimeoutError) as error:
+            if not passing(error) and kind(error.args[0]) is Kind.REFUSED:
+                raise BrokerError(
+                    f"the transactions of {self.name} cannot begin: {said(error)}",
+                    "check the rights on the transactional id, and transaction_timeout_seconds",
+                ) from error
+            raise ProducerLostError(f"the transactions of {self.name} cannot begin yet: {said(error)}") from error
+        self.proved = time.monotonic()
 
     def claim(self, partition: int) -> None:
         """Prove that this producer is the newest of its name, before a recovery that may take long (rule 7).
 
         The proof is a transaction with one tombstone that no reader looks at; an older process of the same
-        name ends here with FencedError.
+        name loses its producer there. Raises SettingError where this machine's clock is wrong.
         """
         deadline = time.monotonic() + self._timeout * _SHARE
         try:
-            again(deadline, self._producer.begin_transaction)
-            self._open = True
-            self._send(self._settings.changelog, [Message(CLAIM + self.name.encode(), None)], partition)
-            again(deadline, lambda: self._producer.commit_transaction(_left(deadline)))
-        except KafkaException as error:
+            self._begin(deadline)
+            topic, key = self._settings.changelog, CLAIM + self.name.encode()
+            put(self._producer, topic, None, key, partition=partition, on_delivery=self._clocks.measured())
+            self._do("commit_transaction", deadline)
+        except (KafkaException, TimeoutError) as error:
             self._fail(error)
-        self._open = False
+        self._done()
+        self._clocks.check()
 
     def commit(self, works: Iterable[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
         """Commit a round: its works, and where it leaves each partition.
 
-        Raises Aborted where the transaction was aborted, FencedError where another process took over,
-        BrokerError where no broker answers in time.
+        Raises Aborted where the transaction was aborted, ProducerLostError where its end is not known, FaultError for
+        an error that must not be, SettingError where this machine's clock is wrong: then what was taken for the future
+        is not committed.
         """
         metadata = membership.metadata()
         deadline = time.monotonic() + self._timeout * _SHARE
         self._pause("before-begin")
         try:
-            again(deadline, self._producer.begin_transaction)
-            self._open = True
+            self._begin(deadline)
             for work in works:
-                self._produce(work)
+                self._produce(work, deadline)
             for number, stand in stands.items():
                 self._produce_position(number, stand)
-            if left := self._producer.flush(_left(deadline)):
+            if left := self._do("flush", deadline):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
+            self._clocks.check()
             self._pause("after-flush")
             offsets = [TopicPartition(self._settings.events_topic, n, stand.offset) for n, stand in stands.items()]
-            again(deadline, lambda: self._producer.send_offsets_to_transaction(offsets, metadata, _left(deadline)))
+            self._do("send_offsets_to_transaction", deadline, offsets, metadata)
             self._pause("after-offsets")
-            again(deadline, lambda: self._producer.commit_transaction(_left(deadline)))
+            self._do("commit_transaction", deadline)
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
-        self._open = False
+        self._done()
         self._pause("after-commit")
 
     def abort(self) -> None:
         """Abort what is open, on the way out."""
-        if self._open:
-            self._open = False
+        if self._opened:
+            self._opened = 0.0
             try:
-                self._producer.abort_transaction(5)
+                self._producer.abort_transaction(_CALL_SECONDS)
             except KafkaException as error:
-                log.warning("the open transaction was not aborted, the next start does: %s", error.args[0].str())
+                log.warning("the open transaction was not aborted, the next start does: %s", said(error))
 
-    def _produce(self, work: Work) -> None:
+    def _do(self, name: str, deadline: float, *given: Any) -> Any:
+        """Make a call of librdkafka's with what is left until a deadline (monotonic seconds), again while it passes."""
+        call = getattr(self._producer, name)
+
+        def once() -> Any:
+            seconds = min(max(deadline - time.monotonic(), 0.1), _CALL_SECONDS)
+            self.running, self._due = name, time.monotonic() + seconds + _OVERDUE_SECONDS
+            try:
+                return call(*given, seconds)
+            finally:
+                self._due = math.inf
+
+        return again(deadline, once)
+
+    def _begin(self, deadline: float) -> None:
+        again(deadline, self._producer.begin_transaction)
+        self._opened = time.monotonic()
+
+    def _done(self) -> None:
+        self._opened, self.proved = 0.0, time.monotonic()
+
+    def _produce(self, work: Work, deadline: float) -> None:
         settings = self._settings
-        self._send(settings.scores_topic, work.scores)
-        self._send(settings.dead_letters_topic, work.dead)
-        self._send(settings.changelog, work.changes, work.partition)
+        self._send(settings.scores_topic, work.scores, PARTITION_UA, deadline)
+        self._send(settings.dead_letters_topic, work.dead, PARTITION_UA, deadline)
+        self._send(settings.changelog, work.changes, work.partition, deadline)
 
-    def _send(self, topic: str, messages: list[Message], partition: int = PARTITION_UA) -> None:
+    def _send(self, topic: str, messages: list[Message], partition: int, deadline: float) -> None:
         produce, place = self._producer.produce, 0
         while place < len(messages):
             try:
@@ -161,7 +225,9 @@ class Committer:
                     else:
                         produce(topic, message.value, message.key, partition)
                     place += 1
-            except BufferError:  # the queue is full: let it drain
+            except BufferError as error:  # the queue is full: let it drain
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the queue stayed full before {topic}") from error
                 self._producer.poll(0.1)
 
     def _produce_position(self, number: int, stand: Stand) -> None:
@@ -171,43 +237,36 @@ class Committer:
             if error is None:  # the last record of this partition's changelog in the transaction
                 held.changelog, held.read_at = message.offset() + 1, time.monotonic()
 
-        value, topic = _encode(Position(held.topic_id, stand.offset, stand.clock)), self._settings.changelog
-        put(self._producer, topic, value, POSITION, partition=number, on_delivery=acknowledged)
+        value, topic = _encode(Position.of(held.topics, stand.offset, stand.clock)), self._settings.changelog
+        put(self._producer, topic, value, POSITION, partition=number, on_delivery=self._clocks.measured(acknowledged))
 
     def _fail(self, error: KafkaException | TimeoutError) -> NoReturn:
-        """Sort an error (rule 5): what can be aborted is, anything else ends the process."""
+        """Sort an error (rule 5): what can be aborted is; else the producer is lost, or the error must not be."""
         if isinstance(error, TimeoutError):
             self._abort(str(error))
         cause = error.args[0]
         if cause.txn_requires_abort() and not cause.fatal():
-            self._abort(f"{cause.name()}: {cause.str()}", cause.name() == "FENCED_INSTANCE_ID")
-        self._end(error, "the transaction failed")
+            what = kind(cause)
+            self._abort(said(error), cause.name() == "FENCED_INSTANCE_ID", what in (Kind.REFUSED, Kind.FAULT))
+        self._lose(error, "the transaction failed")
 
-    def _abort(self, text: str, replaced: bool = False) -> NoReturn:
-        deadline = time.monotonic() + self._timeout * _SHARE
+    def _abort(self, text: str, replaced: bool = False, refused: bool = False) -> NoReturn:
         try:
-            again(deadline, lambda: self._producer.abort_transaction(_left(deadline)))
-        except KafkaException as error:
-            self._end(error, f"a transaction could not be aborted ({text})")
-        self._open = False
-        raise Aborted(text, replaced)
+            self._do("abort_transaction", time.monotonic() + _CALL_SECONDS)
+        except (KafkaException, TimeoutError) as error:
+            self._lose(error, f"a transaction could not be aborted ({text})")
+        self._done()
+        raise Aborted(text, replaced, refused)
 
-    def _end(self, error: KafkaException, what: str) -> NoReturn:
-        """Raise what ends the process: fenced, no answer from the brokers, or unknown."""
-        cause = error.args[0]
-        text = f"{cause.name()}: {cause.str()}"
-        if cause.fatal() or cause.name() in _FENCED:
-            raise FencedError(
-                f"another process runs as {self.name}, or a transaction timed out ({text})",
-                "stop the other process, or give one of them another --name; nothing is lost",
+    def _lose(self, error: KafkaException | TimeoutError, what: str) -> NoReturn:
+        """Give the producer up, but for an error that another producer would meet again."""
+        if passing(error):
+            raise ProducerLostError(f"{what}: no answer in time ({said(error)})") from error
+        found = kind(error.args[0])
+        if found is Kind.REFUSED:
+            raise BrokerError(f"{what}: Kafka refuses it ({said(error)})", "check the rights and topics") from error
+        if found is Kind.FAULT:
+            raise FaultError(
+                f"{what} ({said(error)})", "a restart goes on from the last commit; please report it"
             ) from error
-        if passing(cause):
-            raise BrokerError(
-                f"{what}: no answer from the brokers ({text})",
-                "look at their health; a restart goes on from the last commit",
-            ) from error
-        raise FaultError(f"{what} ({text})", "a restart goes on from the last commit; please report it") from error
-
-
-def _left(deadline: float) -> float:
-    return min(max(deadline - time.monotonic(), 0.1), _CALL_SECONDS)
+        raise ProducerLostError(f"{what} ({said(error)})", found is Kind.FENCED) from error

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from stream.core.position import Topics
 from stream.kafka.client import group_metadata
 from stream.records import Record
 from stream.round import Partition
+
+_ANSWER_SECONDS = 10.0  # from one answer of Kafka's to the next: what is longer is an outage, not a transaction
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +25,8 @@ class Owned:
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
     begun: int = 0  # rounds that went into the sessions: the scorer's thread counts them
     done: int = 0  # those of them that are in the changelog: the event loop does
-    topic_id: str = ""  # of the input topic that the position belongs to
+    topics: Topics = field(default_factory=Topics)  # that the position belongs to
+    lost: int = 0  # offsets that were deleted unscored: to be counted once the position behind them is committed
 
     @property
     def ahead(self) -> int:
@@ -48,6 +52,13 @@ class Membership:
     def metadata(self) -> bytes:
         """Return what a transaction is fenced with; raise ValueError where this is no membership."""
         return group_metadata(self.group, self.generation, self.member, self.instance)
+
+    def keep(self, last: "Membership", partitions: set[int]) -> None:
+        """Take the clean sessions of partitions from another membership, to be caught up."""
+        for number in partitions & set(last.owned):
+            held = last.owned.pop(number)
+            if not held.ahead:
+                self.kept[number] = held
 
     def renewed(self) -> "Membership":
         """Return the same member without its sessions: every batch in hand is then foreign."""
@@ -94,12 +105,28 @@ def apart(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield list(group.values())
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Mark:
-    """What the consumer knows of a partition: its own position, and the last stable offset."""
+    """What the consumer knows of a partition: its own position, and what the last answer to a fetch said."""
 
     position: int
-    stable: int
+    handed: int  # where the last batch handed on ends: from there to the position are markers alone
+    stable: int  # the last stable offset: what lies beyond it waits for the end of an open transaction
+    high: int  # the high watermark
+    answered: int = 0  # when the answer came, ms since the epoch
+    blocked: float = 0.0  # seconds that the last stable offset has stood below the high watermark, and we at it
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether all that may be read is read, and more is there."""
+        return self.position >= self.stable and self.high > self.stable
+
+    def after(self, last: "Mark | None") -> "Mark":
+        """Return this mark, blocked for as long as the last one and the time since, where both wait at one offset."""
+        if not (last and last.waits and self.waits and last.stable == self.stable):
+            return self
+        between = (self.answered - last.answered) / 1000
+        return replace(self, blocked=last.blocked + min(max(between, 0.0), _ANSWER_SECONDS))
 
 
 class Ownership:
@@ -121,17 +148,17 @@ class Ownership:
         """Begin a membership; clean sessions of partitions that stay are kept (rule 8)."""
         new = Membership(self.group, generation, member, instance)
         if self._last:
-            for number in partitions & set(self._last.owned):
-                held = self._last.owned.pop(number)
-                if not held.ahead:
-                    new.kept[number] = held
+            new.keep(self._last, partitions)
         self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
         self.current = self._last = new
         return new
 
-    def renew(self, membership: Membership) -> Membership | None:
-        """Forget the sessions of a membership whose transaction was aborted (rule 5)."""
+    def renew(self, membership: Membership, keep: bool = False) -> Membership | None:
+        """Forget the sessions of a membership whose transaction was aborted (rule 5), or `keep` the clean ones (8)."""
         if self.current is not membership:
             return None
-        self.current = self._last = membership.renewed()
-        return self.current
+        new = membership.renewed()
+        if keep:
+            new.keep(membership, set(membership.owned))
+        self.current = self._last = new
+        return new

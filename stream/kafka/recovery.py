@@ -4,24 +4,35 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Message, TopicCollection, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from stream.core.errors import PositionError, StuckError
-from stream.core.newcomers import Table
-from stream.kafka.client import again, consumer, ended
+from stream.core.errors import PositionError, StuckError, UnreachableError
+from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
+from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
+from stream.kafka.topic_watch import described
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.sessions import SessionStore
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
+_AGAIN = 0.3  # seconds before another administrator asks
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 FETCH = {
     "max.partition.fetch.bytes": 4_194_304,
@@ -32,15 +43,7 @@ _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
 _Change = tuple[bytes, bytes | None]
-_NO_RECORD = (ValueError, msgspec.MsgspecError)
-
-
-class Position(msgspec.Struct, frozen=True):
-    """The changelog's record of a partition: the next input offset, of which topic, and the newest record time (ms)."""
-
-    topic_id: str
-    offset: int
-    clock: int = 0
+_NO_RECORD = (ValueError, msgspec.MsgspecError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,36 @@ class _Part:
 class Recovery:
     """Rebuild partitions from the changelog; its clients stay open, since a fresh one takes seconds to answer."""
 
-    def __init__(self, settings: Settings, client: AdminClient, rehydrator: Rehydrator) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: AdminClient,
+        rehydrator: Rehydrator,
+        steady_since: Callable[[float], bool] = lambda _when: True,
+    ) -> None:
+        """`steady_since` tells whether Kafka answered throughout since a time (monotonic seconds)."""
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
-        self._reader = consumer(settings, **{"group.id": settings.group, "enable.partition.eof": True, **FETCH})
+        self._steady_since = steady_since
+        self._reader = self._open()
+        self._stale = False
+        names = (settings.events_topic, settings.changelog, settings.group)
+        self._terms = Terms(*names, settings.start, settings.on_lost)
+
+    def _open(self) -> Consumer:
+        return consumer(self._settings, **{"group.id": self._settings.group, "enable.partition.eof": True, **FETCH})
 
     def close(self) -> None:
         """Close the reader."""
         self._reader.close()
+
+    def reopen(self) -> None:
+        """Let the next recovery begin with new clients: Kafka did not answer those of now."""
+        self._stale = True
+
+    def _renew(self) -> None:
+        self._reader.close()
+        self._admin, self._reader, self._stale = admin(self._settings), self._open(), False
 
     def recover(
         self,
@@ -84,17 +109,31 @@ class Recovery:
         """Rebuild partitions, or catch up those that were kept; return None where they are no longer wanted.
 
         All are read at once: one alone leaves the reader waiting for the broker most of the time. Raises StuckError
-        without progress, PositionError where changelog and input do not fit.
+        without progress, UnreachableError where Kafka does not answer, PositionError where changelog and input do not
+        fit.
         """
         began = time.monotonic()
+        if self._stale:
+            self._renew()
         parts = {number: self._begin(number, held) for number, held in kept.items()}
+        # What the group has committed by now, and what the input has lost, is in the changelog before its end: another
+        # worker that goes on from here is no damage.
+        topics, committed = self.topics(), self._committed(parts)
+        lows = self._offsets(self._settings.events_topic, parts, _EARLIEST)
         # The high watermarks, not the last stable offsets: it must wait for a transaction that is still open.
         for number, end in self._offsets(self._settings.changelog, parts, _LATEST).items():
             parts[number].end = end
             progress(Progress(number, parts[number].at, end, len(parts[number].owned.part.store)))
         if not self._read(parts, wanted, progress):
             return None
-        self._place(parts)
+        highs = self._offsets(self._settings.events_topic, parts, _LATEST)
+        try:
+            for number, part in parts.items():
+                self._place(part, Bounds(lows[number], highs[number], committed[number]), topics)
+        except PositionError:
+            if wanted():
+                raise
+            return None  # another member may be right
         for number, part in parts.items():
             owned = part.owned
             owned.changelog, owned.read_at = max(owned.changelog, part.end), time.monotonic()
@@ -109,7 +148,7 @@ class Recovery:
         if kept and time.monotonic() - kept.read_at > _DELETE_RETENTION / 2:
             kept = None
         owned = kept or Owned(Partition(number, SessionStore(self._rehydrator.layout), position=-1))
-        position = Position(owned.topic_id, owned.part.position, owned.part.clock)
+        position = Position.of(owned.topics, owned.part.position, owned.part.clock)
         return _Part(owned, owned.changelog, position)
 
     def _read(
@@ -134,6 +173,8 @@ class Recovery:
                         progress(Progress(number, at, part.end, len(part.owned.part.store)))
                 if time.monotonic() - moved > self._patience:
                     part = parts[behind[0]]
+                    if not self._steady_since(moved):
+                        raise UnreachableError(f"{topic} cannot be read on: Kafka was away", "check the brokers")
                     raise StuckError(
                         f"recovery of {topic} partition {behind[0]} stands at {part.at} of {part.end}",
                         "a transaction may hang: kafka-transactions.sh find-hanging; a restart is safe",
@@ -168,7 +209,7 @@ class Recovery:
             for message, change in zip(made, changes, strict=True):
                 try:
                     _positions([change])
-                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [change], Table())
+                    self._rehydrator.apply(SessionStore(self._rehydrator.layout), [change])
                 except _NO_RECORD as broken:
                     raise self._broken(part.number, message.offset() or 0, broken) from broken
             raise self._broken(part.number, made[0].offset() or 0, error) from error
@@ -178,53 +219,18 @@ class Recovery:
         kind = type(error).__name__ if isinstance(error, UnicodeError) else str(error)
         return PositionError(
             f"{self._settings.changelog} partition {number}, offset {offset} is no record of a changelog: {kind}",
-            "restore the changelog, or begin anew with another --group",
+            f"start the newest version that has run in this group; if it refuses too, {RESTORE}",
         )
 
-    def _place(self, parts: Mapping[int, _Part]) -> None:
-        """Check the positions against the input topic as it is now (rule 4), and stand there."""
-        topic, topic_id = self._settings.events_topic, self.topic_id()
-        lows, highs = (self._offsets(topic, parts, spec) for spec in (_EARLIEST, _LATEST))
-        committed = self._committed([TopicPartition(topic, number) for number in parts])
-        for number, part in parts.items():
-            part.owned.topic_id = topic_id
-            self._stand(part, lows[number], highs[number], committed[number])
-
-    def _stand(self, one: _Part, low: int, high: int, committed: int) -> None:
-        part, position, topic = one.owned.part, one.position, self._settings.events_topic
-        where = f"{topic} partition {part.number}"
-        if position.offset < 0:
-            if committed > low:
-                raise PositionError(
-                    f"{where}: the group {self._settings.group} is at {committed}, but its changelog holds no position",
-                    "restore the changelog, or begin anew with another --group",
-                )
-            part.position = low if self._settings.start == "earliest" else high
-            return
-        if position.topic_id != one.owned.topic_id:
-            raise PositionError(
-                f"{where}: {topic} was deleted and made again since the changelog was written",
-                "begin anew with another --group",
-            )
-        if position.offset > high or committed > position.offset:
-            other = f"its end is {high}" if position.offset > high else f"the group is at {committed}"
-            raise PositionError(
-                f"{where}: the changelog is at {position.offset}, but {other}",
-                "records or the group's offsets were changed from outside: undo it, or begin anew with another --group",
-            )
-        part.position, part.clock = position.offset, max(part.clock, position.clock)
-        if position.offset < low:
-            self._lost(where, position.offset, low)
-            part.position = low
-
-    def _lost(self, where: str, position: int, low: int) -> None:
-        text = f"{where}: {low - position} records were deleted before they were scored ({position} to {low})"
-        if self._settings.on_lost == "stop":
-            raise PositionError(text, "raise the topic's retention; FORECART_ON_LOST=continue goes on behind the gap")
-        log.critical("%s: going on behind the gap", text)
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._patience
+    def _place(self, one: _Part, bounds: Bounds, topics: Topics) -> None:
+        """Stand where the position says, held to the topics and the group (rule 4)."""
+        owned, position = one.owned, one.position
+        part, where = owned.part, f"{self._settings.events_topic} partition {owned.part.number}"
+        standing = stand(where, position, bounds, topics, self._terms)
+        if standing.lost:
+            log.critical("%s: going on behind the gap", lost(where, position.offset, standing.offset))
+        owned.topics, owned.lost = topics, owned.lost + standing.lost
+        part.position, part.clock = standing.offset, max(part.clock, position.clock)
 
     def _offsets(self, topic: str, numbers: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         """Ask for offsets of partitions, open transactions' records included."""
@@ -234,21 +240,46 @@ class Recovery:
             answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
             return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
 
-        return again(self._deadline(), ask) if asked else {}
+        return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
-    def _committed(self, asked: list[TopicPartition]) -> dict[int, int]:
-        found = again(self._deadline(), lambda: self._reader.committed(asked, 5))
-        return {tp.partition: int(tp.offset) for tp in found}
+    def _committed(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Ask for the group's offsets, without waiting for those of open transactions."""
+        group, topic = self._settings.group, self._settings.events_topic
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, number) for number in numbers])
 
-    def topic_id(self) -> str:
-        """Ask for the input topic's id, another one once it is deleted and made again."""
-        name = self._settings.events_topic
+        def ask() -> dict[int, int]:
+            answer = self._admin.list_consumer_group_offsets([asked], request_timeout=5)[group].result(6)
+            return {tp.partition: int(tp.offset) for tp in answer.topic_partitions}
 
-        def ask() -> str:
-            answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=5)
-            return str(answer[name].result(6).topic_id)
+        return self._answered(f"the offsets of the group {group}", ask) if asked.topic_partitions else {}
 
-        return again(self._deadline(), ask)
+    def topics(self) -> Topics:
+        """Ask for the ids of input and changelog, and for their partition count.
+
+        Raises UnreachableError where one is not there or their counts differ: the watch of the topics decides.
+        """
+        names = [self._settings.events_topic, self._settings.changelog]
+        what = f"the metadata of {' and '.join(names)}"
+        events, changelog = self._answered(what, lambda: described(self._admin, names)).values()
+        if not events or not changelog or events.partitions != changelog.partitions:
+            raise UnreachableError(f"{what} do not fit", "see `forecart topics plan`")
+        return Topics(events.id, changelog.id, events.partitions)
+
+    def _answered(self, what: str, ask: Callable[[], T]) -> T:
+        """Ask an administrator for as long as patience lasts; one that got no answer is followed by another.
+
+        It may keep to a leader of before an election, FENCED_LEADER_EPOCH after FENCED_LEADER_EPOCH.
+        """
+
+        def once() -> T:
+            try:
+                return ask()
+            except (KafkaException, TimeoutError):
+                time.sleep(_AGAIN)
+                self._admin = admin(self._settings)
+                raise
+
+        return answered(what, self._patience, once)
 
 
 def _positions(changes: list[_Change]) -> list[Position]:

@@ -14,14 +14,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from stream.core.errors import BrokerError, TopicError
-from stream.kafka.client import reach
+from stream.core.errors import BrokerError, TopicError, UnreachableError
+from stream.kafka.client import answered, reach
+from stream.kafka.errors import passing, said
 from stream.records import BATCH, LETTER_ROOM
 from stream.settings import PREFIX, Settings
 
 _TIMEOUT = 15
 _CLOCKS = 60  # seconds that clocks of well-kept machines may differ
 _LATEST = "message.timestamp.after.max.ms"  # of brokers from 3.6: one wrong clock cannot move a partition's clock
+_STAMP = "message.timestamp.type"  # of the changelog: acknowledgements then tell the broker's time
 DEFAULT_PARTITIONS = 6
 _TOPICS = ("events_topic", "scores_topic", "dead_letters_topic", "catalog_topic", "changelog_topic")
 
@@ -49,7 +51,7 @@ _REQUIRED: dict[str, Callable[[str, str], bool]] = {
     "min.insync.replicas": _at_least,
     "unclean.leader.election.enable": _same,
 }
-_ADVISED: dict[str, Callable[[str, str], bool]] = {_LATEST: _at_most}
+_ADVISED: dict[str, Callable[[str, str], bool]] = {_LATEST: _at_most, _STAMP: _same}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]
     scores = safe | {"max.message.bytes": str(BATCH)}
     letters = safe | {"max.message.bytes": str(max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM))}
     compact = {"cleanup.policy": "compact"}
-    changelog = safe | {"max.message.bytes": str(BATCH)} | compact
+    changelog = safe | {"max.message.bytes": str(BATCH), _STAMP: "LogAppendTime"} | compact
     return [
         Topic(settings.events_topic, "events", partitions, replication, events),
         Topic(settings.scores_topic, "scores", partitions, replication, scores),
@@ -125,10 +127,7 @@ def plan(
 
 
 def _cluster(client: AdminClient) -> ClusterMetadata:
-    try:
-        return client.list_topics(timeout=_TIMEOUT)
-    except KafkaException as error:
-        raise BrokerError(f"the topics cannot be listed: {error.args[0].str()}", "check the brokers") from error
+    return answered("the list of topics", _TIMEOUT, lambda: client.list_topics(timeout=_TIMEOUT / 3))
 
 
 def _configs(client: AdminClient, topics: list[Topic]) -> list[dict[str, str | None]]:
@@ -138,8 +137,10 @@ def _configs(client: AdminClient, topics: list[Topic]) -> list[dict[str, str | N
         return []
     try:
         answers = client.describe_configs(resources, request_timeout=_TIMEOUT)
-        found = {resource.name: answer.result() for resource, answer in answers.items()}
-    except KafkaException as error:
+        found = {resource.name: answer.result(_TIMEOUT) for resource, answer in answers.items()}
+    except (KafkaException, TimeoutError) as error:
+        if passing(error):
+            raise UnreachableError(f"the settings of the topics: {said(error)}", "check the brokers") from error
         raise BrokerError(
             f"the settings of the topics cannot be read: {error.args[0].str()}",
             "check the brokers, or grant the right:"

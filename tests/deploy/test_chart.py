@@ -20,6 +20,7 @@ LEAST = {"bootstrapServers": "kafka:9092", "bundle": {"volume": CLAIM}}
 MOST = {
     "bootstrapServers": "kafka-0:9093,kafka-1:9093",
     "kafkaPropertiesSecret": "kafka",
+    "metricsHost": "0.0.0.0",
     "bundle": {"volume": CLAIM, "subPath": "taobao-1", "mountPath": "/models"},
     "settings": {"group": "shop", "max_dead_letter_bytes": 2_000_000, "recommend": False, "stall_seconds": 45.5},
     "replicas": 6,
@@ -33,12 +34,15 @@ MOST = {
     "podLabels": {"team": "shop"},
     "podAnnotations": {"note": "here"},
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "prometheusRule": {"enabled": True, "runbook": "https://runbooks.example/forecart"},
+    "prometheusRule": {"enabled": True, "runbook": "https://runbooks.example/forecart", "blockedSeconds": 3600},
     "dashboard": {"enabled": True},
     "networkPolicy": {"enabled": True, "kafkaPorts": [9093], "scrapers": [{"podSelector": {}}]},
 }
+LEAVING = MOST | {"leaveOnScaleDown": True}
 BARE = LEAST | {"spreadOver": [], "serviceAccount": {"name": "ours"}, "resources": {}}
-HAVE_VALUES = {"bootstrap_servers", "kafka_properties", "bundle", "name", "metrics_host", "metrics_port"}
+HAVE_VALUES = {"bootstrap_servers", "kafka_properties", "bundle", "name", "metrics_host", "metrics_port"} | {
+    "leave_on_scale_down"
+}
 OF_NO_USE_IN_A_POD = {"state_dir", "failpoint"}
 
 NAMED = {
@@ -135,7 +139,7 @@ def environment(container: Document) -> dict[str, str]:
     return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
 
 
-@pytest.mark.parametrize("values", [LEAST, MOST, BARE], ids=["least", "most", "bare"])
+@pytest.mark.parametrize("values", [LEAST, MOST, BARE, LEAVING], ids=["least", "most", "bare", "leaving"])
 def test_lint(helm, deploy, tmp_path, values):
     file = tmp_path / "values.json"
     file.write_text(json.dumps(values))
@@ -144,7 +148,7 @@ def test_lint(helm, deploy, tmp_path, values):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("values", [LEAST, MOST, BARE], ids=["least", "most", "bare"])
+@pytest.mark.parametrize("values", [LEAST, MOST, BARE, LEAVING], ids=["least", "most", "bare", "leaving"])
 def test_every_document_is_valid(render, values, version):
     documents = render(values, version)
     for kind, document in documents.items():
@@ -158,7 +162,9 @@ def test_kinds(render):
     always = {"StatefulSet", "Service", "PodDisruptionBudget"}
     assert set(render(LEAST)) == always | {"ServiceAccount"}
     assert set(render(BARE)) == always
-    assert set(render(MOST)) == always | {"ServiceAccount", "ConfigMap", "NetworkPolicy", *SPECS}
+    most = always | {"ServiceAccount", "ConfigMap", "NetworkPolicy", *SPECS}
+    assert set(render(MOST)) == most
+    assert set(render(LEAVING)) == most | {"Role", "RoleBinding"}
 
 
 def test_the_pod_name_is_the_worker_name(render):
@@ -199,6 +205,30 @@ def test_least_rights(render):
     assert writable == ["tmp"]
 
 
+@pytest.mark.parametrize("account", ["shop-forecart", "ours"])
+def test_who_leaves_may_read_the_scale_of_its_own_statefulset_and_nothing_else(render, monkeypatch, account):
+    documents = render(LEAVING | ({} if account == "shop-forecart" else {"serviceAccount": {"name": account}}))
+    spec, container = worker(documents)
+    name = documents["StatefulSet"]["metadata"]["name"]
+    assert (spec["automountServiceAccountToken"], spec["serviceAccountName"]) == (True, account)
+    (rule,) = documents["Role"]["rules"]
+    assert rule == {
+        "apiGroups": ["apps"],
+        "resources": ["statefulsets/scale"],
+        "resourceNames": [name],
+        "verbs": ["get"],
+    }
+    binding = documents["RoleBinding"]
+    assert binding["roleRef"]["name"] == documents["Role"]["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "default"}]
+    ports = [port["port"] for out in documents["NetworkPolicy"]["spec"]["egress"] for port in out["ports"]]
+    assert ports == [53, 53, 9093, 443, 6443]
+    for key, value in environment(container).items():
+        monkeypatch.setenv(key, value)
+    assert load().leave_on_scale_down
+    assert not [key for key in environment(worker(render(LEAST))[1]) if "LEAVE" in key]
+
+
 def test_memory_is_reserved(render):
     _, container = worker(render(LEAST))
     asked = container["resources"]
@@ -215,6 +245,8 @@ def test_settings_reach_the_worker(render, monkeypatch):
     for name, value in MOST["settings"].items():
         assert getattr(settings, name) == value
     assert settings.bootstrap_servers == MOST["bootstrapServers"]
+    assert settings.metrics_host == MOST["metricsHost"]
+    assert environment(worker(render(LEAST))[1])["FORECART_METRICS_HOST"] == "::"
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     assert str(settings.bundle) == mounts["bundle"]["mountPath"] == "/models"
     assert mounts["bundle"]["subPath"] == "taobao-1"
@@ -252,9 +284,17 @@ def test_rules_and_dashboard_are_those_of_the_monitoring_folder(render, deploy):
     documents = render(MOST)
     rules = (deploy / "monitoring" / "rules.yaml").read_text()
     rules = rules.replace("deploy/runbook.md", "https://runbooks.example/forecart")
+    rules = rules.replace("(forecart_input_blocked_seconds) > 900", "(forecart_input_blocked_seconds) > 3600")
     assert documents["PrometheusRule"]["spec"] == yaml.safe_load(rules)
     board = (deploy / "monitoring" / "dashboard.json").read_text()
     assert json.loads(documents["ConfigMap"]["data"]["forecart.json"]) == json.loads(board)
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 900), ({"blockedSeconds": 1800}, 1800)])
+def test_how_long_input_may_be_blocked_is_a_value(render, given, seconds):
+    (group,) = render(LEAST | {"prometheusRule": {"enabled": True, **given}})["PrometheusRule"]["spec"]["groups"]
+    (rule,) = (rule for rule in group["rules"] if rule.get("alert") == "ForecartInputBlocked")
+    assert rule["expr"] == f"max by (job, partition) (forecart_input_blocked_seconds) > {seconds}"
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,54 @@ def test_a_worker_lists_nothing_that_the_loaded_catalog_forbids(shop, tmp_path: 
     assert_exactly_once(place.examine(faults=1), at_least=20)
 
 
+def _unseen(n: int, item: str) -> tuple[bytes, bytes]:
+    return b"u", msgspec.json.encode({**json.loads(event(n, "u", NOW + n, random.Random(n))), "item_id": item})
+
+
+def test_a_pin_of_an_item_that_nobody_has_seen_ends_no_worker(shop):
+    """Neither the model nor an event knows it, and another unseen item has events."""
+    place = shop(catalog_topic=f"catalog-{time.time_ns()}", partitions=1)
+    pin = b'{"availability": true, "pins": 1}'
+    publish(place.settings, [("pinned", pin), ("gone", pin), ("gone", None)])
+    place.send([_unseen(n, f"unseen-{n % 2}") for n in range(6)])
+    worker = place.start("a")
+    wait_for(lambda: len(place.read(place.settings.scores_topic)) == 6 or worker.poll() is not None, 60, "scores")
+    assert worker.poll() is None
+    for message in place.read(place.settings.scores_topic):
+        listed = [r["item_id"] for r in json.loads(message.value())["recommendations"]]
+        assert listed[0] == "pinned" and "unseen-0" in listed
+        assert len(listed) == 20 == len(set(listed))
+
+
+BROKEN = [b"", b"\xff", b"{", b"[" * 4000, b'{"availability": true, "price": 1e999}', b'{"availability": "\\ud800"}']
+BROKEN_ITEMS = [(b"ibroken", b"{"), (b"i\xff", b"{}"), (b"iinf", b'{"category": 0, "count": 1e999, "last": 1}')]
+
+
+def test_what_is_no_record_of_an_item_is_counted_and_ends_no_worker(shop):
+    """Neither in the catalog, before the start and after it, nor in the changelog."""
+    place, port = shop(catalog_topic=f"catalog-{time.time_ns()}", partitions=1), free_port()
+    publish(place.settings, [("broken", value) for value in BROKEN])
+    out = place.producer()
+    for key, value in BROKEN_ITEMS:
+        out.produce(place.settings.changelog, value, key, 0)
+    assert out.flush(30) == 0
+    place.send([_unseen(1, "unseen")])
+    worker = place.start("a", metrics_port=port)
+    wait_for(lambda: place.read(place.settings.scores_topic) or worker.poll() is not None, 60, "a score")
+    assert worker.poll() is None
+    publish(place.settings, [("broken", value) for value in BROKEN])
+    place.send([_unseen(2, "unseen")])
+    wait_for(lambda: len(place.read(place.settings.scores_topic)) == 2, 60, "a score after them")
+    wait_for(lambda: _counted(port, "forecart_catalog_rejected_total") == 2 * len(BROKEN), 10, "the catalog's count")
+    assert _counted(port, "forecart_recovery_passed_over_total") == len(BROKEN_ITEMS)
+
+
+def _counted(port: int, series: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith(series))
+
+
 def test_a_file_with_a_wrong_line_is_refused_whole(shop, tmp_path: Path):
     place = shop(catalog_topic=f"catalog-{time.time_ns()}")
     file = tmp_path / "items.jsonl"

@@ -6,14 +6,14 @@ import time
 
 import aiokafka
 import pytest
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
 
 from stream.kafka.client import group_metadata
-from stream.kafka.transport import FetchedRecord, _fetched_record
+from stream.kafka.fetches import FetchedRecord, FetchResult, Reader
 
 
 def _joined(address: str, topic: str, group: str, **more: object) -> Consumer:
@@ -127,7 +127,8 @@ async def _look(place):
         assert isinstance(state, TopicPartitionState)
         assert state.has_valid_position
         assert state.position == 0
-        assert hasattr(state, "lso")
+        for name in ("lso", "highwater", "timestamp"):
+            assert hasattr(state, name), name
     finally:
         await consumer.stop()
 
@@ -139,7 +140,9 @@ async def _look(place):
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["transport"]),
         (driver.AIOKafkaConsumerThread, "_seek_wait", ["consumer", "partitions"]),
         (driver.AIOKafkaConsumerThread, "_ensure_consumer", []),
-        (PartitionRecords, "_consumer_record", ["tp", "record"]),
+        (fetcher.FetchResult, "getall", ["max_records"]),
+        (fetcher.FetchResult, "check_assignment", ["tp"]),
+        (fetcher.FetchResult, "_update_position", []),
         (driver.ConsumerRebalanceListener, "on_partitions_revoked", ["revoked"]),
         (driver.ConsumerRebalanceListener, "on_partitions_assigned", ["assigned"]),
         (driver.Consumer, "_new_consumer_thread", []),
@@ -167,23 +170,51 @@ def test_the_acknowledgements_that_are_cleared_are_there():
             assert f"self.{name}" in written, name
 
 
-def test_records_are_made_by_our_own_hook(shop):
-    """Fetch through aiokafka's own path: a renamed hook would fall back to its slow dataclass in silence."""
+def test_what_stands_in_for_aiokafkas_takes_what_it_is_given():
+    given = list(inspect.signature(fetcher.PartitionRecords.__init__).parameters)[1:]
+    assert given[:4] == ["tp", "records", "aborted_transactions", "fetch_offset"]
+    assert list(inspect.signature(fetcher.FetchResult.__init__).parameters)[1:] == [
+        *("tp", "assignment", "partition_records", "backoff")
+    ]
+    used = inspect.getsource(fetcher.FetchResult._update_position) + inspect.getsource(FetchResult.getall)
+    assert "_partition_records.next_fetch_offset" in used
+    assert "_topic_partition" in inspect.getsource(fetcher.FetchResult.__init__)
+    theirs = inspect.getsource(fetcher.Fetcher)  # it looks the three up by name, and passes them by place
+    for call in ("MemoryRecords(part_data[-1])", "records.has_next()", "= PartitionRecords(", "= FetchResult("):
+        assert call in theirs, call
+    assert "type(res_or_error) is FetchResult" in theirs
+
+
+def test_a_fetch_is_read_by_our_own_reader(shop, monkeypatch):
+    """Fetch through aiokafka's own path: a renamed hook would fall back to its reader in silence."""
     place = shop()
     place.send([(b"k", b"v")])
+    for name in ("MemoryRecords", "PartitionRecords", "FetchResult"):
+        monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
     asyncio.run(_fetch_one(place))
 
 
 async def _fetch_one(place):
-    PartitionRecords._consumer_record, before = _fetched_record, PartitionRecords._consumer_record
     consumer = aiokafka.AIOKafkaConsumer(
         place.settings.events_topic, bootstrap_servers=place.address, auto_offset_reset="earliest"
     )
+    marks = []
+
+    def high(tp):
+        marks.append(consumer._subscription.subscription.assignment.state_value(tp).highwater)
+        return marks[-1]
+
+    Reader(1 << 20, high).install()
     await consumer.start()
     try:
-        record = await asyncio.wait_for(consumer.getone(), 20)
+        found = {}
+        async with asyncio.timeout(20):
+            while not found:
+                found = await consumer.getmany(timeout_ms=500)
+        ((record,),) = found.values()
         assert isinstance(record, FetchedRecord)
         assert (record.key, record.value, record.offset) == (b"k", b"v", 0)
+        assert marks == [1]
+        assert await consumer.position(next(iter(found))) == 1
     finally:
         await consumer.stop()
-        PartitionRecords._consumer_record = before

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 from unittest.mock import Mock
 
 import msgspec
@@ -11,10 +12,11 @@ from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import PositionError, StuckError
+from stream.core.position import Position
 from stream.core.session import FORMAT
 from stream.kafka.client import admin, consumer
 from stream.kafka.membership import Owned
-from stream.kafka.recovery import POSITION, Position, Recovery
+from stream.kafka.recovery import POSITION, Recovery
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.runtime import load
@@ -59,7 +61,7 @@ def _write(place: Shop, *records: tuple[bytes, bytes | None], producer: Producer
 
 
 def _position(place: Shop, offset: int, topic_id: str | None = None) -> tuple[bytes, bytes]:
-    return POSITION, msgspec.json.encode(Position(topic_id or _recovery(place).topic_id(), offset, NOON))
+    return POSITION, msgspec.json.encode(Position(topic_id or _recovery(place).topics().events, offset, NOON))
 
 
 def _transactional(place: Shop, timeout_ms: int = 60_000) -> Producer:
@@ -137,14 +139,64 @@ def test_a_kept_partition_is_caught_up_from_where_it_was(place: Shop):
     recovery.close()
 
 
-def test_a_changelog_without_position_but_with_committed_offsets_is_refused(place: Shop):
-    place.send([(b"u", b"{}")] * 5)
-    _commit(place, 3)
-    with pytest.raises(PositionError, match="holds no position"):
+@pytest.mark.parametrize("low", [1000, 2000])
+def test_a_changelog_without_position_but_with_committed_offsets_is_refused(place: Shop, low: int):
+    """Also where all that was committed has been deleted: this is no first start."""
+    place.send([(b"u", b"{}")] * 3000)
+    _commit(place, 1000)
+    _delete_records(place, low)
+    with pytest.raises(PositionError, match=f"{place.group} is at 1000, but .* holds no position") as caught:
         _recover(place)
+    assert "--delete-offsets" in caught.value.remedy
 
 
-@pytest.mark.parametrize(("offset", "committed", "message"), [(9, None, "its end is 5"), (2, 4, "the group is at 4")])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_recovery_that_was_overtaken_is_no_damage(place: Shop, kept: bool, monkeypatch: pytest.MonkeyPatch):
+    """A worker stands still before it places its positions; another commits, and retention deletes what was scored."""
+    place.send([(b"u", b"{}")] * 9)
+    _write(place, _position(place, 2))
+    _commit(place, 2)
+    recovery = _recovery(place)
+    held = recovery.recover({0: None}, lambda: True)[0] if kept else None
+    read = recovery._read
+
+    def overtaken(*given: Any) -> bool:
+        found = read(*given)
+        _write(place, _position(place, 7))
+        _commit(place, 7)
+        _delete_records(place, 6)
+        return found
+
+    monkeypatch.setattr(recovery, "_read", overtaken)
+    found = recovery.recover({0: held}, lambda: True)
+    recovery.close()
+    assert found[0].part.position == 2  # its commit is refused: the broker knows who is a member
+
+
+def test_what_is_no_longer_wanted_is_not_refused(place: Shop, monkeypatch: pytest.MonkeyPatch):
+    """A membership that ends while its positions are placed is dropped in silence: another one may be right."""
+    place.send([(b"u", b"{}")] * 5)
+    _write(place, _position(place, 9))
+    recovery, wanted = _recovery(place), [True]
+    read = recovery._read
+    monkeypatch.setattr(recovery, "_read", lambda *given: (read(*given), wanted.clear())[0])
+    assert recovery.recover({0: None}, lambda: bool(wanted)) is None
+    recovery.close()
+
+
+def test_a_changelog_or_a_count_that_is_another_is_refused(place: Shop):
+    place.send([(b"u", b"{}")] * 5)
+    topics = _recovery(place).topics()
+    for other, text in (
+        (topics._replace(changelog="x"), "deleted and made again"),
+        (topics._replace(partitions=2), "with 2"),
+    ):
+        _write(place, (POSITION, msgspec.json.encode(Position.of(other, 2, NOON))))
+        with pytest.raises(PositionError, match=text):
+            _recover(place)
+
+
+@pytest.mark.parametrize(("offset", "committed", "message"), [(9, None, "the input ends at 5"), (2, 4, "is at 4")])
 def test_a_position_that_does_not_fit_is_refused(place: Shop, offset: int, committed: int | None, message: str):
     place.send([(b"u", b"{}")] * 5)
     _write(place, _position(place, offset))
@@ -180,9 +232,7 @@ def test_a_topic_that_was_made_again_is_refused(place: Shop):
 def test_input_that_was_deleted_unread_stops_or_is_told(place: Shop, caplog: pytest.LogCaptureFixture):
     place.send([(b"u", b"{}")] * 8)
     _write(place, _position(place, 2))
-    tp = TopicPartition(place.settings.events_topic, 0, 6)
-    client = admin(place.settings)
-    client.delete_records([tp])[tp].result(10)
+    _delete_records(place, 6)
     with pytest.raises(PositionError, match="4 records were deleted before they were scored"):
         _recover(place)
     assert _recover(place, on_lost="continue").part.position == 6
@@ -192,7 +242,7 @@ def test_input_that_was_deleted_unread_stops_or_is_told(place: Shop, caplog: pyt
 def test_partitions_are_recovered_together_each_from_its_own(shop):
     """One is kept, one is anew, one is empty; each has its own sessions and position."""
     place = shop(partitions=3)
-    topic = _recovery(place).topic_id()
+    topic = _recovery(place).topics().events
     out = place.producer()
     for number in range(3):
         for _ in range(9):
@@ -231,6 +281,12 @@ def test_an_error_of_no_partition_passes(place: Shop):
     reached = recovery._take({})
     assert (reached, errors) == ({}, [])
     recovery.close()
+
+
+def _delete_records(place: Shop, before: int) -> None:
+    tp = TopicPartition(place.settings.events_topic, 0, before)
+    client = admin(place.settings)
+    client.delete_records([tp])[tp].result(10)
 
 
 def _commit(place: Shop, offset: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import socket
@@ -18,6 +19,7 @@ import msgspec
 import pytest
 from aiokafka.producer import message_accumulator, producer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from faust.types.settings import Settings
 
 from stream.kafka.broker import free_port
 from tests.fakes import HOUR
@@ -243,19 +245,64 @@ def test_score_without_kafka_agrees_with_the_worker(shop, tmp_path: Path):
         assert theirs == pytest.approx(ours, abs=1e-3)
 
 
-def test_faust_users_start_the_same_app(shop):
+# Every variable that Faust would obey, those that it and others read when they are imported, and ordinary ones.
+PREFIX = "APP_ENV_PREFIX"  # with it, Faust looks for all the others behind its value
+FOREIGN = {p.env_name: "nonsense" for p in Settings.SETTINGS.values() if p.env_name not in (None, PREFIX)}
+PREFIXED = {PREFIX: "nonsense", "nonsense_BROKER_URL": "kafka://nowhere.invalid:9092", "nonsense_APP_VERSION": "3.1"}
+USUAL = {
+    "APP_VERSION": "3.1.0",
+    "APP_DEBUG": "production",
+    "BROKER_URL": "kafka://nowhere.invalid:9092",
+    "BROKER_CREDENTIALS": "secret",
+    "PROCESSING_GUARANTEE": "exactly_once",
+    "KAFKA_BOOTSTRAP_SERVERS": "nowhere.invalid:9092",
+    "KAFKA_OPTS": "-Dnonsense",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://nowhere.invalid:4317",
+    "TOPIC_PARTITIONS": "99",
+}
+AT_IMPORT = {
+    **dict.fromkeys(("FAUST_LOOP", "F_LOOP", "FAUST_DATADIR", "F_WORKDIR", "FAUST_CONSOLE_PORT"), "nonsense"),
+    **dict.fromkeys(("FAUST_BLOCKING_TIMEOUT", "FAUST_WEB_PORT", "DEVLOG", "NO_CYTHON", "TYPEXPR_DEBUG"), "nonsense"),
+    "AIOKAFKA_NO_EXTENSIONS": "1",
+    "DJANGO_SETTINGS_MODULE": "nonsense",
+    "PROMETHEUS_MULTIPROC_DIR": "/nonsense",
+}
+
+
+@pytest.mark.parametrize("there", [FOREIGN, PREFIXED, USUAL, AT_IMPORT], ids=["every", "prefix", "usual", "import"])
+def test_other_software_s_variables_change_nothing(shop, monkeypatch, there):
     place = shop()
+    for name, value in there.items():
+        monkeypatch.setenv(name, value)
+    place.send([(b"u", _value(1))])
+    worker = place.start("w0")
+    wait_for(lambda: place.read(place.settings.scores_topic) or worker.poll() is not None, 40, "a score")
+    assert worker.poll() is None
+    assert sum(place.outcomes().values()) == 1
+    text = place.log_of("w0").read_text()
+    assert "nonsense" not in text and "nowhere" not in text and "WARNING" not in text
+
+
+def _listening(process: int) -> set[int]:
+    """Return the TCP ports that a process listens on."""
+    held = {os.readlink(path) for path in Path(f"/proc/{process}/fd").iterdir()}
+    rows = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in held}
+
+
+def test_faust_users_start_the_same_app(shop):
+    """Its command line would open a web server, and obey the variables of its settings."""
+    place, port = shop(), free_port()
     place.send([(b"u", _value(1))])
     given = {**place.names, **place.extra, "bundle": BUNDLE, "bootstrap_servers": place.address, "group": place.group}
-    env = {f"FORECART_{k.upper()}": str(v) for k, v in {**given, "name": "f0", "metrics_port": 0}.items()}
-    import os
-
+    env = {f"FORECART_{k.upper()}": str(v) for k, v in {**given, "name": "f0", "metrics_port": port}.items()}
     with place.log_of("f0").open("wb") as log:
-        command = [Path(sys.executable).with_name("faust"), "-A", "stream.app", "worker", "--without-web"]
-        worker = subprocess.Popen(command, env=os.environ | env, stdout=log, stderr=log)
+        command = [Path(sys.executable).with_name("faust"), "-A", "stream.app", "worker"]
+        worker = subprocess.Popen(command, env=os.environ | FOREIGN | env, stdout=log, stderr=log)
     place.workers["f0"].append(worker)
     place.await_outcomes(40)
     assert sum(place.outcomes().values()) == 1
+    assert _listening(worker.pid) == {port}
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
 

@@ -12,6 +12,7 @@ from stream.core.manifest import Vocabulary
 from stream.engine import Engine
 from stream.kafka.commit import Aborted
 from stream.kafka.membership import Batch, Owned, Ownership
+from stream.kafka.producing import Producing
 from stream.kafka.recovery import Progress
 from stream.offline import Line
 from stream.records import Limits
@@ -22,14 +23,37 @@ from stream.telemetry import Telemetry
 from tests.fakes import NOON, manifest, step
 
 
+class Kafka:
+    """Answer, until told not to."""
+
+    def __init__(self) -> None:
+        self.reachable, self.outages, self.since = True, 0, 0.0
+
+    def steady_since(self, _when):
+        return self.reachable
+
+    def why_not(self):
+        return "" if self.reachable else "away"
+
+    async def wait(self, wanted=lambda: True):
+        while not self.reachable and wanted():
+            await asyncio.sleep(0.005)
+
+
 class Committer:
     """Remember what was committed; abort when told to."""
+
+    overdue = outlived = False
+    proved = 1.0
 
     def __init__(self) -> None:
         self.committed: list[int] = []
         self.aborts = self.claims = self.left_open = self.claim_aborts = 0
         self.pause = 0.0
-        self.name, self.replaced = "w0", False
+        self.replaced, self.refused, self.starts = False, True, 0
+
+    def start(self):
+        self.starts += 1
 
     def claim(self, _partition):
         self.claims += 1
@@ -41,7 +65,7 @@ class Committer:
         time.sleep(self.pause)
         if works and self.aborts:
             self.aborts -= 1
-            raise Aborted("told to", self.replaced)
+            raise Aborted("told to", self.replaced, self.refused)
         for work in works:
             self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
         self.position = {number: stand.offset for number, stand in stands.items()}
@@ -56,6 +80,9 @@ class Recovery:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer, self.position, self.calls = scorer, 0, Counter()
         self.broken = self.hangs = False
+
+    def reopen(self):
+        pass
 
     def recover(self, kept, wanted, progress):
         self.calls.update("kept" if held else "anew" for held in kept.values())
@@ -81,16 +108,17 @@ class Rig:
         self.scorer = Scorer(bundle, False, Limits(9999, 9999, 9**15), "events")
         self.committer, self.recovery = Committer(), Recovery(self.scorer)
         self.ownership, self.failed, self.sought = Ownership("g", 100), [], []
-        self.telemetry = Telemetry()
+        self.telemetry, self.kafka = Telemetry(), Kafka()
         self.engine = Engine(
             scorer=self.scorer,
-            committer=self.committer,
+            producing=Producing("w0", lambda: self.committer, self.kafka.steady_since),
             recovery=self.recovery,
             ownership=self.ownership,
             telemetry=self.telemetry,
             round_chunks=3,
             seek=self.seek,
             fail=self.failed.append,
+            kafka=self.kafka,
         )
 
     async def seek(self, positions):
@@ -119,6 +147,9 @@ class Rig:
             if not self.engine.at_work:
                 break
         task.cancel()
+
+    def gauge(self, name, partition=0):
+        return self.telemetry.registry.get_sample_value(name, {"partition": str(partition)})
 
     def result(self, name):
         return self.telemetry.registry.get_sample_value("forecart_transactions_total", {"result": name})

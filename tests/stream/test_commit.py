@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.core.errors import BrokerError, FaultError, FencedError
+from stream.core.errors import BrokerError, FaultError
+from stream.core.position import Topics
 from stream.kafka import commit
-from stream.kafka.commit import Aborted, Committer, Stand
+from stream.kafka.commit import Aborted, Committer, ProducerLostError, Stand
 from stream.kafka.membership import Membership, Owned
 from stream.round import Partition
 from stream.settings import Settings
@@ -48,7 +49,7 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
 
 def _commit(**settings: Any) -> None:
     committer = Committer(Settings(transaction_timeout_seconds=5, **settings), "w0")
-    held = Owned(Partition(0, None, position=7), topic_id="t")  # type: ignore[arg-type]
+    held = Owned(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
     committer._timeout = 0.3
     committer.commit([], {0: Stand.of(held)}, Membership("g", 1, "m", None))
 
@@ -64,24 +65,43 @@ def test_what_can_be_aborted_is(producer: Producer):
     assert producer.called("abort_transaction") == 1
 
 
-def test_a_fenced_producer_ends_the_process(producer: Producer):
-    producer.errors["commit_transaction"] = [KafkaError(KafkaError._FENCED, "fenced", True, False, False)]
-    with pytest.raises(FencedError):
+@pytest.mark.parametrize(
+    ("code", "fenced"),
+    [
+        (KafkaError._FENCED, True),
+        (KafkaError.PRODUCER_FENCED, True),
+        (KafkaError.INVALID_PRODUCER_EPOCH, True),
+        (KafkaError.INVALID_PRODUCER_ID_MAPPING, False),
+        (KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, False),
+    ],
+)
+def test_a_fatal_error_ends_the_producer(producer: Producer, code: int, fenced: bool):
+    producer.errors["commit_transaction"] = [KafkaError(code, "fatal", True, False, False)]
+    with pytest.raises(ProducerLostError) as caught:
         _commit()
+    assert caught.value.fenced is fenced
     assert producer.called("abort_transaction") == 0
 
 
 def test_a_passing_error_is_tried_again_and_brokers_that_stay_silent_are_no_bug(producer: Producer):
     producer.errors["commit_transaction"] = [KafkaError(KafkaError._TIMED_OUT, "no answer", False, True, False)]
-    with pytest.raises(BrokerError, match="no answer"):
+    with pytest.raises(ProducerLostError, match="no answer"):
         _commit()
     assert producer.called("commit_transaction") > 1
 
 
 def test_an_abort_that_gets_no_answer_is_no_twin(producer: Producer):
     producer.errors["commit_transaction"] = [_abortable()]
-    producer.errors["abort_transaction"] = [KafkaError(KafkaError._TIMED_OUT, "no answer", False, True, False)]
-    with pytest.raises(BrokerError, match="could not be aborted"):
+    producer.errors["abort_transaction"] = [KafkaError(KafkaError._INVALID_ARG, "no", True, False, False)]
+    with pytest.raises(ProducerLostError, match="could not be aborted") as caught:
+        _commit()
+    assert not caught.value.fenced
+
+
+def test_what_people_decide_about_is_said(producer: Producer):
+    refused = KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "no right", False, False, False)
+    producer.errors["begin_transaction"] = [refused]
+    with pytest.raises(BrokerError, match="Kafka refuses it"):
         _commit()
 
 

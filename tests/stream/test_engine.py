@@ -207,10 +207,10 @@ def test_readiness_and_liveness(rig):
         assert rig.engine.ready() == "not assigned"
         await rig.join(0)
         assert rig.engine.ready() == ""
-        rig.ownership.marks[0] = Mark(position=5, stable=5)
+        rig.ownership.marks[0] = Mark(position=5, handed=5, stable=5, high=5)
         rig.engine.moved -= 100
         assert rig.engine.live(60) == ""
-        rig.ownership.marks[0] = Mark(position=3, stable=5)
+        rig.ownership.marks[0] = Mark(position=3, handed=3, stable=5, high=5)
         assert rig.engine.live(60) == ""  # a lag and a silent broker: nothing is in hand, fetches are tried
         await rig.engine.take(rig.batch(0, 1))
         assert rig.engine.live(60) == ""  # after an idle while the first batch has its time
@@ -223,6 +223,46 @@ def test_readiness_and_liveness(rig):
         assert rig.engine.ready() == "not assigned"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("at", "mark", "lag"),
+    [
+        (40, Mark(position=40, handed=40, stable=40, high=40), 0),
+        (40, Mark(position=41, handed=40, stable=41, high=41), 0),  # a marker at the end
+        (40, Mark(position=41, handed=40, stable=41, high=141), 100),  # an open transaction behind a marker
+        (30, Mark(position=41, handed=40, stable=41, high=41), 11),  # what was handed on is still being scored
+        (40, Mark(position=40, handed=40, stable=90, high=90), 50),
+        (40, Mark(position=40, handed=40, stable=0, high=0), 0),  # no answer yet
+    ],
+)
+def test_the_lag_is_to_the_high_watermark_without_the_markers(rig, at, mark, lag):
+    async def main():
+        await rig.join(0)
+        rig.ownership.current.owned[0].part.position = at
+        rig.ownership.marks[0] = mark
+        await rig.engine.take(rig.batch(0, 1, partition=1))  # work of another partition changes nothing
+        rig.engine.refresh()
+
+    asyncio.run(main())
+    assert rig.gauge("forecart_consumer_lag") == lag
+
+
+def test_what_is_blocked_is_as_old_as_the_block_and_not_as_the_record_before(rig):
+    async def main():
+        await rig.join(0)
+        rig.ownership.current.owned[0].part.clock = 1
+        for mark in (Mark(0, 0, stable=5, high=9), Mark(0, 0, stable=0, high=9, blocked=7.5)):
+            rig.ownership.marks[0] = mark
+            rig.engine.refresh()
+            seen.append([rig.gauge(f"forecart_{name}_seconds") for name in ("consumer_lag", "input_blocked")])
+
+    seen = []
+    asyncio.run(main())
+    (age, not_blocked), blocked = seen
+    assert age > 10**9
+    assert not_blocked == 0
+    assert blocked == [7.5, 7.5]
 
 
 def test_stopping_finishes_the_round_and_begins_no_other(rig):

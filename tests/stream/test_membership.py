@@ -1,9 +1,9 @@
-"""Batches that follow on each other become one; others stay apart, in groups of different partitions."""
+"""Batches that follow on each other become one, others stay apart; how long a partition has been blocked."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.membership import Batch, Membership, apart, joined
+from stream.kafka.membership import Batch, Mark, Membership, apart, joined
 
 FIRST, SECOND = Membership("g", 1, "m", None), Membership("g", 1, "m", None)
 steps = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 4), st.booleans(), st.sampled_from([FIRST, SECOND])))
@@ -45,3 +45,28 @@ def test_a_group_has_a_partition_once_and_keeps_the_order():
     assert list(apart(batches, 6)) == [batches[:2], [batches[2]], [batches[3]]]
     assert list(apart(batches[:2], 2)) == [[batches[0]], [batches[1]]]
     assert list(apart([], 6)) == []
+
+
+def _blocked(*answers):
+    """Return the seconds after each answer of (last stable offset, high watermark, position, when in seconds)."""
+    mark, found = None, []
+    for stable, high, position, seconds in answers:
+        mark = Mark(position, position, stable, high, int(seconds * 1000)).after(mark)
+        found.append(mark.blocked)
+    return found
+
+
+def test_a_partition_is_blocked_while_its_last_stable_offset_stands_below_the_high_watermark():
+    assert _blocked((5, 9, 5, 0), (5, 9, 5, 0.5), (5, 30, 5, 1)) == [0, 0.5, 1]
+    assert _blocked((5, 9, 5, 0), (5, 9, 5, 2), (30, 30, 5, 3), (30, 30, 30, 4)) == [0, 2, 0, 0]
+
+
+def test_a_partition_whose_last_stable_offset_moves_or_is_not_reached_is_not_blocked():
+    assert _blocked((5, 9, 5, 0), (9, 20, 9, 1), (20, 30, 20, 2)) == [0, 0, 0]
+    assert _blocked((5, 9, 3, 0), (5, 9, 3, 5), (5, 9, 5, 6), (5, 9, 5, 7)) == [0, 0, 0, 1]
+    assert _blocked((0, 0, 5, 0), (0, 0, 5, 0)) == [0, 0]  # no answer yet
+
+
+def test_an_outage_and_a_clock_that_is_set_are_no_transactions_time():
+    assert _blocked((5, 9, 5, 0), (5, 9, 5, 1), (5, 9, 5, 1), (5, 9, 5, 3601), (5, 9, 5, 3602)) == [0, 1, 1, 11, 12]
+    assert _blocked((5, 9, 5, 100), (5, 9, 5, 3), (5, 9, 5, 4)) == [0, 0, 1]

@@ -3,15 +3,20 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stream import runtime
+from stream.core import manifest
 from stream.core.catalog import Catalog
 from stream.core.clock import Clock
 from stream.core.events import Event
+from stream.core.newcomers import Table, load
 from stream.offline import Line
 from stream.records import Limits
 from stream.round import Partition, Scorer
@@ -106,6 +111,97 @@ def test_pins_lead_every_list_in_their_order():
     for listed in _lists(_catalog(*pins)):
         assert listed[:2] == [first, second]
         assert len(listed) == 20 == len(set(listed))
+
+
+def test_a_pin_of_an_item_that_nobody_has_seen_leads_lists_beside_another_unseen_item():
+    """The model does not know it, no event has named it: the catalog alone does."""
+    catalog = _catalog((b"pinned", {"availability": True, "pins": 1}))
+    for listed in _lists(catalog, events=[("a", "view", "brand-new"), ("a", "addtocart", "brand-new")]):
+        assert listed[0] == "pinned" and "brand-new" in listed
+        assert len(listed) == 20 == len(set(listed))
+
+
+def test_a_pin_that_events_have_named_is_listed_once():
+    catalog = _catalog((b"pinned", {"availability": True, "pins": 1}))
+    for listed in _lists(
+        catalog, events=[("a", "view", "pinned"), ("a", "view", "brand-new"), ("a", "view", "pinned")]
+    ):
+        assert listed[0] == "pinned"
+        assert len(listed) == 20 == len(set(listed))
+
+
+def test_a_short_list_holds_no_unseen_item_before_its_first_event():
+    names = BUNDLE.vocabulary.items
+    catalog = _catalog(*((name.encode(), {"availability": False}) for name in names[3:]), bought=True)
+    events = [("a", "view", 0), ("a", "view", "brand-new"), ("b", "view", 0)]
+    assert [("brand-new" in listed) for listed in _lists(catalog, events=events)] == [False, True, True]
+
+
+UNSEEN = [f"new-{n}" for n in range(12)]
+NAMES = st.sampled_from([*UNSEEN, *BUNDLE.vocabulary.items[:6]])
+CATEGORIES = st.sampled_from([None, "", "none-such", *BUNDLE.vocabulary.categories[:3]])
+RECORDS = st.one_of(
+    st.none(),
+    st.binary(max_size=40),
+    st.builds(
+        lambda available, category, price, pins: msgspec.json.encode(
+            {"availability": available, "category": category, "price": price, "pins": pins}
+        ),
+        *(st.booleans(), CATEGORIES, st.none() | st.floats(), st.integers(0, 9) | st.integers()),
+    ),
+)
+STEPS = st.one_of(
+    st.tuples(st.just("events"), st.lists(st.tuples(st.sampled_from("ab"), NAMES, CATEGORIES), min_size=1, max_size=6)),
+    st.tuples(st.just("catalog"), st.lists(st.tuples(NAMES, RECORDS), min_size=1, max_size=8)),
+    st.tuples(st.just("pins"), st.integers(1, 3000)),
+    st.tuples(st.just("restart"), st.none()),
+)
+
+
+@settings(max_examples=60)
+@given(
+    *(st.lists(STEPS, max_size=8), st.sampled_from([5, 12, 10**9])),
+    *(st.integers(0, 2), st.booleans(), st.sampled_from([[], [BUNDLE.vocabulary.categories[0], "none-such"]])),
+)
+def test_whatever_the_catalog_says_lists_are_made_of_items_under_their_own_names(steps, indices, cap, bought, only):
+    """Few indices make unseen items collide: with each other, with pins, with what is in the table."""
+    known = len(BUNDLE.vocabulary.items)
+    with patch.object(manifest, "_INDICES", known + indices):
+        catalog = Catalog(BUNDLE.vocabulary, only, cap, bought)
+        scorer = Scorer(BUNDLE, True, LIMITS, "events", rules=catalog.rules)
+        part, there, pinned, kept, offset = Partition(0, SessionStore(scorer.layout)), set(), set(), {}, 0
+        for what, said in [*steps, ("events", [("a", UNSEEN[0], None)])]:
+            if what == "catalog":
+                for name, value in said:
+                    if not catalog.apply(name.encode(), value) and value:
+                        pinned.add(name)
+            elif what == "pins":
+                pinned |= {f"pin-{n}" for n in range(said)}
+                for n in range(said):
+                    catalog.apply(b"pin-%d" % n, b'{"availability": true, "category": "none-such", "pins": 3}')
+            elif what == "restart":
+                part.newcomers = Table()
+                for name, value in kept.items():
+                    load(part.newcomers, BUNDLE.vocabulary, name, value)
+            else:
+                lines = []
+                for user, name, category in said:
+                    offset += 1
+                    event = Event(f"e{offset}", user, "transaction", name, NOON + offset, category)
+                    lines.append(Line(offset, NOON, user.encode(), msgspec.json.encode(event)))
+                    there.add(name)
+                work = scorer.process(part, lines, NOON)
+                assert len(work.scores) == len(lines)
+                kept |= {change.key[1:]: change.value for change in work.changes if change.key[:1] == b"i"}
+                rules = catalog.rules()
+                for message in work.scores:
+                    listed = [r["item_id"] for r in json.loads(message.value).get("recommendations", [])]
+                    assert len(listed) == len(set(listed)) <= 20
+                    assert set(listed) <= {*BUNDLE.vocabulary.items, *there, *pinned}
+                    index = BUNDLE.vocabulary.place(listed)
+                    assert len(set(index.tolist())) == len(index)
+                    assert not rules.others.refused[rules.others.rows(index)].any()
+                    assert all(rules.names.get(i, name) == name for i, name in zip(index.tolist(), listed, strict=True))
 
 
 @pytest.mark.parametrize("available", [True, False])

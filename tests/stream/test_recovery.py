@@ -8,9 +8,10 @@ import pytest
 
 from stream.core import session
 from stream.core.errors import PositionError
+from stream.core.position import Position
 from stream.kafka import recovery
 from stream.kafka.membership import Owned
-from stream.kafka.recovery import POSITION, Position, Recovery
+from stream.kafka.recovery import POSITION, Recovery
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
 from stream.sessions import SessionStore
@@ -26,13 +27,15 @@ def _message(offset: int, key: bytes, value: bytes | None) -> Any:
     return SimpleNamespace(**{name: (lambda found=found: found) for name, found in facts.items()})
 
 
-def _take(monkeypatch: pytest.MonkeyPatch, *records: tuple[bytes, bytes | None]) -> recovery._Part:
+def _take(
+    monkeypatch: pytest.MonkeyPatch, *records: tuple[bytes, bytes | None], passed_over: Any = print
+) -> recovery._Part:
     reader = Mock()
     reader.consume.return_value = [_message(70 + n, *record) for n, record in enumerate(records)]
     monkeypatch.setattr(recovery, "consumer", lambda *_, **__: reader)
     owned = Owned(Partition(3, SessionStore(session.record(BUNDLE.manifest))))
     part = recovery._Part(owned, 70, Position("t", 0))
-    Recovery(Settings(), Mock(), Rehydrator(BUNDLE))._take({3: part})
+    Recovery(Settings(), Mock(), Rehydrator(BUNDLE, passed_over))._take({3: part})
     return part
 
 
@@ -49,9 +52,8 @@ def test_good_records_are_taken_up(monkeypatch: pytest.MonkeyPatch):
         (b"usecret", GOOD[:-1]),
         (b"usecret", GOOD + GOOD),
         (b"usecret\xff", GOOD),
-        (b"isecret", b"{"),
-        (b"isecret", b'{"category": "x"}'),
         (POSITION, b"secret"),
+        (POSITION, b'{"x":' + b"[" * 5000),
         (POSITION, b'{"offset": 5}'),
     ],
 )
@@ -62,3 +64,14 @@ def test_a_record_that_is_none_is_named_by_its_place_and_not_by_its_shopper(
         _take(monkeypatch, (b"ua", GOOD), record, (b"ub", GOOD))
     assert "secret" not in str(caught.value)
     assert "--group" in caught.value.remedy
+
+
+def test_an_item_s_record_that_is_none_is_passed_over_and_counted(monkeypatch: pytest.MonkeyPatch, caplog):
+    counted: list[int] = []
+    item = b'{"category": 0, "count": 1.5, "last": 9}'
+    broken = [(b"inew", b"{"), (b"i\xff", item), (b"iother", b'{"category": "x"}')]
+    part = _take(monkeypatch, (b"ua", GOOD), *broken, (b"inew", item), (b"ub", GOOD), passed_over=counted.append)
+    assert sorted(part.owned.part.store) == ["a", "b"]
+    assert part.owned.part.newcomers.names == ["new"]
+    assert counted == [3]
+    assert "passed over 3 records of unseen items" in caplog.text

@@ -14,8 +14,9 @@ from stream.core.errors import BundleError
 from stream.core.events import Event
 from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
+from stream.kafka.fetches import FetchedRecord
 from stream.offline import Line
-from stream.records import Limits, weight
+from stream.records import Fault, Limits, weight
 from stream.round import Partition, Scorer, Work
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
@@ -132,6 +133,19 @@ def test_a_key_without_end_is_cut_and_says_so(scorer: Scorer):
 def test_headers_without_end_are_cut(scorer: Scorer):
     (letter,) = scorer.process(_part(scorer), [_line(9, value=b"", headers=[("h", b"x" * 30_000)] * 9)], NOON).dead
     assert sum(len(k) + len(v) for k, v in letter.headers) < 65_536
+
+
+def test_a_record_that_could_not_be_read_is_a_dead_letter_with_what_is_known(scorer: Scorer):
+    fault = Fault("unreadable", {"cause": "crc", "batch-bytes": "99"})
+    unread = FetchedRecord("events", 3, 8, -1, 0, None, None, (), fault)
+    part = _part(scorer)
+    work = scorer.process(part, [_line(7), unread, _line(9)], NOON)
+    assert (len(work.scores), work.rejected, part.clock) == (2, Counter(unreadable=1), NOON)
+    (letter,) = work.dead
+    facts = dict(letter.headers)
+    assert (letter.key, letter.value, facts["forecart-offset"]) == (None, None, b"8")
+    assert (facts["forecart-reason"], facts["forecart-cause"]) == (b"unreadable", b"crc")
+    assert facts["forecart-batch-bytes"] == b"99"
 
 
 @pytest.mark.parametrize("headers", [[("", b"")] * 101, [("", None)] * 450_000, [("h" * 9, b"x" * 4)] * 100])
@@ -262,13 +276,33 @@ def test_what_is_long_past_is_held_to_its_record_alone():
 
 
 def test_a_record_from_the_future_does_not_move_its_session_there():
-    """A shopper's own TTL goes on from the day of now."""
+    """A shopper's own TTL goes on from the partition's clock, which that record does not move."""
     scorer = _scorer(ttl=DAY)
     part = _part(scorer)
     lines = [_line(0), _line(1, time=NOON + 1, timestamp=NOON + 400 * DAY), _line(2, time=NOON + 2)]
     work = scorer.process(part, lines, NOON)
     assert [json.loads(m.value)["session"]["length"] for m in work.scores] == [1, 2, 3]
-    assert part.store.get("u")["arrived"] == NOON + LIMITS.future
+    assert part.store.get("u")["arrived"] == part.clock == NOON
+
+
+@pytest.mark.parametrize("stamp", [-1, 0, 1, 1_767_268_800])
+def test_a_record_without_a_timestamp_has_its_events_time(stamp):
+    """The worker's clock bounds it; no latency is known of it."""
+    scorer = _scorer(ttl=DAY)
+    part = _part(scorer)
+    lines = [_line(0), _line(1, timestamp=stamp), _line(2, time=NOON + 5, timestamp=stamp)]
+    work = scorer.process(part, [*lines, _line(3, time=NOON + 1006, timestamp=stamp)], NOON + 5)
+    assert [json.loads(m.value)["event_id"] for m in work.scores] == ["e0", "e1", "e2"]
+    assert work.rejected == Counter(future=1)
+    assert dict(work.dead[0].headers)["forecart-timestamp"] == str(stamp).encode()
+    assert part.clock == NOON + 5
+    assert work.arrived.tolist() == [NOON]
+
+
+def test_a_record_without_timestamp_and_event_moves_no_clock():
+    part = _part(_scorer())
+    assert _scorer().process(part, [Line(0, -1, b"u", b"{"), Line(1, -1, b"u", None)], NOON).rejected.total() == 2
+    assert part.clock == 0
 
 
 def test_idle_shoppers_are_evicted_with_tombstones():

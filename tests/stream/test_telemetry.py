@@ -47,9 +47,11 @@ def test_gauges_of_lost_partitions_go_and_counters_stay():
     telemetry = Telemetry()
     for number in (0, 1):
         telemetry.lag.labels(number).set(5)
+        telemetry.blocked.labels(number).set(5)
         telemetry.consumed.labels(number).inc()
     telemetry.forget_partitions({1})
     value = telemetry.registry.get_sample_value
     assert value("forecart_consumer_lag", {"partition": "0"}) is None
+    assert value("forecart_input_blocked_seconds", {"partition": "0"}) is None
     assert value("forecart_consumer_lag", {"partition": "1"}) == 5
     assert value("forecart_events_consumed_total", {"partition": "0"}) == 1

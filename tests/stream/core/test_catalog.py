@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stream.core.catalog import REASONS, Catalog, Item
 from stream.core.hashing import fingerprints
 from stream.core.manifest import Vocabulary
+from stream.core.rules import PINS
 
 VOCAB = Vocabulary(["a", "b", "c"], ["x", "y"], [1, 1, 2])
 
@@ -23,7 +24,10 @@ BAD = {
     "no_key": [(None, b'{"availability": false}'), (b"", b'{"availability": false}')],
     "oversized": [(b"a" * 257, b'{"availability": false}'), (b"a", b'{"availability": false}' + b" " * 4096)],
     "not_json": [(b"a", b"{"), (b"\xff", b'{"availability": false}')],
-    "schema": [(b"a", b'{"availability": 0}'), (b"a", b"{}"), (b"a", b'{"availability": false, "more": 1}')],
+    "schema": [
+        *((b"a", b'{"availability": 0}'), (b"a", b"{}"), (b"a", b'{"availability": false, "more": 1}')),
+        (b"a", b'{"availability": false, "category": "%s"}' % (b"x" * 257)),
+    ],
     "range": [(b"a", b'{"availability": true, "pins": -1}'), (b"a", b'{"availability": true, "price": -1}')],
 }
 
@@ -71,6 +75,66 @@ def test_pins_have_their_order_and_obey_the_other_rules():
     assert rules.others.refused[rules.others.rows(np.array([new, gone]))].tolist() == [False, True]
 
 
+@pytest.fixture
+def one_index(monkeypatch):
+    """Give all items that the model does not know one index."""
+    monkeypatch.setattr("stream.core.manifest._INDICES", len(VOCAB.items) + 1)
+
+
+def test_of_two_items_with_one_index_what_forbids_is_kept_until_its_own_record_is_taken_back(one_index):
+    catalog, index = _catalog(), VOCAB.place(["one"])
+    catalog.apply(b"one", b'{"availability": false, "category": "x", "price": 1}')
+    catalog.apply(b"two", b'{"availability": true, "category": "y", "price": 2}')
+    others = catalog.rules().others
+    row = others.rows(index)
+    assert (len(others), others.refused[row][0], others.category[row][0]) == (1, True, 0)
+    assert np.isnan(others.price[row][0])
+    catalog.apply(b"two", None)
+    others = catalog.rules().others
+    assert (others.refused[others.rows(index)][0], others.price[others.rows(index)][0]) == (True, 1.0)
+    catalog.apply(b"two", b'{"availability": true}')
+    catalog.apply(b"one", None)
+    others = catalog.rules().others
+    assert not others.refused[others.rows(index)][0]
+
+
+def test_of_two_pins_with_one_index_the_first_is_pinned(one_index):
+    catalog = _catalog()
+    for n, name in enumerate(["late", "early"]):
+        catalog.apply(name.encode(), b'{"availability": true, "pins": %d}' % (2 - n))
+    rules = catalog.rules()
+    assert rules.pins.tolist() == VOCAB.place(["early"]).tolist()
+    assert list(rules.names.values()) == ["early"]
+
+
+@given(st.lists(st.tuples(st.none() | st.binary(max_size=8), st.none() | st.binary(max_size=60))))
+def test_any_bytes_have_a_reason_and_the_catalog_goes_on(records):
+    catalog = _catalog()
+    assert {catalog.apply(key, value) for key, value in records} <= {"", *REASONS}
+    assert catalog.apply(b"a", b'{"availability": false}') == ""
+    assert not catalog.rules().allowed[1]
+
+
+DEEP = [b"[" * 4000, b'{"availability": true, "more": ' + b"[" * 4000, b'{"availability": ' + b'{"a":' * 800]
+TEXT = [b'{"availability": true, "category": "\\ud800"}', b'{"availability": true, "category": "\xed\xa0\x80"}']
+NUMBERS = [b"NaN", b"Infinity", b"1e999", b"9" * 400, b"-1e9", b'"9"']
+
+
+@pytest.mark.parametrize("value", [*DEEP, *TEXT, *(b'{"availability": true, "price": %s}' % n for n in NUMBERS)])
+def test_json_of_any_kind_is_an_item_or_has_a_reason(value):
+    catalog = _catalog()
+    assert catalog.apply(b"new", value) in REASONS
+    assert not len(catalog.rules().others)
+
+
+def test_pins_and_names_of_any_size_are_in_order():
+    catalog = _catalog()
+    for name, place in ((b"a\0", 10**300), (b"a", 5), (b"\0", 10**299)):
+        assert catalog.apply(name, b'{"availability": true, "pins": %d}' % place) == ""
+    assert list(catalog.rules().names.values()) == ["\0", "a\0"]
+    assert catalog.rules().pins[0] == 1
+
+
 def test_rules_that_were_handed_out_do_not_change():
     catalog = _catalog()
     before = catalog.rules()
@@ -111,7 +175,8 @@ def test_a_change_costs_little_beside_many_items_that_the_model_does_not_know():
         catalog.apply(b"new-7", b'{"availability": false}')
         rules = catalog.rules()
     assert time.process_time() - began < 2  # a change is to show within a second
-    assert len(rules.pins) == 999
+    assert len(rules.pins) == len(rules.names) == PINS
+    assert "new-7" not in rules.names.values()
     items = np.r_[np.arange(3), VOCAB.place([f"new-{n}" for n in range(50_000)])]
     began = time.process_time()
     rules.newcomers(items, np.zeros(len(items), np.uint64))

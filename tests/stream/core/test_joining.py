@@ -198,3 +198,20 @@ def test_a_newcomer_without_a_price_of_its_own_has_the_shops():
     theirs, _ = joined(Table(), priced, by=PRICED)
     assert dict(said[-1]) == pytest.approx(dict(theirs[-1]))
     assert dict(said[-1])["dear"] != pytest.approx(dict(said[-1])["cheap"])
+
+
+def test_under_the_index_of_a_pin_no_other_item_is_listed(monkeypatch):
+    """The one that events have named joins the table; its score is not the pin's, and neither is its name."""
+    monkeypatch.setattr("stream.core.manifest._INDICES", len(VOCAB.items) + 1)
+    batch = _batch([("stranger", "x", 0), ("a", "x", 1)])
+    pin = VOCAB.place(["pinned"])
+    assert pin.tolist() == batch.item[:1].tolist()
+    scores = _scores(batch, np.float32([[3, 0], [3, 0]]))
+    scores.items = np.concatenate([np.tile(pin, (2, 1)), scores.items], 1)
+    scores.item_scores = np.pad(scores.item_scores, ((0, 0), (1, 0)))
+    rules = Rules(category=np.zeros(4, np.uint64), pins=pin, names={int(pin[0]): "pinned"})
+    scores.newcomers.update(rules.names)
+    assert join(Table(), batch, scores, ["stranger", "a"], NOVELTY, 3, BY, rules) == ["stranger"]
+    assert scores.newcomers == rules.names
+    assert scores.items[:, 0].tolist() == [pin[0]] * 2 and scores.item_scores[:, 0].tolist() == [0, 0]
+    assert (scores.items == pin[0]).sum() == 2

@@ -1,10 +1,16 @@
 """The table of newcomers: what the changelog keeps of it, and who has to go."""
 
+import json
 import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream.core.newcomers import Newcomer, Table, load, pack
 from tests.fakes import NOON
-from tests.stream.core.test_joining import VOCAB, joined
+from tests.stream.core.test_joining import ROWS, VOCAB, joined
 
 
 def test_the_changelog_s_records_make_the_table_again():
@@ -14,7 +20,7 @@ def test_the_changelog_s_records_make_the_table_again():
     for at in range(0, len(rows), 11):
         _, changed = joined(table, rows[at : at + 11])
         for name, value in pack(table, VOCAB, changed):
-            load(again, VOCAB, name, value)
+            assert load(again, VOCAB, name.encode(), value) == ""
     assert 40 <= len(table) <= 45
     assert set(again.names) == set(table.names)
     for name in table.names:
@@ -28,10 +34,18 @@ def test_the_least_counted_go():
     assert table.names == [f"n{n}" for n in range(6, 46)]
 
 
+def test_a_newcomer_has_nothing_of_whom_it_follows():
+    table = Table()
+    table.see("old", 7, 1, 99, 5.0, NOON, 1e9)
+    table.remove("old", 7)
+    table.see("new", 8, 0, 0, math.nan, NOON, 1e9)
+    assert table.get("new", 8) == Newcomer(0, 1.0, NOON)
+
+
 def test_what_a_new_model_knows_is_no_newcomer_and_gets_a_tombstone():
     table = Table()
-    load(table, VOCAB, "b", b'{"category": 1, "count": 1.0, "last": 1}')
-    load(table, VOCAB, "n", b'{"category": %d, "count": 2.0, "last": 5}' % VOCAB.category_print[2])
+    load(table, VOCAB, b"b", b'{"category": 1, "count": 1.0, "last": 1}')
+    load(table, VOCAB, b"n", b'{"category": %d, "count": 2.0, "last": 5}' % VOCAB.category_print[2])
     assert table.names == ["n"]
     assert table.category[0] == 2
     _, changed = joined(table, [("a", "x", 0)])
@@ -47,3 +61,67 @@ def test_another_item_with_the_same_index_does_not_join():
     assert table.get("n1", 7) == Newcomer(1, 1.0, NOON)
     table.remove("n2", 7)
     assert table.names == ["n1"]
+
+
+GOOD = b'{"category": 0, "count": 1.0, "last": 5}'
+NO_ITEMS = {
+    "bytes": (b"n", b"\xff\x00"),
+    "nothing": (b"n", b""),
+    "deep": (b"n", b'{"x":' + b"[" * 5000),
+    "digits": (b"n", b'{"category": 0, "count": 1, "last": ' + b"9" * 5000 + b"}"),
+    "no category": (b"n", b'{"count": 1.0, "last": 5}'),
+    "category below": (b"n", b'{"category": -1, "count": 1.0, "last": 5}'),
+    "category above": (b"n", b'{"category": 18446744073709551616, "count": 1.0, "last": 5}'),
+    "count NaN": (b"n", b'{"category": 0, "count": NaN, "last": 5}'),
+    "count infinite": (b"n", b'{"category": 0, "count": 1e999, "last": 5}'),
+    "count 0": (b"n", b'{"category": 0, "count": 0, "last": 5}'),
+    "count below": (b"n", b'{"category": 0, "count": -1.5, "last": 5}'),
+    "last above": (b"n", b'{"category": 0, "count": 1.0, "last": 9223372036854775808}'),
+    "last below": (b"n", b'{"category": 0, "count": 1.0, "last": -5}'),
+    "price": (b"n", b'{"category": 0, "count": 1.0, "last": 5, "price": "9"}'),
+    "no name": (b"", GOOD),
+    "no text": (b"n\xff", GOOD),
+    "no text, forgotten": (b"n\xff", None),
+    "long": (b"n" * 257, GOOD),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ITEMS)
+def test_a_record_that_is_no_item_is_passed_over_and_lists_go_on(kind):
+    table = Table()
+    load(table, VOCAB, b"other", GOOD)
+    assert load(table, VOCAB, *NO_ITEMS[kind])
+    assert table.names == ["other"]
+    assert {name for name, _ in joined(table, ROWS)[0][-1]} >= {"n1", "n2", "n3"}
+
+
+def test_a_record_of_an_item_with_another_s_index_is_passed_over(monkeypatch):
+    monkeypatch.setattr("stream.core.manifest._INDICES", len(VOCAB.items) + 1)
+    table = Table()
+    assert load(table, VOCAB, b"first", GOOD) == ""
+    assert load(table, VOCAB, b"second", GOOD) == "another item has its index"
+    assert load(table, VOCAB, b"second", None) == ""
+    assert table.names == ["first"]
+
+
+NUMBERS = st.one_of(st.integers(), st.floats(), st.none(), st.text(max_size=3))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["n1", "n2", "m", "a"]), NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=8))
+def test_whatever_the_changelog_says_of_items_lists_stay_finite(records):
+    table = Table()
+    for name, *numbers in records:
+        fields = zip(("category", "count", "last", "price"), numbers, strict=True)
+        load(table, VOCAB, name.encode(), json.dumps(dict(fields)).encode())
+    for row in joined(table, ROWS)[0]:
+        assert np.isfinite([p for _, p in row]).all()
+        assert sum(p for _, p in row) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_table_far_above_its_limit_is_cut_before_it_is_ranked():
+    table = Table()
+    for n in range(2000):
+        load(table, VOCAB, b"n%d" % n, b'{"category": 0, "count": 1.0, "last": %d}' % NOON)
+    lists, changed = joined(table, [("a", "x", 0)], k=9999)
+    assert len(table) == 40 and len(changed) == 1960
+    assert len(lists[0]) == 43

@@ -96,3 +96,14 @@ def test_newcomers_obey_the_catalog_and_keep_their_events_category():
     fit, category = rules.newcomers(np.array([10, 11, 12, 13]), np.array([5, 9, 5, 9], np.uint64))
     assert fit.tolist() == [False, True, True, False]
     assert category.tolist() == [5, 5, 5, 9]
+
+
+def test_pins_are_in_front_with_their_own_scores_and_once():
+    rules = Rules(category=np.zeros(10, np.uint64), pins=np.array([7, 2, 99]))
+    scores, items = rules.ahead(np.float32([[0.5, 0.3, 0.1]]), np.array([[2, 4, 99]]))
+    assert items.tolist() == [[7, 2, 99, 0, 4, 0]]
+    assert scores[0, [0, 1, 2, 4]].tolist() == np.float32([0, 0.5, 0.1, 0.3]).tolist()
+
+
+def test_rules_without_pins_pin_nothing():
+    assert Rules(category=np.zeros(3, np.uint64)).pinned(np.array([[0, 1]])).tolist() == [[-1, -1]]

@@ -1,0 +1,144 @@
+"""The committer on a thread of its own; made anew once its producer is lost (rules 5 and 7 of the protocol).
+
+librdkafka has calls that outlast their timeout. Such a call is left to its thread: the thread, its committer and its
+producer are never used again, and whatever the call comes to later is fenced by the producer that follows.
+"""
+
+import asyncio
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from stream.core.errors import FencedError
+from stream.kafka.commit import Committer, ProducerLostError, Stand
+from stream.kafka.membership import Membership
+from stream.round import Work
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_LOOK = 0.25  # seconds between two looks at a call that runs
+_TURN_SECONDS = 60.0  # who is fenced again within so long gives way: two processes of one name take no turns
+
+
+class DaemonThread:
+    """Run calls one after the other on a thread that keeps no process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, call: Callable[..., T], *given: Any) -> "asyncio.Future[T]":
+        """Queue a call; return what the running loop can wait for."""
+        found: Future[T] = Future()
+        self._calls.put((found, lambda: call(*given)))
+        return asyncio.wrap_future(found)
+
+    def leave(self, last: object = None) -> None:
+        """End the thread after what is queued; the last reference to `last` ends there."""
+        self._calls.put((Future(), lambda: last))
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while item := self._calls.get():
+            future, call = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+            del future, call, item  # a producer that was given up goes with its last call
+
+
+class Producing:
+    """The committer of now: `lost` until the first `renew`, and again once its producer is.
+
+    `steady_since` tells whether Kafka answered throughout since a time (monotonic seconds).
+    """
+
+    def __init__(self, name: str, make: Callable[[], Committer], steady_since: Callable[[float], bool]) -> None:
+        self.name, self._make, self._steady_since = name, make, steady_since
+        self._committer: Committer | None = None
+        self._thread: DaemonThread | None = None
+        self._fenced_at = -math.inf  # monotonic seconds
+
+    @property
+    def lost(self) -> bool:
+        """Tell whether there is no producer to commit with."""
+        return self._committer is None
+
+    @property
+    def proved(self) -> float:
+        """Return when Kafka last took what the producer of now did (monotonic seconds), 0 for never."""
+        return self._committer.proved if self._committer else 0.0
+
+    async def renew(self) -> None:
+        """Initialise another producer of this name, which fences and settles what went before.
+
+        Raises ProducerLostError where Kafka does not answer, BrokerError where it refuses.
+        """
+        self.give_up()
+        self._committer, self._thread = self._make(), DaemonThread("committer")
+        await self._call(self._committer.start)
+
+    async def claim(self, partition: int) -> None:
+        """See `Committer.claim`."""
+        await self._call(self._now().claim, partition)
+
+    async def commit(self, works: Sequence[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
+        """See `Committer.commit`."""
+        await self._call(self._now().commit, works, stands, membership)
+
+    async def abort(self) -> None:
+        """Abort what is open, on the way out."""
+        if self._committer:
+            await self._call(self._committer.abort)
+
+    def abort_now(self) -> None:
+        """Abort what is open from any thread, on the way out after a failure."""
+        if self._committer:
+            self._committer.abort()
+
+    def _now(self) -> Committer:
+        if self._committer is None:
+            raise ProducerLostError("there is no producer")
+        return self._committer
+
+    async def _call(self, call: Callable[..., Any], *given: Any) -> None:
+        committer, thread = self._committer, self._thread
+        assert committer and thread
+        running = thread.submit(call, *given)
+        running.add_done_callback(lambda done: done.cancelled() or done.exception())  # also of one that is left alone
+        try:
+            while not (await asyncio.wait({running}, timeout=_LOOK))[0]:
+                if committer.overdue:
+                    raise ProducerLostError(f"{committer.running} does not return")
+            running.result()
+        except ProducerLostError as error:
+            if self._committer is committer:
+                self.give_up()
+            if error.fenced:
+                self._judge(error, committer)
+            raise
+
+    def _judge(self, error: ProducerLostError, committer: Committer) -> None:
+        """Raise FencedError where nothing but another process of this name explains that we are fenced."""
+        now = time.monotonic()
+        again, self._fenced_at = now - self._fenced_at < _TURN_SECONDS, now
+        if not committer.outlived and (again or self._steady_since(committer.proved)):
+            raise FencedError(
+                f"another process runs as {self.name} ({error})",
+                "stop the other process, or give one of them another --name; nothing is lost",
+            ) from error
+
+    def give_up(self) -> None:
+        """Leave the producer to its thread; the next one of its name fences it."""
+        thread, committer = self._thread, self._committer
+        self._committer = self._thread = None
+        if thread:
+            thread.leave(committer)
