@@ -16,6 +16,7 @@ import numpy as np
 
 NEAR = 2e-3  # what a float16 state may differ by when a kernel sums in another order
 USER, POSITION = b"u", b"p"  # keys of the changelog, as docs/topics.md tells them
+Headers = Sequence[tuple[str, bytes]]
 Place = tuple[int, int]  # partition and offset of the input
 
 
@@ -27,7 +28,7 @@ class Record(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Headers = ()
 
     @property
     def place(self) -> Place:
@@ -46,7 +47,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """What lies in a group's topics; by input partition the log's begin and end, and the group's committed offset.
+    """What lies in a group's topics, and by input partition its begin, its end and the group's committed offset.
 
     `unreadable` are offsets of the input that no reader can read, which a test wrote on purpose.
     """
@@ -178,6 +179,16 @@ def examine(reading: Reading, ledger: Iterable[Record], replay: Replay, faults: 
 def deleted_records(reading: Reading, ledger: Iterable[Record]) -> list[Record]:
     """Return what a producer was told is in the input, and is no longer, since its log begins behind it."""
     return [record for record in ledger if record.offset < reading.begins.get(record.partition, 0)]
+
+
+def scored_input(reading: Reading, ledger: Sequence[Record]) -> list[Record]:
+    """Return what a replay is to score: the input, and what was deleted from it after it had its outcome.
+
+    Its headers are the ledger's: not every reader can read all of them.
+    """
+    sent = {record.place: record.headers for record in ledger}
+    events = [event._replace(headers=sent.get(event.place, ())) for event in reading.events]
+    return events + [record for record in deleted_records(reading, ledger) if record.place in reading.counts]
 
 
 def _in_order(records: Iterable[Record]) -> list[Record]:

@@ -69,7 +69,8 @@ class Reader:
         self._settle([names.scores_topic, names.dead_letters_topic, names.changelog], 30.0)
         committed = self._committed()
         return Reading(
-            events=self._records(names.events_topic),
+            # Headers of the input may have names that are no text, of which confluent-kafka dies.
+            events=[record(message, headers=False) for message in self.read(names.events_topic)],
             scores=self._records(names.scores_topic),
             dead_letters=self._records(names.dead_letters_topic),
             changelog=self._records(names.changelog),
@@ -109,14 +110,11 @@ class Reader:
         return [record(message) for message in self.read(topic)]
 
 
-def record(message: Message) -> Record:
-    """Return what the oracle needs of a message; headers that are no text are left out."""
-    try:
-        headers = tuple(message.headers() or ())
-    except UnicodeDecodeError:
-        headers = ()
-    stamp = message.timestamp()[1]
-    return Record(message.partition(), message.offset(), stamp, message.key(), message.value(), headers)
+def record(message: Message, headers: bool = True) -> Record:
+    """Return what the oracle needs of a message."""
+    number, offset, stamp = message.partition(), message.offset(), message.timestamp()[1]
+    found = tuple(message.headers() or ()) if headers else ()
+    return Record(number, offset, stamp, message.key(), message.value(), found)
 
 
 def replay(

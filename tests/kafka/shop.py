@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from stream import settings as configuration
 from stream.core.events import Event
 from stream.kafka.topics import apply
 from stream.runtime import load
-from tests.kafka.oracle import Finding, Place, Record, deleted_records, examine
+from tests.kafka.oracle import Finding, Headers, Place, Record, examine, scored_input
 from tests.kafka.reader import Reader, record, replay
 
 BUNDLE = Path(__file__).parents[2] / "stream/demo/bundle"
@@ -40,12 +41,12 @@ class Ledger:
         self.records: list[Record] = []
         self.failed = 0
 
-    def enter(self, error: Any, message: Any) -> None:
-        """Enter a delivery report."""
+    def enter(self, error: Any, message: Any, headers: Headers = ()) -> None:
+        """Enter a delivery report, which does not tell the record's headers."""
         if error:
             self.failed += 1
         else:
-            self.records.append(record(message))
+            self.records.append(record(message, headers=False)._replace(headers=headers))
 
 
 class Shop:
@@ -111,9 +112,9 @@ class Shop:
 
     def send(self, values: list[tuple[bytes | None, bytes | None]], **produce: Any) -> None:
         """Publish raw (key, value) pairs to the input."""
-        out = self.producer()
+        out, enter = self.producer(), partial(self.ledger.enter, headers=produce.get("headers", ()))
         for key, value in values:
-            out.produce(self.settings.events_topic, value, key, on_delivery=self.ledger.enter, **produce)
+            out.produce(self.settings.events_topic, value, key, on_delivery=enter, **produce)
         assert out.flush(30) == 0
 
     def read(self, topic: str) -> list[Any]:
@@ -136,9 +137,8 @@ class Shop:
     def examine(self, faults: int = 0, exact: bool = False) -> Finding:
         """Ask the oracle, after so many faults; `exact` replays by the worker's own chunks and clock."""
         reading = self.reader.read_all()
-        deleted = [r for r in deleted_records(reading, self.ledger.records) if r.place in reading.counts]
-        scored_at = reading.scored_at if exact else None
-        replayed = replay([*reading.events, *deleted], load(self.bundle), self.settings, scored_at)
+        events, scored_at = scored_input(reading, self.ledger.records), reading.scored_at if exact else None
+        replayed = replay(events, load(self.bundle), self.settings, scored_at)
         return examine(reading, self.ledger.records, replayed, faults)
 
     judge = examine

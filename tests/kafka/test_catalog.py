@@ -17,6 +17,7 @@ from stream.core.errors import BrokerError, TopicError
 from stream.kafka.broker import free_port
 from stream.kafka.catalog import CatalogReader, publish
 from stream.runtime import load
+from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.shop import BUNDLE, event, wait_for
 from tests.kafka.test_worker import NOW
 
@@ -89,6 +90,7 @@ def test_a_worker_lists_nothing_that_the_loaded_catalog_forbids(shop, tmp_path: 
         metrics = answer.read().decode()
     assert 'forecart_catalog_rejected_total{reason="schema"} 1.0' in metrics
     assert f"forecart_catalog_records_total {len(lines)}.0" in metrics
+    assert_exactly_once(place.examine(faults=1), at_least=20)
 
 
 def _unseen(n: int, item: str) -> tuple[bytes, bytes]:

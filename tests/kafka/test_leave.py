@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.cluster import Cluster
+from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.shop import Shop, Upstream, wait_for
 
 SESSION_SECONDS = 30
@@ -45,9 +46,7 @@ def _leave(place: Shop, *names: str) -> tuple[int, dict[str, bool]]:
 
 def _settled(place: Shop) -> None:
     place.await_outcomes(60)
-    verdict = place.judge()
-    assert verdict.want > 0
-    assert (verdict.lost, verdict.twice, verdict.alien, verdict.far) == (0, 0, 0, 0)
+    assert_exactly_once(place.examine())
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 from stream.core.session import record
 from stream.kafka.broker import Broker, jars
 from stream.runtime import load
+from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.shop import BUNDLE, Shop, event
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -194,3 +195,8 @@ def test_the_changelog_has_the_keys_of_the_page(place):
     }
     assert {m.value() for m in found[b"w"]} == {None}
     assert {m.key() for m in found[b"w"]} == {b"ww0"}
+
+
+def test_the_oracle_finds_the_topics_right(place):
+    """Count nothing of the aborted transaction, in which scores were written by another hand."""
+    assert_exactly_once(place.examine(faults=1), at_least=2 * EVENTS + 2, sessions=USERS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.shop import Shop
 
 LOGS = {
@@ -41,9 +42,8 @@ def test_real_shoppers_from_log_to_topic(form: str, shop, real_data: Path, tmp_p
     assert json.loads(forecart("replay", *log, *topic, "--json"))["published"] == events
     worker = place.start("w0", recommend=False)
     place.await_outcomes(120)
-    verdict = place.judge()
-    print(verdict)
-    assert verdict.want == events
-    assert (verdict.lost, verdict.twice, verdict.alien, verdict.far) == (0, 0, 0, 0)
+    finding = place.examine()
+    assert_exactly_once(finding)
+    assert finding.want == events
     assert not place.read(place.settings.dead_letters_topic)
     assert worker.poll() is None
