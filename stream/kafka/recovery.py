@@ -238,7 +238,10 @@ class Recovery:
 
         def ask() -> dict[int, int]:
             answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
-            return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
+            found = {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
+            if min(found.values()) < 0:  # librdkafka gives -1001, and no error, for a partition that has no leader
+                raise TimeoutError(f"no offset of a partition of {topic}")
+            return found
 
         return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
