@@ -1,7 +1,7 @@
 """Where a partition goes on: its position in the changelog, held to the topics and the group as they are (rule 4)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
@@ -9,7 +9,7 @@ from stream.core.errors import PositionError
 
 GROW = "stop the workers and run `forecart topics grow`: it moves every user's state to its new partition"
 ANEW = "begin anew with another --group"
-RESTORE = f"restore the changelog, or {ANEW}"
+RESTORE = f"restore the changelog from a copy (the next start says how it is accepted), or {ANEW}"
 
 
 class Topics(NamedTuple):
@@ -39,11 +39,15 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Bounds(NamedTuple):
-    """A partition of the input: its first offset, its end, and the group's committed offset (below 0: none)."""
+    """A partition of the input: its first offset, its end, and the group's committed offset (below 0: none).
+
+    `written` is the partition count that the group's offsets were committed with, if it is not that of now; else 0.
+    """
 
     low: int
     high: int
     committed: int
+    written: int = 0
 
 
 class Standing(NamedTuple):
@@ -55,13 +59,14 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the settings say: the names for messages, where a new group begins, and whether lost input stops it."""
+    """What the settings say: names, where a group begins, whether lost input stops it, which changelog is a copy."""
 
     events: str
     changelog: str
     group: str
     start: str = "earliest"
     on_lost: str = "stop"
+    restored: str = ""
 
 
 def stand(where: str, position: Position, bounds: Bounds, topics: Topics, terms: Terms) -> Standing:
@@ -70,7 +75,7 @@ def stand(where: str, position: Position, bounds: Bounds, topics: Topics, terms:
     The group's offset and the first offset must have been read before the end of the changelog that the position
     is from: what another worker has done since is then in the position, and no damage.
     """
-    low, high, committed = bounds
+    low, high, committed, written = bounds
     if position.offset < 0:
         if committed >= 0:
             raise PositionError(
@@ -79,6 +84,8 @@ def stand(where: str, position: Position, bounds: Bounds, topics: Topics, terms:
                 f" kafka-consumer-groups --bootstrap-server HOST --group {terms.group} --delete-offsets"
                 f" --topic {terms.events}",
             )
+        if written:
+            _refuse_count(where, written, topics, terms)
         return Standing(low if terms.start == "earliest" else high)
     _check_topics(where, position, topics, terms)
     if committed > position.offset:
@@ -109,14 +116,18 @@ def _check_topics(where: str, position: Position, topics: Topics, terms: Terms) 
         raise PositionError(
             f"{where}: {terms.events} was deleted and made again since {terms.changelog} was written", ANEW
         )
-    if position.changelog_id not in ("", topics.changelog):
+    if position.changelog_id not in ("", topics.changelog) and topics.changelog != terms.restored:
         raise PositionError(
             f"{where}: {terms.changelog} was deleted and made again: what it held before is gone",
-            RESTORE,
+            f"{ANEW}; if all of it was restored from a copy, start with FORECART_RESTORED_CHANGELOG={topics.changelog}",
         )
     if position.partitions not in (0, topics.partitions):
-        raise PositionError(
-            f"{where}: {terms.events} and {terms.changelog} have {topics.partitions} partitions, but {terms.changelog}"
-            f" was written with {position.partitions}",
-            GROW,
-        )
+        _refuse_count(where, position.partitions, topics, terms)
+
+
+def _refuse_count(where: str, written: int, topics: Topics, terms: Terms) -> NoReturn:
+    raise PositionError(
+        f"{where}: {terms.events} and {terms.changelog} have {topics.partitions} partitions, but {terms.changelog}"
+        f" was written with {written}",
+        GROW,
+    )

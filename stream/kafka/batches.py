@@ -71,7 +71,7 @@ class Batch(NamedTuple):
         if codec:
             head, data = bytearray(self.raw[: _HEAD.size]), self.raw[_HEAD.size :]
             head[_ATTRIBUTES] = (self.attributes & ~_CODEC).to_bytes(2, "big", signed=True)
-            # Of a batch that was compacted away there may be a header alone, with its codec.
+            # A batch without records may be a header alone, which still names a codec.
             plain = inflate(codec, data, limit, head) if data else memoryview(head)
         return _records(plain), len(plain)
 

@@ -132,7 +132,9 @@ class PartitionRecords:
         if not batch.sound():
             return "crc"
         high = self._reader.high(self._tp)
-        return "offsets" if batch.first < end or (high is not None and batch.last >= high) else ""
+        # A fetch may bring more than up to its high watermark, which brokers read first; but nothing apart from it.
+        apart = high is not None and batch.first > max(high, end, self.next_fetch_offset)
+        return "offsets" if batch.first < end or apart else ""
 
     def _committed(self, batch: Batch) -> bool:
         """Tell whether a batch has records, of no aborted transaction.

@@ -10,7 +10,6 @@ import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaException,
     Message,
     TopicPartition,
@@ -80,25 +79,30 @@ class Recovery:
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
         self._steady_since = steady_since
-        self._reader = self._open()
-        self._stale = False
+        self._open()
         names = (settings.events_topic, settings.changelog, settings.group)
-        self._terms = Terms(*names, settings.start, settings.on_lost)
+        self._terms = Terms(*names, settings.start, settings.on_lost, settings.restored_changelog)
 
-    def _open(self) -> Consumer:
-        return consumer(self._settings, **{"group.id": self._settings.group, "enable.partition.eof": True, **FETCH})
+    def _open(self) -> None:
+        group = {"group.id": self._settings.group}
+        self._reader = consumer(self._settings, **{**group, "enable.partition.eof": True, **FETCH})
+        # One that reads committed records would wait for the offsets of open transactions.
+        self._offsets_of_group = consumer(self._settings, **{**group, "isolation.level": "read_uncommitted"})
+        self._stale = False
 
     def close(self) -> None:
-        """Close the reader."""
+        """Close the readers."""
         self._reader.close()
+        self._offsets_of_group.close()
 
     def reopen(self) -> None:
         """Let the next recovery begin with new clients: Kafka did not answer those of now."""
         self._stale = True
 
     def _renew(self) -> None:
-        self._reader.close()
-        self._admin, self._reader, self._stale = admin(self._settings), self._open(), False
+        self.close()
+        self._admin = admin(self._settings)
+        self._open()
 
     def recover(
         self,
@@ -118,7 +122,8 @@ class Recovery:
         parts = {number: self._begin(number, held) for number, held in kept.items()}
         # What the group has committed by now, and what the input has lost, is in the changelog before its end: another
         # worker that goes on from here is no damage.
-        topics, committed = self.topics(), self._committed(parts)
+        topics = self.topics()
+        committed, written = self._committed(topics.partitions)
         lows = self._offsets(self._settings.events_topic, parts, _EARLIEST)
         # The high watermarks, not the last stable offsets: it must wait for a transaction that is still open.
         for number, end in self._offsets(self._settings.changelog, parts, _LATEST).items():
@@ -129,7 +134,7 @@ class Recovery:
         highs = self._offsets(self._settings.events_topic, parts, _LATEST)
         try:
             for number, part in parts.items():
-                self._place(part, Bounds(lows[number], highs[number], committed[number]), topics)
+                self._place(part, Bounds(lows[number], highs[number], committed.get(number, -1), written), topics)
         except PositionError:
             if wanted():
                 raise
@@ -245,16 +250,17 @@ class Recovery:
 
         return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
-    def _committed(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Ask for the group's offsets, without waiting for those of open transactions."""
+    def _committed(self, partitions: int) -> tuple[dict[int, int], int]:
+        """Ask for the group's offsets, without waiting for those of open transactions.
+
+        Returns them by partition, and the partition count that they were committed with if it is another one, else 0.
+        """
         group, topic = self._settings.group, self._settings.events_topic
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, number) for number in numbers])
-
-        def ask() -> dict[int, int]:
-            answer = self._admin.list_consumer_group_offsets([asked], request_timeout=5)[group].result(6)
-            return {tp.partition: int(tp.offset) for tp in answer.topic_partitions}
-
-        return self._answered(f"the offsets of the group {group}", ask) if asked.topic_partitions else {}
+        # An administrator's list_consumer_group_offsets ends the process where the coordinator moved (docs/upstream.md).
+        asked = [TopicPartition(topic, number) for number in range(partitions)]
+        found = self._answered(f"the offsets of the group {group}", lambda: self._offsets_of_group.committed(asked, 5))
+        written = {int(tp.metadata) for tp in found if tp.metadata and tp.metadata.isdigit()} - {partitions}
+        return {tp.partition: int(tp.offset) for tp in found}, max(written, default=0)
 
     def topics(self) -> Topics:
         """Ask for the ids of input and changelog, and for their partition count.

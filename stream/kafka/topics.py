@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from stream.core.errors import BrokerError, TopicError, UnreachableError
+from stream.core.position import GROW
 from stream.kafka.client import answered, reach
 from stream.kafka.errors import passing, said
 from stream.records import BATCH, LETTER_ROOM
@@ -23,6 +24,7 @@ from stream.settings import PREFIX, Settings
 _TIMEOUT = 15
 _CLOCKS = 60  # seconds that clocks of well-kept machines may differ
 _LATEST = "message.timestamp.after.max.ms"  # of brokers from 3.6: one wrong clock cannot move a partition's clock
+_STAMP = "message.timestamp.type"  # of the changelog: acknowledgements then tell the broker's time
 DEFAULT_PARTITIONS = 6
 _TOPICS = ("events_topic", "scores_topic", "dead_letters_topic", "catalog_topic", "changelog_topic")
 
@@ -50,7 +52,7 @@ _REQUIRED: dict[str, Callable[[str, str], bool]] = {
     "min.insync.replicas": _at_least,
     "unclean.leader.election.enable": _same,
 }
-_ADVISED: dict[str, Callable[[str, str], bool]] = {_LATEST: _at_most}
+_ADVISED: dict[str, Callable[[str, str], bool]] = {_LATEST: _at_most, _STAMP: _same}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]
     scores = safe | {"max.message.bytes": str(BATCH)}
     letters = safe | {"max.message.bytes": str(max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM))}
     compact = {"cleanup.policy": "compact"}
-    changelog = safe | {"max.message.bytes": str(BATCH)} | compact
+    changelog = safe | {"max.message.bytes": str(BATCH), _STAMP: "LogAppendTime"} | compact
     return [
         Topic(settings.events_topic, "events", partitions, replication, events),
         Topic(settings.scores_topic, "scores", partitions, replication, scores),
@@ -153,8 +155,7 @@ def _misshapen(topic: Topic, found: Topic) -> list[str]:
     faults = []
     tied = topic.role in ("events", "changelog")  # a shopper's state lies in the partition of the events
     if tied and found.partitions != topic.partitions:
-        fix = "sessions cannot move between partitions: use a new group, or a topic with the same count"
-        faults.append(f"{topic.name} ({topic.role}) has {found.partitions} partitions, not {topic.partitions}: {fix}")
+        faults.append(f"{topic.name} ({topic.role}) has {found.partitions} partitions, not {topic.partitions}: {GROW}")
     if found.replication < topic.replication:
         fix = "kafka-reassign-partitions --bootstrap-server HOST --execute, with a plan that has as many replicas"
         faults.append(

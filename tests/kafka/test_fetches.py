@@ -1,6 +1,10 @@
 """What becomes of a fetch: each offset of its batches once, as a record or as a fault."""
 
+import zlib
+
 import pytest
+from aiokafka import codec as codecs
+from aiokafka.record.util import encode_varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,11 +22,13 @@ from tests.kafka.built import (
     batch,
     flipped,
     marker,
+    message,
     sealed,
     with_data,
     written,
 )
 
+ENCODERS = {1: codecs.gzip_encode, 3: codecs.lz4_encode, 4: codecs.zstd_encode}
 VALUES = [b'{"event_id":"e%d"}' % n for n in range(20)]
 
 
@@ -71,6 +77,15 @@ def test_records_before_a_broken_one_are_read(codec: int):
     assert told(found) == [(n, "structure" if n >= broken else "") for n in range(20)]
 
 
+@pytest.mark.parametrize("less", [0, 10, 40, 80])
+def test_a_length_that_overflows_is_told(less: int):
+    """Give a key nearly 2^63 bytes: the compiled reader's check overflows, and it raises MemoryError."""
+    record = bytearray()
+    for number in (50, 0, 0, 0, 2**63 - 1 - less):
+        encode_varint(number, record.append)
+    assert told(Fetching().one(with_data(batch(0, [b"x"]), bytes(record) + bytes(60)))) == [(0, "structure")]
+
+
 @pytest.mark.parametrize(
     ("held", "good"),
     [(19, 19), (3, 3), (0, 0), (21, 20), (2**31 - 1, 20), (-5, 0)],
@@ -115,6 +130,12 @@ def test_a_batch_beyond_the_high_watermark_is_not_believed():
     fetching = Fetching(high=20)
     assert told(fetching.one(written(batch(0, VALUES), FIRST, 2**40, seal=False)))[-1] == (19, "offsets")
     assert fetching.position == 20
+
+
+def test_what_came_in_while_the_broker_answered_is_read():
+    """Read beyond the high watermark of the answer: a broker looks at it before it looks into the log."""
+    fetching = Fetching(high=10)
+    assert told(fetching.one(b"".join(log(1)))) == [(n, "") for n in range(60)]
 
 
 @pytest.mark.parametrize("length", [-1, 0, 14, 2**31 - 1, -(2**31)])
@@ -202,6 +223,29 @@ def test_a_poll_reads_no_further_batch_once_it_has_its_bytes(monkeypatch: pytest
     assert [len(first.take(100)), len(second.take(100))] == [2, 0]
     reader.begin_poll()
     assert [len(first.take(100)), len(second.take(100))] == [20, 20]
+
+
+@given(st.integers(0, 1), st.binary(max_size=200), st.integers(0, 400), st.sampled_from([0, 1, 3, 4]))
+@settings(max_examples=400, deadline=None)
+def test_whatever_lies_in_a_batch_each_offset_has_one_outcome(keep: int, junk: bytes, at: int, codec: int):
+    """Put junk for records, or among them, with a checksum that fits."""
+    whole = batch(0, VALUES)[HEAD:]
+    data = whole[: at * keep] + junk + whole[at * keep + len(junk) :] * keep
+    packed = ENCODERS[codec](data) if codec else data
+    raw = with_data(batch(0, VALUES, codec), packed)
+    assert [r.offset for r in Fetching(high=20).log([raw], [0, 20])] == list(range(20))
+
+
+@given(st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]), st.data())
+@settings(max_examples=400, deadline=None)
+def test_broken_messages_of_before_batches_are_told(kind: tuple[int, int], data: st.DataObject):
+    raw = message(4, [b"v"], *kind)
+    for at, bits in data.draw(st.lists(st.tuples(st.integers(16, len(raw) - 1), st.integers(1, 255)), max_size=4)):
+        raw = flipped(raw, at, bits=bits)
+    if data.draw(st.booleans()):
+        raw = raw[:12] + zlib.crc32(raw[16:]).to_bytes(4, "big") + raw[16:]
+    assert [r.offset for r in Fetching(high=5).one(raw, 4)] in ([4], [])
+    assert Fetching(high=5).one(raw, 4) or raw[16] == 2
 
 
 @given(st.data())

@@ -8,6 +8,7 @@ import aiokafka
 import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import TopicPartitionState
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
@@ -157,6 +158,34 @@ async def _look(place):
 )
 def test_the_methods_that_are_touched_are_there(owner, name, parameters):
     assert list(inspect.signature(getattr(owner, name)).parameters)[1:] == parameters
+
+
+def test_a_fetch_out_of_range_raises_and_names_the_offset(shop):
+    """aiokafka resets nothing, and a partition without an offset is an error that passes with the first seek."""
+    place = shop(partitions=1)
+    place.send([(b"k", b"v")] * 3)
+    asyncio.run(_stray(place))
+
+
+async def _stray(place):
+    consumer = aiokafka.AIOKafkaConsumer(
+        place.settings.events_topic, bootstrap_servers=place.address, group_id=place.group, auto_offset_reset="none"
+    )
+    await consumer.start()
+    try:
+        tp = aiokafka.TopicPartition(place.settings.events_topic, 0)
+        while tp not in consumer.assignment():
+            await asyncio.sleep(0.1)
+        with pytest.raises(NoOffsetForPartitionError):
+            await consumer.getmany(timeout_ms=20_000)
+        consumer.seek(tp, 99)
+        with pytest.raises(OffsetOutOfRangeError) as caught:
+            await consumer.getmany(timeout_ms=20_000)
+        assert caught.value.args[0] == {tp: 99}
+        consumer.seek(tp, 1)
+        assert [record.offset for record in (await consumer.getmany(timeout_ms=20_000))[tp]] == [1, 2]
+    finally:
+        await consumer.stop()
 
 
 def test_the_acknowledgements_that_are_cleared_are_there():

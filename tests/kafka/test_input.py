@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition
 from stream.kafka.broker import free_port
 from stream.kafka.client import admin
 from tests.kafka.shop import Shop, resume, wait_for
+from tests.kafka.test_topic_watch import _make_again
 from tests.kafka.test_worker import NOW, _get, _value
 
 
@@ -76,3 +77,18 @@ def test_input_deleted_under_a_worker_is_counted_and_passed_over(shop):
     place.start("w0", on_lost="stop")  # the gap is behind it
     _send(place, 9400, 1)
     wait_for(lambda: (0, 9400) in place.outcomes(), 40, "an event after a restart")
+
+
+def test_an_input_that_was_cut_off_under_a_worker_is_refused(shop):
+    """Make the topic again while a worker stands still: its next offset lies beyond the end."""
+    place = shop(partitions=1, session_timeout_seconds=30)
+    _send(place, 0, 300)
+    worker = place.start("w0")
+    wait_for(lambda: sum(place.outcomes().values()) == 300, 40, "the first events are scored")
+    _paused(worker, lambda: (_make_again(place, place.settings.events_topic), _send(place, 300, 50)))
+    began = time.monotonic()
+    assert worker.wait(60) == 78
+    text = place.log_of("w0").read_text()
+    assert "was deleted and made again" in text
+    print(f"refused after {time.monotonic() - began:.0f} s")
+    assert sum(place.outcomes().values()) == 300

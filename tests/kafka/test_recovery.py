@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import NewPartitions, NewTopic
 
 from stream.core.errors import PositionError, StuckError
 from stream.core.position import Position
@@ -22,7 +22,7 @@ from stream.round import Partition
 from stream.runtime import load
 from stream.sessions import SessionStore
 from tests.fakes import NOON
-from tests.kafka.shop import BUNDLE, Shop
+from tests.kafka.shop import BUNDLE, Shop, wait_for
 
 LOADED = Rehydrator(load(BUNDLE))
 
@@ -319,3 +319,23 @@ def test_sessions_are_found_in_a_changelog_of_several_reads(place: Shop):
     assert found.part.store.get("3999")["last"] == 23_999
     assert isinstance(found.part, Partition)
     assert isinstance(found.part.store, SessionStore)
+
+
+def test_the_offsets_that_a_worker_commits_tell_their_partition_count(shop):
+    """A worker of new partitions alone finds no position: the group's offsets tell that there were fewer."""
+    place = shop(partitions=2)
+    place.send([(b"u%d" % n, b"{}") for n in range(20)])
+    worker = place.start("w0")
+    place.await_outcomes(40)
+    worker.terminate()
+    assert worker.wait(20) == 0
+    client = admin(place.settings)
+    for topic in (place.settings.events_topic, place.settings.changelog):
+        client.create_partitions([NewPartitions(topic, 4)])[topic].result(10)
+    wait_for(lambda: _recovery(place).topics().partitions == 4, 20, "both have grown")
+    recovery = _recovery(place)
+    for number in (0, 3):
+        with pytest.raises(PositionError, match=r"have 4 partitions, .* written with 2") as caught:
+            recovery.recover({number: None}, lambda: True)
+        assert "forecart topics grow" in caught.value.remedy
+    recovery.close()

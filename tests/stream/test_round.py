@@ -14,8 +14,9 @@ from stream.core.errors import BundleError
 from stream.core.events import Event
 from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
+from stream.kafka.fetches import FetchedRecord
 from stream.offline import Line
-from stream.records import Limits, weight
+from stream.records import Fault, Limits, weight
 from stream.round import Partition, Scorer, Work
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
@@ -132,6 +133,19 @@ def test_a_key_without_end_is_cut_and_says_so(scorer: Scorer):
 def test_headers_without_end_are_cut(scorer: Scorer):
     (letter,) = scorer.process(_part(scorer), [_line(9, value=b"", headers=[("h", b"x" * 30_000)] * 9)], NOON).dead
     assert sum(len(k) + len(v) for k, v in letter.headers) < 65_536
+
+
+def test_a_record_that_could_not_be_read_is_a_dead_letter_with_what_is_known(scorer: Scorer):
+    fault = Fault("unreadable", {"cause": "crc", "batch-bytes": "99"})
+    unread = FetchedRecord("events", 3, 8, -1, 0, None, None, (), fault)
+    part = _part(scorer)
+    work = scorer.process(part, [_line(7), unread, _line(9)], NOON)
+    assert (len(work.scores), work.rejected, part.clock) == (2, Counter(unreadable=1), NOON)
+    (letter,) = work.dead
+    facts = dict(letter.headers)
+    assert (letter.key, letter.value, facts["forecart-offset"]) == (None, None, b"8")
+    assert (facts["forecart-reason"], facts["forecart-cause"]) == (b"unreadable", b"crc")
+    assert facts["forecart-batch-bytes"] == b"99"
 
 
 @pytest.mark.parametrize("headers", [[("", b"")] * 101, [("", None)] * 450_000, [("h" * 9, b"x" * 4)] * 100])

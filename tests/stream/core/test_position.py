@@ -9,7 +9,7 @@ from stream.core.position import Bounds, Position, Standing, Terms, Topics, stan
 TOPICS = Topics("in", "log", 4)
 
 
-def _stand(offset: int, low: int, high: int, committed: int = -1001, position: Position | None = None, **terms: str):
+def _stand(offset: int, low: int, high: int, committed: int, position: Position | None = None, **terms: str):
     names = {"events": "events", "changelog": "changelog", "group": "g"}
     position = position or Position.of(TOPICS, offset, 7)
     return stand("events partition 3", position, Bounds(low, high, committed), TOPICS, Terms(**names | terms))
@@ -53,7 +53,7 @@ def test_a_position_that_does_not_fit_is_refused(offset, low, high, committed, t
     ("position", "text", "remedy"),
     [
         (Position("other", 7, 0, "log", 4), "events was deleted and made again", "another --group"),
-        (Position("in", 7, 0, "other", 4), "changelog was deleted and made again", "restore the changelog"),
+        (Position("in", 7, 0, "other", 4), "changelog was deleted and made again", "FORECART_RESTORED_CHANGELOG=log"),
         (Position("in", 7, 0, "log", 2), "have 4 partitions, but changelog was written with 2", "forecart topics grow"),
     ],
 )
@@ -61,6 +61,22 @@ def test_topics_that_are_others_are_refused(position, text, remedy):
     with pytest.raises(PositionError, match=text) as caught:
         _stand(7, 5, 9, 7, position)
     assert remedy in caught.value.remedy
+
+
+def test_a_changelog_that_was_restored_is_accepted_by_its_id():
+    position = Position("in", 7, 0, "other", 4)
+    with pytest.raises(PositionError) as caught:
+        _stand(7, 5, 9, 7, position, restored="some other")
+    assert "FORECART_RESTORED_CHANGELOG=log" in caught.value.remedy
+    assert _stand(7, 5, 9, 7, position, restored="log") == Standing(7)
+    with pytest.raises(PositionError, match="the group g is at 8"):  # not in full
+        _stand(7, 5, 9, 8, position, restored="log")
+
+
+def test_a_new_partition_of_a_group_of_another_count_is_no_first_start():
+    bounds = Bounds(0, 9, -1001, 2)
+    with pytest.raises(PositionError, match="was written with 2"):
+        stand("events partition 3", Position("", -1), bounds, TOPICS, Terms("events", "changelog", "g"))
 
 
 class Older(msgspec.Struct):

@@ -1,0 +1,70 @@
+"""What a worker says and does while Kafka is away: it waits, tells so, and can be ended."""
+
+import signal
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from stream.kafka.broker import free_port
+from tests.kafka.nodes import Node
+from tests.kafka.shop import wait_for
+from tests.kafka.trial import PATIENCE
+
+pytestmark = pytest.mark.slow
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def _reachable(port: int) -> float:
+    lines = _get(port, "/metrics")[1].splitlines()
+    return float(next(line for line in lines if line.startswith("forecart_kafka_reachable ")).split()[1])
+
+
+@pytest.mark.guarantee("A worker says that Kafka is away, stays live, and ends when it is told to", under="any outage")
+def test_an_outage_is_told_and_a_signal_ends_it(node: Node, trial):
+    """A worker that runs when the broker goes, then one that starts while it is away."""
+    one, port = trial(node.address), free_port()
+    one.start("w0", metrics_port=port)
+    one.burst(300)
+    wait_for(lambda: _get(port, "/readyz")[0] == 200, PATIENCE, "readiness")
+    assert _reachable(port) == 1
+    node.kill()
+    one.faults += 1
+    for start in (False, True):
+        if start:
+            one.start("w0", metrics_port=port)
+        wait_for(lambda: _get(port, "/readyz")[0] == 503, 30, "the worker is unready")
+        wait_for(lambda: "does not answer" in _get(port, "/readyz")[1], 30, "the reason is told")
+        time.sleep(10)
+        assert _get(port, "/livez") == (200, "ok\n")
+        assert _reachable(port) == 0
+        log = one.place.log_of("w0").read_text()
+        assert log.count("; waiting") == 1 + start
+        assert log.count("aiokafka") == 0
+        one.workers["w0"].send_signal(signal.SIGTERM)
+        assert one.workers.pop("w0").wait(40) == 0
+        assert "Traceback" not in one.place.log_of("w0").read_text()
+    one.start("w0")
+    time.sleep(3)
+    node.start()
+    one.await_assigned()
+    one.burst(300)
+    one.end(at_least=600)
+
+
+def test_the_wait_can_be_bounded(node: Node, trial):
+    one = trial(node.address)
+    node.stop()
+    one.start("w0", kafka_wait_seconds=5)
+    assert one.workers["w0"].wait(60) == 69
+    assert "does not answer" in one.place.log_of("w0").read_text().splitlines()[-2]
