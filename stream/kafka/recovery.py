@@ -9,7 +9,6 @@ from typing import TypeVar
 import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
     KafkaException,
     Message,
     TopicPartition,
@@ -256,7 +255,7 @@ class Recovery:
         Returns them by partition, and the partition count that they were committed with if it is another one, else 0.
         """
         group, topic = self._settings.group, self._settings.events_topic
-        # An administrator's list_consumer_group_offsets ends the process where the coordinator moved (docs/upstream.md).
+        # An administrator's call for them ends the process where the coordinator moved (docs/upstream.md).
         asked = [TopicPartition(topic, number) for number in range(partitions)]
         found = self._answered(f"the offsets of the group {group}", lambda: self._offsets_of_group.committed(asked, 5))
         written = {int(tp.metadata) for tp in found if tp.metadata and tp.metadata.isdigit()} - {partitions}
