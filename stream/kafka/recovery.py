@@ -9,8 +9,6 @@ from typing import TypeVar
 import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaException,
     Message,
     TopicPartition,
@@ -80,25 +78,30 @@ class Recovery:
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
         self._steady_since = steady_since
-        self._reader = self._open()
-        self._stale = False
+        self._open()
         names = (settings.events_topic, settings.changelog, settings.group)
         self._terms = Terms(*names, settings.start, settings.on_lost, settings.restored_changelog)
 
-    def _open(self) -> Consumer:
-        return consumer(self._settings, **{"group.id": self._settings.group, "enable.partition.eof": True, **FETCH})
+    def _open(self) -> None:
+        group = {"group.id": self._settings.group}
+        self._reader = consumer(self._settings, **{**group, "enable.partition.eof": True, **FETCH})
+        # One that reads committed records would wait for the offsets of open transactions.
+        self._offsets_of_group = consumer(self._settings, **{**group, "isolation.level": "read_uncommitted"})
+        self._stale = False
 
     def close(self) -> None:
-        """Close the reader."""
+        """Close the readers."""
         self._reader.close()
+        self._offsets_of_group.close()
 
     def reopen(self) -> None:
         """Let the next recovery begin with new clients: Kafka did not answer those of now."""
         self._stale = True
 
     def _renew(self) -> None:
-        self._reader.close()
-        self._admin, self._reader, self._stale = admin(self._settings), self._open(), False
+        self.close()
+        self._admin = admin(self._settings)
+        self._open()
 
     def recover(
         self,
@@ -239,7 +242,10 @@ class Recovery:
 
         def ask() -> dict[int, int]:
             answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
-            return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
+            found = {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
+            if min(found.values()) < 0:  # librdkafka gives -1001, and no error, for a partition that has no leader
+                raise TimeoutError(f"no offset of a partition of {topic}")
+            return found
 
         return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
@@ -249,13 +255,9 @@ class Recovery:
         Returns them by partition, and the partition count that they were committed with if it is another one, else 0.
         """
         group, topic = self._settings.group, self._settings.events_topic
-
-        def ask() -> list[TopicPartition]:
-            asked = [ConsumerGroupTopicPartitions(group)]
-            found = self._admin.list_consumer_group_offsets(asked, request_timeout=5)[group].result(6)
-            return [tp for tp in found.topic_partitions if tp.topic == topic]
-
-        found = self._answered(f"the offsets of the group {group}", ask)
+        # An administrator's call for them ends the process where the coordinator moved (docs/upstream.md).
+        asked = [TopicPartition(topic, number) for number in range(partitions)]
+        found = self._answered(f"the offsets of the group {group}", lambda: self._offsets_of_group.committed(asked, 5))
         written = {int(tp.metadata) for tp in found if tp.metadata and tp.metadata.isdigit()} - {partitions}
         return {tp.partition: int(tp.offset) for tp in found}, max(written, default=0)
 

@@ -154,18 +154,26 @@ class Shop:
 
 
 class Upstream(threading.Thread):
-    """A live producer of events; with `abort` it aborts that share of its transactions. It keeps the shop's ledger."""
+    """A live producer of events; with `abort` it aborts that share of its transactions. It keeps the shop's ledger.
 
-    def __init__(self, shop: Shop, rate: int, seconds: float, abort: float = 0.0, users: int = 2000) -> None:
+    A `steady` one does not wait for what it sent: while its broker is away, events pile up in it.
+    """
+
+    def __init__(
+        self, shop: Shop, rate: int, seconds: float, abort: float = 0.0, users: int = 2000, steady: bool = False
+    ) -> None:
         super().__init__(daemon=True)
         self.shop, self.rate, self.seconds, self.abort, self.users = shop, rate, seconds, abort, users
+        self.steady = steady
         self.sent = self.aborted = 0
         self._dice, self._begin = random.Random(5), 0
 
     def run(self) -> None:
         """Send at the rate for so long."""
         self._begin = int(time.time() * 1000)
-        more = {"transactional.id": f"upstream-{self.shop.group}"} if self.abort else {}
+        more = (
+            {"transactional.id": f"upstream-{self.shop.group}"} if self.abort else {"enable.idempotence": self.steady}
+        )
         out = self.shop.producer(**more)
         if self.abort:
             _patiently(lambda: out.init_transactions(30))
@@ -173,16 +181,17 @@ class Upstream(threading.Thread):
         while (passed := time.monotonic() - started) < self.seconds:
             (self._transact if self.abort else self._send)(out, int(passed * self.rate), self.shop.ledger)
             time.sleep(0.08)
+        out.flush()
 
     def _send(self, out: Producer, due: int, ledger: Ledger) -> None:
-        """Send until so many events were sent, and wait until each is acknowledged or given up."""
+        """Send until so many events were sent, and wait until each is acknowledged or given up, unless steady."""
         topic = self.shop.settings.events_topic
         for n in range(self.sent, due):
             user = f"user-{self._dice.randrange(self.users)}"
             value = event(n, user, self._begin + n, self._dice)
             out.produce(topic, value, user.encode(), on_delivery=ledger.enter)
         self.sent = max(self.sent, due)
-        out.flush()
+        out.poll(0) if self.steady else out.flush()
 
     def _transact(self, out: Producer, due: int, ledger: Ledger) -> None:
         """Send in one transaction; what it wrote enters the ledger once it is committed."""

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from stream.core.errors import PositionError, StuckError
@@ -281,6 +281,21 @@ def test_an_error_of_no_partition_passes(place: Shop):
     reached = recovery._take({})
     assert (reached, errors) == ({}, [])
     recovery.close()
+
+
+def test_a_partition_without_an_offset_is_asked_again(place: Shop):
+    """While a partition has no leader, librdkafka gives -1001 and no error: nothing would be read."""
+    _write(place, (b"ua", _session(1)), _position(place, 0))
+    recovery = _recovery(place)
+    blind = Mock(wraps=recovery._admin)
+    blind.list_offsets.side_effect = lambda asked, **_: {
+        tp: Mock(**{"result.return_value.offset": OFFSET_INVALID}) for tp in asked
+    }
+    recovery._admin = blind
+    found = recovery.recover({0: None}, lambda: True)
+    recovery.close()
+    assert found and len(found[0].part.store) == 1
+    assert blind.list_offsets.called
 
 
 def _delete_records(place: Shop, before: int) -> None:

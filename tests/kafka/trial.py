@@ -45,8 +45,8 @@ class Trial:
         self.faults += 1
 
     def send(self, rate: int, seconds: float) -> Upstream:
-        """Begin to send events; the caller joins."""
-        upstream = Upstream(self.place, rate=rate, seconds=seconds)
+        """Begin to send events, also while there is no broker; the caller joins."""
+        upstream = Upstream(self.place, rate=rate, seconds=seconds, steady=True)
         upstream.start()
         return upstream
 
