@@ -36,7 +36,10 @@ class Reader:
     def read(self, topic: str) -> list[Message]:
         """Read all committed records of a topic; of the input, what lies between batches that no reader can read."""
         unreadable = self.unreadable if topic == self._settings.events_topic else ()
-        spans = {number: _spans({at for where, at in unreadable if where == number}) for number in self._numbers(topic)}
+        spans = {
+            number: spans_between({at for where, at in unreadable if where == number})
+            for number in self._numbers(topic)
+        }
         found = []
         while spans:
             found += self._read_spans(topic, {number: ahead.pop(0) for number, ahead in spans.items()})
@@ -118,7 +121,7 @@ class Reader:
         return [record(message) for message in self.read(topic)]
 
 
-def _spans(unreadable: Collection[int]) -> list[tuple[int, float]]:
+def spans_between(unreadable: Collection[int]) -> list[tuple[int, float]]:
     """Return the begins and ends of what lies between offsets."""
     begins = sorted({0, *(offset + 1 for offset in unreadable)} - set(unreadable))
     ends = [*sorted(offset for offset in unreadable if offset and offset - 1 not in unreadable), math.inf]
