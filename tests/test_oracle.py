@@ -1,6 +1,7 @@
 """The oracle finds what it is there for: each case spoils one thing in topics that are right."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from tests.fakes import DAY, NOON
 from tests.kafka.oracle import Finding, Reading, Record, Replay, assert_exactly_once, examine
+from tests.kafka.reader import spans_between
 
 USERS = ("a", "b", "c")
 EACH = 6  # input records of a partition, the last of them bad
@@ -226,3 +228,16 @@ def test_the_worst_gap_is_counted_from_when_input_waited():
     later = [r if r.offset < 3 else r._replace(timestamp=r.timestamp + 60_000) for r in RIGHT.scores]
     letters = [r._replace(timestamp=r.timestamp + 60_000) for r in RIGHT.dead_letters]
     assert examine(replace(RIGHT, events=idle, scores=later, dead_letters=letters), EVENTS, REPLAY).gap == 0.5
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "spans"),
+    [
+        (set(), [(0, math.inf)]),
+        ({0, 1}, [(2, math.inf)]),
+        ({3, 4, 9}, [(0, 3), (5, 9), (10, math.inf)]),
+        ({0, 5}, [(1, 5), (6, math.inf)]),
+    ],
+)
+def test_what_lies_between_unreadable_offsets_is_read(unreadable, spans):
+    assert spans_between(unreadable) == spans

@@ -19,7 +19,9 @@ def scored(shop) -> Shop:
     place.send([(user.encode(), event(n, user, now + n, dice)) for n, user in enumerate(users)] + [(None, b"{")])
     place.start("w0")
     place.await_outcomes(40)
-    assert_exactly_once(place.examine(), at_least=EVENTS + 1, sessions=40)
+    found = place.examine(exact=True)
+    assert_exactly_once(found, at_least=EVENTS + 1, sessions=40)
+    assert found.differing == 0
     return place
 
 
