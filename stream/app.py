@@ -18,6 +18,7 @@ import faust
 
 from stream.configured import catalog, scorer
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError
+from stream.core.pace import COMMIT_SHARE, Pace
 from stream.engine import Engine
 from stream.health import Health
 from stream.kafka.catalog import CatalogReader
@@ -95,7 +96,7 @@ def build(settings: Settings) -> App:
         recovery=recovery,
         ownership=app.ownership,
         telemetry=telemetry,
-        round_chunks=settings.round_chunks,
+        pace=_pace(settings),
         seek=lambda positions: cast(BatchConsumer, app.consumer).seek_to(positions),
         fail=lambda error: _end(app, error),
     )
@@ -108,6 +109,11 @@ def build(settings: Settings) -> App:
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
+
+
+def _pace(settings: Settings) -> Pace:
+    allowed = settings.transaction_timeout_seconds * COMMIT_SHARE
+    return Pace(settings.chunk_events, settings.round_chunks, settings.round_bytes, allowed)
 
 
 def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
@@ -130,7 +136,6 @@ def _conf(settings: Settings, name: str, partitions: int) -> dict[str, Any]:
         "processing_guarantee": "at_least_once",  # the transaction is ours
         "consumer_auto_offset_reset": "earliest",
         "consumer_group_instance_id": name,
-        "consumer_max_fetch_size": 4 * 1024 * 1024,
         "broker_session_timeout": session,
         "broker_heartbeat_interval": session / 5,
         "broker_request_timeout": max(session * 2, 60.0),

@@ -18,7 +18,7 @@ from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
-from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes
+from stream.records import HEADERS, ITEM, USER, Limits, Message, Publisher, Record, header_bytes, held, values_held
 from stream.room import keep_blocks
 from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
@@ -55,6 +55,11 @@ class Work:
     arrived: np.ndarray[tuple[int], np.dtype[np.int64]]  # record times of what was scored, ms
     records: int
     evicted: int
+
+    @property
+    def bytes(self) -> int:
+        """Return what is published, in bytes; of scores and changes, whose keys and headers are read, the values."""
+        return values_held(self.scores) + values_held(self.changes) + held(self.dead)
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ A membership is taken once per assignment, dropped when a rebalance begins, stam
 brought it. It owns the sessions of its partitions.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -63,33 +64,42 @@ class Batch:
     start: int
     end: int
     records: list[Record]
+    bytes: int = 0  # that the records hold
 
 
-def joined(batches: Iterable[Batch], size: int) -> list[Batch]:
-    """Join batches that follow on each other, of one partition and membership, to batches of up to `size` records."""
+def joined(batches: Iterable[Batch], size: int, room: int = sys.maxsize) -> list[Batch]:
+    """Join batches that follow on each other, of one partition and membership.
+
+    None gets more than `size` records or `room` bytes by that.
+    """
     found: list[Batch] = []
     newest: dict[int, Batch] = {}
     for batch in batches:
         last = newest.get(batch.partition)
-        fits = last and len(last.records) + len(batch.records) <= size
+        fits = last and len(last.records) + len(batch.records) <= size and last.bytes + batch.bytes <= room
         if last and fits and last.membership is batch.membership and last.end == batch.start:
-            last.records, last.end = last.records + batch.records, batch.end
+            last.records, last.end, last.bytes = last.records + batch.records, batch.end, last.bytes + batch.bytes
         else:
             newest[batch.partition] = replace(batch)
             found.append(newest[batch.partition])
     return found
 
 
-def apart(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Group batches, in their order, so that no partition is in a group twice and none has many more than `size`."""
+def apart(batches: Iterable[Batch], size: int, room: int = sys.maxsize) -> Iterator[list[Batch]]:
+    """Group batches, in their order, so that no partition is in a group twice.
+
+    No group has more than `size` records or `room` bytes, but for a batch that alone has.
+    """
     group: dict[int, Batch] = {}
-    records = 0
+    records = held = 0
     for batch in batches:
-        if batch.partition in group or (group and records + len(batch.records) > size):
+        over = records + len(batch.records) > size or held + batch.bytes > room
+        if batch.partition in group or (group and over):
             yield list(group.values())
-            group, records = {}, 0
+            group, records, held = {}, 0, 0
         group[batch.partition] = batch
         records += len(batch.records)
+        held += batch.bytes
     if group:
         yield list(group.values())
 
@@ -107,6 +117,7 @@ class Ownership:
 
     def __init__(self, group: str, chunk: int, drop_fetch: Callable[[], bool] = lambda: False) -> None:
         self.group, self.chunk, self.drop_fetch = group, chunk, drop_fetch
+        self.part = self.fetch = sys.maxsize  # bytes of records in a batch, and in a fetch, at most
         self.current: Membership | None = None
         self.marks: dict[int, Mark] = {}
         self.fetched_at = time.monotonic()

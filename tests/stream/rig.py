@@ -9,6 +9,7 @@ import msgspec
 from stream.core.errors import StuckError
 from stream.core.events import Event
 from stream.core.manifest import Vocabulary
+from stream.core.pace import Pace
 from stream.engine import Engine
 from stream.kafka.commit import Aborted
 from stream.kafka.membership import Batch, Owned, Ownership
@@ -88,7 +89,7 @@ class Rig:
             recovery=self.recovery,
             ownership=self.ownership,
             telemetry=self.telemetry,
-            round_chunks=3,
+            pace=Pace(100, 3),
             seek=self.seek,
             fail=self.failed.append,
         )
