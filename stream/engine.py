@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -21,9 +22,10 @@ from stream.core.pace import Load, Pace
 from stream.kafka.commit import Aborted, Committer, Stand
 from stream.kafka.membership import Batch, Membership, Owned, Ownership, apart, joined
 from stream.kafka.recovery import Recovery
-from stream.restore import Restorer
+from stream.restore import Restorer, Threads
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
+from stream.undo import noting
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -73,8 +75,8 @@ class Engine:
         self._flying = 0  # rounds that are being scored or committed
         self._idle = asyncio.Event()
         self._idle.set()
-        on = partial(self._in, self._committing)
-        self.restorer = Restorer(committer, recovery, ownership, telemetry, seek, fail, on, self._move)
+        threads = Threads(partial(self._in, self._scoring), partial(self._in, self._committing))
+        self.restorer = Restorer(committer, recovery, ownership, telemetry, seek, fail, threads, self._move)
 
     def _adapt(self) -> None:
         """Tell the fetches what the next rounds have room for."""
@@ -176,9 +178,12 @@ class Engine:
                 self._pace.committed(scored.load, self.telemetry.observe_stage("commit", began) - began)
                 self._adapt()
                 for stand in stands.values():
-                    stand.held.done += 1
+                    stand.held.rounds.popleft()
+                self.restorer.got_through()
                 self._count(works)
         except Aborted as error:
+            self._pace.aborted(scored.load)
+            self._adapt()
             await self.restorer.begin_again(membership, error)
         except Exception as error:
             self.fail(error)
@@ -228,7 +233,8 @@ class Engine:
             held.begin()
         if membership.owned.get(batch.partition) is held:
             return held
-        held.begun -= first
+        if first:
+            held.rounds.pop()
         return None
 
     def _score(self, batches: list[tuple[Batch, Owned]]) -> list[Work]:
@@ -244,7 +250,10 @@ class Engine:
             if batch.start < part.position:
                 records = [record for record in records if record.offset >= part.position]
             chunks.append((part, records))
-        works = self.scorer.process_all(chunks, int(time.time() * 1000)) if chunks else []
+        with ExitStack() as notes:
+            for (_, held), (part, records) in zip(batches, chunks, strict=True):
+                held.rounds[-1].undos.append(notes.enter_context(noting(part, len(records))))
+            works = self.scorer.process_all(chunks, int(time.time() * 1000)) if chunks else []
         for batch, held in batches:
             held.part.position = batch.end
         return works

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream.core.errors import AbortedError, FencedError
 from stream.kafka.commit import Aborted, Committer, Stand
@@ -22,8 +22,15 @@ _HEARTBEAT_SECONDS = 3.0
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 
 
+class Threads(NamedTuple):
+    """Ways to call on the scorer's thread, and on the committer's."""
+
+    scorer: Callable[..., Awaitable[Any]]
+    committer: Callable[..., Awaitable[Any]]
+
+
 class Restorer:
-    """Recover what a rebalance brings or an abort takes, on the committer's thread."""
+    """Recover what a rebalance brings or an abort takes, on the committer's thread; roll back on the scorer's."""
 
     def __init__(
         self,
@@ -33,20 +40,28 @@ class Restorer:
         telemetry: Telemetry,
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
-        on: Callable[..., Awaitable[Any]],
+        threads: Threads,
         moved: Callable[[], None],
     ) -> None:
-        """`on` calls on the committer's thread; `moved` is called whenever a recovery gets on."""
+        """`moved` is called whenever a recovery gets on."""
         self.committer, self.recovery = committer, recovery
         self.ownership, self.telemetry = ownership, telemetry
         self.seek, self.fail = seek, fail
         self.recovered = self.stopping = False
-        self._on, self._moved = on, moved
+        self._threads, self._on, self._moved = threads, threads.committer, moved
+        self._late = 0  # rounds that took too long, since one got through
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
+
+    def got_through(self) -> None:
+        """Note that a round is in the changelog."""
+        self._late = 0
 
     def _note_abort(self, error: Aborted) -> None:
         self.telemetry.transactions.labels("aborted").inc()
-        log.warning("a transaction was aborted, its partitions are recovered: %s", error)
+        log.warning("a transaction was aborted, its partitions are restored: %s", error)
+        if error.acknowledged and error.late and self._late < _ABORTS:
+            self._late += 1  # the next round is smaller
+            return
         now = time.monotonic()
         if len(self._aborts) == _ABORTS and now - self._aborts[0] < _ABORTS_SECONDS:
             if error.replaced:
@@ -61,14 +76,28 @@ class Restorer:
         self._aborts.append(now)
 
     async def begin_again(self, membership: Membership, error: Aborted) -> None:
-        """Recover what an aborted transaction held; a failure ends the process."""
+        """Restore what an aborted transaction held; a failure ends the process."""
         try:
             self._note_abort(error)
             partitions = set(membership.owned)
             if renewed := self.ownership.renew(membership):
-                await self._until_recovered(renewed, partitions)
+                if error.acknowledged:
+                    await self._roll_back(membership, renewed)
+                else:
+                    await self._until_recovered(renewed, partitions)
         except Exception as failure:
             self.fail(failure)
+
+    async def _roll_back(self, old: Membership, new: Membership) -> None:
+        """Undo what is not in the changelog, on the thread that scores, and go on from there; nothing is read."""
+        owned, old.owned = old.owned, {}  # no other round begins in them
+        await self._threads.scorer(_take_back, list(owned.values()))
+        if self.ownership.current is not new:
+            return
+        await self.seek({number: held.part.position for number, held in owned.items()})
+        new.owned.update(owned)
+        self.telemetry.transactions.labels("rolled_back").inc()
+        log.info("rolled back to positions %s", {number: held.part.position for number, held in owned.items()})
 
     async def recover(self, partitions: set[int]) -> None:
         """Recover the partitions of a new assignment; a failure ends the process."""
@@ -133,3 +162,8 @@ class Restorer:
                 log.info("recovering: %d changelog records remain", sum(remaining.values()))
 
         return self.recovery.recover(kept, wanted, progress)
+
+
+def _take_back(owned: list[Owned]) -> None:
+    for held in owned:
+        held.take_back()

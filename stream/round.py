@@ -24,6 +24,7 @@ from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
 
 _SWEEPS = 24  # in a TTL
+_EVICTED = 4096  # sessions in a chunk at most: a round's bytes bound their tombstones, too
 _DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
 _TIMESTAMP, _KEY, _HEADERS = attrgetter("timestamp"), attrgetter("key"), attrgetter("headers")
 _FAILURES = ("unscorable", "not_finite")
@@ -210,7 +211,7 @@ class Scorer:
             places, slot = np.unique(one.part.store.slots([e.user_id for e in one.events]), return_inverse=True)
             touched.append(places)
             slots.append(slot + base)
-            before.append(take(one.part.store.records, places))
+            before.append(one.part.store.read(places))
             base += len(places)
         events = [event for one in reads for event in one.events]
         arrived, slot = np.concatenate([one.arrived for one in reads]), np.concatenate(slots)
@@ -264,9 +265,10 @@ class Scorer:
         ttl = self.manifest.meaning.ttl
         if part.clock - part.swept < ttl // _SWEEPS:
             return []
-        part.swept = part.clock
         gone = part.store.idle(part.clock, ttl)
-        part.store.remove(gone)
+        if len(gone) <= _EVICTED:
+            part.swept = part.clock
+        part.store.remove(gone := gone[:_EVICTED])
         return [Message(USER + user.encode(), None) for user in gone]
 
 

@@ -93,7 +93,7 @@ class Telemetry:
         self.loads = Counter("forecart_model_loads", "Bundles loaded.", ["result"], registry=r)
         self.progress = Gauge("forecart_last_progress_timestamp_seconds", "When the loop last moved.", registry=r)
         self.build = Info("forecart_build", "The running version.", registry=r)
-        for result in ("committed", "aborted", "dropped"):
+        for result in ("committed", "aborted", "rolled_back", "dropped"):
             self.transactions.labels(result)
 
     def hear_catalog(self, reason: str) -> None:

@@ -5,6 +5,7 @@ table, which holds what a ranking needs: name, category, price, and a count of i
 """
 
 from collections.abc import Iterator
+from copy import copy
 
 import msgspec
 import numpy as np
@@ -49,6 +50,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def copy(self) -> "Table":
+        """Return a table of its own with the same newcomers."""
+        found = copy(self)
+        for name, value in vars(self).items():
+            if hasattr(value, "copy"):
+                setattr(found, name, value.copy())
+        return found
 
     def name(self, index: int) -> str:
         """Name a newcomer that is in the table."""

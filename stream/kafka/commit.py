@@ -14,6 +14,7 @@ import msgspec
 from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, FaultError, FencedError
+from stream.core.pace import COMMIT_SHARE
 from stream.kafka.client import again, passing, producer, put
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.recovery import POSITION, Position
@@ -27,8 +28,11 @@ PARTITION_UA = -1  # librdkafka's: by the key
 FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
 _INIT_SECONDS = 25.0
 _CALL_SECONDS = 10.0
-_SHARE = 0.8  # of the transaction's timeout that its calls may use up
+_SHARE = COMMIT_SHARE  # of the transaction's timeout that its calls may use up
+_REST = 0.1  # of it that is left for those after a flush that took all
 _FENCED = {"_FENCED", "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "INVALID_PRODUCER_ID_MAPPING"}
+_REFUSED = {"FENCED_INSTANCE_ID", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID"}  # of the membership
+_LATE = "_TIMED_OUT"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,11 +53,13 @@ class Aborted(Exception):
     """Raised where a transaction was aborted and its partitions are to be recovered.
 
     `replaced` tells that another process has the membership: again and again, it is one of the same name.
+    `acknowledged` tells that the broker has aborted it, and did not refuse the membership: what it held can be rolled
+    back. `late` tells that it took too long.
     """
 
-    def __init__(self, text: str, replaced: bool = False) -> None:
+    def __init__(self, text: str, replaced: bool = False, acknowledged: bool = False, late: bool = False) -> None:
         super().__init__(text)
-        self.replaced = replaced
+        self.replaced, self.acknowledged, self.late = replaced, acknowledged, late
 
 
 class Committer:
@@ -73,7 +79,7 @@ class Committer:
                 "retry.backoff.ms": 1,  # a commit follows a commit: the broker is often not ready at once
                 "retry.backoff.max.ms": 5,
                 "queue.buffering.max.messages": 1_000_000,
-                "queue.buffering.max.kbytes": 1_048_576,
+                "queue.buffering.max.kbytes": 2 * settings.round_bytes // 1024 + 2048,
                 "batch.num.messages": 100_000,
                 "batch.size": BATCH,
                 "message.max.bytes": max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM),
@@ -123,10 +129,11 @@ class Committer:
                 self._produce(work)
             for number, stand in stands.items():
                 self._produce_position(number, stand)
-            if left := self._producer.flush(_left(deadline)):
+            if left := self._producer.flush(max(deadline - time.monotonic(), 0.1)):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._pause("after-flush")
             offsets = [TopicPartition(self._settings.events_topic, n, stand.offset) for n, stand in stands.items()]
+            deadline = max(deadline, time.monotonic() + self._timeout * _REST)
             again(deadline, lambda: self._producer.send_offsets_to_transaction(offsets, metadata, _left(deadline)))
             self._pause("after-offsets")
             again(deadline, lambda: self._producer.commit_transaction(_left(deadline)))
@@ -177,20 +184,20 @@ class Committer:
     def _fail(self, error: KafkaException | TimeoutError) -> NoReturn:
         """Sort an error (rule 5): what can be aborted is, anything else ends the process."""
         if isinstance(error, TimeoutError):
-            self._abort(str(error))
+            self._abort(str(error), _LATE)
         cause = error.args[0]
         if cause.txn_requires_abort() and not cause.fatal():
-            self._abort(f"{cause.name()}: {cause.str()}", cause.name() == "FENCED_INSTANCE_ID")
+            self._abort(f"{cause.name()}: {cause.str()}", cause.name())
         self._end(error, "the transaction failed")
 
-    def _abort(self, text: str, replaced: bool = False) -> NoReturn:
+    def _abort(self, text: str, name: str) -> NoReturn:
         deadline = time.monotonic() + self._timeout * _SHARE
         try:
             again(deadline, lambda: self._producer.abort_transaction(_left(deadline)))
         except KafkaException as error:
             self._end(error, f"a transaction could not be aborted ({text})")
         self._open = False
-        raise Aborted(text, replaced)
+        raise Aborted(text, name == "FENCED_INSTANCE_ID", acknowledged=name not in _REFUSED, late=name == _LATE)
 
     def _end(self, error: KafkaException, what: str) -> NoReturn:
         """Raise what ends the process: fenced, no answer from the brokers, or unknown."""

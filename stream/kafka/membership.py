@@ -6,12 +6,23 @@ brought it. It owns the sessions of its partitions.
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from stream.kafka.client import group_metadata
 from stream.records import Record
 from stream.round import Partition
+from stream.undo import Undo
+
+
+@dataclass(slots=True)
+class Ahead:
+    """A round that is in the sessions and not yet in the changelog: how far this was, and what undoes its chunks."""
+
+    changelog: int
+    read_at: float
+    undos: list[Undo] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -21,18 +32,25 @@ class Owned:
     part: Partition
     changelog: int = 0  # next changelog offset that is not yet in the sessions
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
-    begun: int = 0  # rounds that went into the sessions: the scorer's thread counts them
-    done: int = 0  # those of them that are in the changelog: the event loop does
     topic_id: str = ""  # of the input topic that the position belongs to
+    rounds: deque[Ahead] = field(default_factory=deque)  # the scorer's thread adds one, the event loop drops it
 
     @property
     def ahead(self) -> int:
         """Count the rounds in the sessions that are not yet in the changelog."""
-        return self.begun - self.done
+        return len(self.rounds)
 
     def begin(self) -> None:
         """Count a round, before it changes the sessions."""
-        self.begun += 1
+        self.rounds.append(Ahead(self.changelog, self.read_at))
+
+    def take_back(self) -> None:
+        """Undo the rounds that are not in the changelog, the newest first."""
+        while self.rounds:
+            ahead = self.rounds.pop()
+            for undo in reversed(ahead.undos):
+                undo.take_back()
+            self.changelog, self.read_at = ahead.changelog, ahead.read_at
 
 
 @dataclass(slots=True, eq=False)
