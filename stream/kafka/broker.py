@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,6 @@ from stream.kafka.client import admin
 from stream.settings import Settings
 
 VERSION = "4.4.0"
-_COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}"
 _JAVA_AT_LEAST = 17
 _START_SECONDS, _STOP_SECONDS = 60.0, 25.0
 _SAY_SECONDS = 5.0  # of silence at most, while it starts
@@ -36,20 +35,25 @@ def lock() -> dict[str, str]:
     return {name: digest for digest, name in (line.split() for line in text.splitlines() if line)}
 
 
-def jars(cache: Path, say: Callable[[str], None] = lambda _: None) -> list[Path]:
-    """Return Kafka's jars, fetched on first use and held to the lock; raise BrokerError."""
-    pinned = lock()
+def jars(
+    cache: Path,
+    say: Callable[[str], None] = lambda _: None,
+    version: str = VERSION,
+    pinned: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Return Kafka's jars, fetched on first use and held to the lock, or to another version's; raise BrokerError."""
+    pinned = pinned or lock()
     found = _cached(cache, pinned)
     if not found:
-        say(f"fetching Apache Kafka {VERSION} (44 MB, once)")
-        _resolve(cache)
+        say(f"fetching Apache Kafka {version} (44 MB, once)")
+        _resolve(cache, version)
         found = _cached(cache, pinned)
     if not found:
         raise BrokerError("the jars that were fetched are not those of the lock", f"delete {cache} and try again")
     return found
 
 
-def _cached(cache: Path, pinned: dict[str, str]) -> list[Path]:
+def _cached(cache: Path, pinned: Mapping[str, str]) -> list[Path]:
     by_name = {path.name: path for path in sorted(cache.rglob("*.jar"))}
     if not set(pinned) <= set(by_name):
         return []
@@ -60,16 +64,16 @@ def _cached(cache: Path, pinned: dict[str, str]) -> list[Path]:
     return [by_name[name] for name in pinned]
 
 
-def _resolve(cache: Path) -> None:
+def _resolve(cache: Path, version: str) -> None:
     try:
         import jgo
     except ModuleNotFoundError as error:
         raise BrokerError("the embedded broker needs jgo", _INSTALL) from error
     try:
-        jgo.build(_COORDINATES, cache_dir=cache)
+        jgo.build(f"org.apache.kafka:kafka_2.13:{version}", cache_dir=cache)
     except Exception as error:  # jgo lets through whatever its HTTP and XML libraries raise
         raise BrokerError(
-            f"Apache Kafka {VERSION} is not in {cache} and cannot be fetched: {error}",
+            f"Apache Kafka {version} is not in {cache} and cannot be fetched: {error}",
             "connect to Maven Central once",
         ) from error
 
@@ -100,7 +104,12 @@ def _java_version(path: Path) -> int:
 
 
 class Broker:
-    """One broker and controller in one process, its data in a folder of its own; a context manager."""
+    """One broker and controller in one process, its data in a folder of its own; a context manager.
+
+    A subclass says what is different about its own: `version`, `jars`, `properties`.
+    """
+
+    version = VERSION
 
     def __init__(
         self,
@@ -115,6 +124,7 @@ class Broker:
         self._temporary, self._told = data is None, False
         self.data = data or Path(tempfile.mkdtemp(prefix="forecart-broker-"))
         self.port = port or free_port()
+        self.cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -140,19 +150,23 @@ class Broker:
     def start(self) -> None:
         """Fetch, format, start, and wait until it answers; raise SettingError for a taken port, BrokerError."""
         refuse_taken(self.port)  # else another broker's answer would be taken for ours
-        path = os.pathsep.join(str(jar) for jar in jars(self._cache, self._say))
+        path = os.pathsep.join(str(jar) for jar in self.jars())
         command = [str(java()), f"-Xmx{self._heap}", "-cp", path]
         config = self._configure()
-        self._say(f"starting Apache Kafka {VERSION} on {self.address}")
+        self._say(f"starting Apache Kafka {self.version} on {self.address}")
         if not (self.data / "log" / "meta.properties").exists():
             self._format(command, config)
         self._process = start_guarded([*command, "kafka.Kafka", str(config)], self.data / "broker.log")
         self._await_answer()
 
-    def _configure(self) -> Path:
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def jars(self) -> list[Path]:
+        """Return what Java runs."""
+        return jars(self._cache, self._say)
+
+    def properties(self) -> dict[str, str]:
+        """Return what the broker is told of itself; asked anew at each start."""
         controller = free_port()
-        properties = {
+        return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
@@ -172,13 +186,15 @@ class Broker:
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
         }
+
+    def _configure(self) -> Path:
+        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.data / "server.properties"
-        path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        path.write_text("".join(f"{name}={value}\n" for name, value in self.properties().items()))
         return path
 
     def _format(self, command: list[str], config: Path) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        run = [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)]
+        run = [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster}", "-c", str(config)]
         done = subprocess.run(run, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BrokerError(

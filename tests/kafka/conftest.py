@@ -6,14 +6,20 @@ from pathlib import Path
 import pytest
 
 from stream.kafka.broker import Broker
+from tests.kafka.nodes import Node
 from tests.kafka.shop import Shop
+from tests.kafka.trial import Trial
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything here as needing Kafka."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark everything here as needing Kafka, and leave out what takes long unless it is asked for by its mark."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.kafka)
+    if "chaos" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("chaos")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +30,13 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.fixture
-def shop(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Shop]]:
-    """Make shops: a group, its topics, and workers that end with the test."""
+def shops(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Shop]]:
+    """Make shops on any broker: a group, its topics, and workers that end with the test."""
     made: list[Shop] = []
 
-    def make(**settings: object) -> Shop:
+    def make(address: str, **settings: object) -> Shop:
         group = f"{request.node.name.split('[')[0]}-{len(made)}-{tmp_path.name}".replace("_", "-")
-        made.append(Shop(broker.address, group, tmp_path, **settings))
+        made.append(Shop(address, group, tmp_path, **settings))
         return made[-1]
 
     yield make
@@ -39,6 +45,25 @@ def shop(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
     if getattr(request.node, "failed", False):
         for log in sorted(tmp_path.glob("*.log")):
             print(f"--- {log.name}\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture
+def shop(broker: Broker, shops: Callable[..., Shop]) -> Callable[..., Shop]:
+    """Make shops on the session's broker."""
+    return lambda **settings: shops(broker.address, **settings)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """Run a broker of the test's own, to be stopped, killed and moved."""
+    with Node(tmp_path / "node") as running:
+        yield running
+
+
+@pytest.fixture
+def trial(shops: Callable[..., Shop], record_property: Callable[[str, object], None]) -> Callable[..., Trial]:
+    """Make a trial on a broker: a shop with workers that no fault may end."""
+    return lambda address, **settings: Trial(shops(address, **settings), record_property)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -75,11 +75,11 @@ class Shop:
         self.settings = configuration.load(
             bootstrap_servers=address, group=group, bundle=self.bundle, **names, **self.extra
         )
-        apply(self.settings, partitions, 1)
+        apply(self.settings, partitions)
         self.workers: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
 
-    def start(self, name: str, **settings: object) -> subprocess.Popen[bytes]:
-        """Start a worker process."""
+    def start(self, name: str, source: Path | None = None, **settings: object) -> subprocess.Popen[bytes]:
+        """Start a worker process, of this source or of another one."""
         given = {
             **self.names,
             **self.extra,
@@ -90,8 +90,11 @@ class Shop:
         given |= {"name": name, "metrics_port": 0, **settings}
         env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")}
         env |= {f"FORECART_{k.upper()}": str(v) for k, v in given.items()}
+        if source:
+            env["PYTHONPATH"] = str(source)
         with self.log_of(name).open("ab") as log:
-            worker = subprocess.Popen([sys.executable, "-m", "forecart", "worker"], env=env, stdout=log, stderr=log)
+            command = [sys.executable, "-m", "forecart", "worker"]
+            worker = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=source)
         self.workers[name].append(worker)
         return worker
 
