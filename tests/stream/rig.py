@@ -1,6 +1,7 @@
 """An engine with fakes around it: what stands for Kafka in the tests of rounds and of recoveries."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 
@@ -30,7 +31,9 @@ class Committer:
         self.committed: list[int] = []
         self.aborts = self.claims = self.left_open = self.claim_aborts = 0
         self.pause = 0.0
-        self.name, self.replaced = "w0", False
+        self.name, self.replaced, self.acknowledged, self.late = "w0", False, False, False
+        self.gate = threading.Event()  # a commit waits for it
+        self.gate.set()
 
     def claim(self, _partition):
         self.claims += 1
@@ -40,9 +43,10 @@ class Committer:
 
     def commit(self, works, stands, _membership):
         time.sleep(self.pause)
+        self.gate.wait(20)
         if works and self.aborts:
             self.aborts -= 1
-            raise Aborted("told to", self.replaced)
+            raise Aborted("told to", self.replaced, self.acknowledged, self.late)
         for work in works:
             self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
         self.position = {number: stand.offset for number, stand in stands.items()}
