@@ -148,6 +148,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._partition_assignment_strategy = (StickyPartitionAssignor,)
         consumer._fetch_max_wait_ms = 500
+        self._bound(consumer, 1)  # it begins to fetch before it is asked
         PartitionRecords._consumer_record = _fetched_record
         FetchResult.getall = _getall
         lenient.install()
@@ -173,6 +174,7 @@ class Thread(driver.AIOKafkaConsumerThread):
             return found
         self._rewind(consumer, ready)
         self._bound(consumer._fetcher, len(active_partitions))
+        FetchResult.room = self.ownership.fetch
         got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
         # Nothing is awaited from the fetch to here: the positions belong to these records.
         if ownership.current is not membership:
@@ -186,11 +188,10 @@ class Thread(driver.AIOKafkaConsumerThread):
                     self.stood[tp] = state.position
         return found
 
-    def _bound(self, fetcher: Any, partitions: int) -> None:
-        """Bound in bytes what this fetch takes, what the next answers of brokers bring, and what they leave waiting."""
-        FetchResult.room = fetcher._fetch_max_bytes = self.ownership.fetch
-        share = self.ownership.fetch // partitions
-        fetcher._max_partition_fetch_bytes = min(max(share, _PARTITION_LEAST), _PARTITION_BYTES)
+    def _bound(self, client: Any, partitions: int) -> None:
+        """Bound in bytes what the next answers of brokers bring, and so what they leave waiting."""
+        client._fetch_max_bytes = room = self.ownership.fetch
+        client._max_partition_fetch_bytes = min(max(room // partitions, _PARTITION_LEAST), _PARTITION_BYTES)
 
     def _rewind(self, consumer: Any, ready: set[Any]) -> None:
         for tp in ready:
