@@ -23,6 +23,7 @@ from faust.app.base import BootStrategy
 
 from stream.configured import catalog, scorer
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError, UnreachableError
+from stream.core.pace import COMMIT_SHARE, Pace
 from stream.engine import Engine
 from stream.health import Health
 from stream.kafka import inflate
@@ -149,7 +150,7 @@ def build(settings: Settings) -> App:
         recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
         ownership=app.ownership,
         telemetry=telemetry,
-        round_chunks=settings.round_chunks,
+        pace=_pace(settings),
         seek=lambda positions: cast(BatchConsumer, app.consumer).seek_to(positions),
         fail=lambda error: _end(app, error),
         kafka=kafka,
@@ -164,6 +165,11 @@ def build(settings: Settings) -> App:
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
+
+
+def _pace(settings: Settings) -> Pace:
+    allowed = settings.transaction_timeout_seconds * COMMIT_SHARE
+    return Pace(settings.chunk_events, settings.round_chunks, settings.round_bytes, allowed)
 
 
 def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
@@ -186,7 +192,6 @@ def _conf(settings: Settings, name: str) -> dict[str, Any]:
         "processing_guarantee": "at_least_once",  # the transaction is ours
         "consumer_auto_offset_reset": "none",  # what is out of range is lost, or damage: nobody skips it
         "consumer_group_instance_id": name,
-        "consumer_max_fetch_size": 4 * 1024 * 1024,
         "broker_session_timeout": session,
         "broker_heartbeat_interval": session / 5,
         "broker_request_timeout": max(session * 2, 60.0),

@@ -12,10 +12,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from stream.core.errors import FaultError, StuckError
-from stream.core.pace import Pace
+from stream.core.pace import Load, Pace
 from stream.kafka.commit import Aborted, ProducerLostError, Stand
 from stream.kafka.membership import Batch, Mark, Membership, Owned, Ownership, apart, joined
 from stream.kafka.producing import Producing
@@ -24,11 +27,29 @@ from stream.kafka.recovery import Recovery
 from stream.restore import Restorer
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
+from stream.undo import noting
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _STRAY_SECONDS = 0.05  # between two looks whether all that was read is committed
 _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort after it, below 15
+
+
+@dataclass(slots=True)
+class _Scored:
+    """A round: what it comes to, where it leaves each partition, how much it is, and for what it had no room."""
+
+    works: list[Work] = field(default_factory=list)
+    stands: dict[int, Stand] = field(default_factory=dict)
+    load: Load = field(default_factory=Load)
+    rest: list[Batch] = field(default_factory=list)
+
+    def add(self, batches: list[tuple[Batch, Owned]], works: list[Work]) -> None:
+        """Add a group of batches that was scored."""
+        self.works += works
+        self.stands |= {batch.partition: Stand.of(held) for batch, held in batches}
+        read = sum(batch.bytes for batch, _ in batches)
+        self.load = self.load.plus(Load(sum(w.records for w in works), read, sum(w.bytes for w in works)))
 
 
 class Engine:
@@ -41,7 +62,7 @@ class Engine:
         recovery: Recovery,
         ownership: Ownership,
         telemetry: Telemetry,
-        round_chunks: int,
+        pace: Pace,
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
         kafka: Reachability,
@@ -49,8 +70,8 @@ class Engine:
         self.scorer, self.producing, self.kafka = scorer, producing, kafka
         self.ownership, self.telemetry, self.fail = ownership, telemetry, fail
         self.moved = time.monotonic()
-        self._limit, self._pace = round_chunks, Pace(ownership.chunk)
-        ownership.chunk = self._pace.chunk
+        self._pace = pace
+        self._adapt()
         self._pending: list[Batch] = []
         self._came, self._room = asyncio.Event(), asyncio.Event()
         self._scoring = ThreadPoolExecutor(1, "scorer")
@@ -60,7 +81,13 @@ class Engine:
         self._flying = 0  # rounds that are being scored or committed
         self._idle = asyncio.Event()
         self._idle.set()
-        self.restorer = Restorer(producing, recovery, ownership, telemetry, seek, fail, kafka, self._move)
+        on_scorer = partial(self._in, self._scoring)
+        self.restorer = Restorer(producing, recovery, ownership, telemetry, seek, fail, kafka, on_scorer, self._move)
+
+    def _adapt(self) -> None:
+        """Tell the fetches what the next rounds have room for."""
+        owners, pace = self.ownership, self._pace
+        owners.chunk, owners.part, owners.fetch = pace.chunk, pace.part, pace.fetch
 
     @property
     def at_work(self) -> bool:
@@ -72,7 +99,7 @@ class Engine:
 
     async def take(self, batch: Batch) -> None:
         """Accept a batch, once there is room for it."""
-        while self._events() >= self._limit * self.ownership.chunk:
+        while self._pace.full(self._waiting()):
             self._room.clear()
             await self._room.wait()
         if not self.at_work:
@@ -125,15 +152,17 @@ class Engine:
         if not self._flying:
             self._idle.set()
 
-    def _events(self) -> int:
-        return sum(len(batch.records) for batch in self._pending)
+    def _waiting(self) -> Load:
+        return Load(sum(len(batch.records) for batch in self._pending), sum(batch.bytes for batch in self._pending))
 
     def _spare(self) -> float:
         """Return for how long (seconds) the running commit outlasts the scoring of what waits; 0 where none runs."""
-        return self._pace.spare(time.monotonic(), self._events()) if self._last and not self._last.done() else 0.0
+        return (
+            self._pace.spare(time.monotonic(), self._waiting().events) if self._last and not self._last.done() else 0.0
+        )
 
     def _next(self) -> list[Batch]:
-        taken = self._pace.fits(len(batch.records) for batch in self._pending)
+        taken = self._pace.fits(Load(len(batch.records), batch.bytes) for batch in self._pending)
         batches, self._pending = self._pending[:taken], self._pending[taken:]
         if self._pending:
             self._came.set()
@@ -179,13 +208,17 @@ class Engine:
         """Score, while the round before is being committed; then commit, while the next one is being scored."""
         self._flying += 1
         self._idle.clear()
-        works, stands = await self._in(self._scoring, self._score_all, batches, membership)
+        scored = await self._in(self._scoring, self._score_all, batches, membership)
         self._move()
+        if scored.rest:
+            self._pending = scored.rest + self._pending
+            self._came.set()
         if self._last:
             await self._last
-        self._last = asyncio.create_task(self._commit(works, stands, membership))
+        self._last = asyncio.create_task(self._commit(scored, membership))
 
-    async def _commit(self, works: list[Work], stands: dict[int, Stand], membership: Membership) -> None:
+    async def _commit(self, scored: _Scored, membership: Membership) -> None:
+        works, stands = scored.works, scored.stands
         try:
             if works and self.ownership.current is not membership:
                 self.telemetry.transactions.labels("dropped").inc()
@@ -194,11 +227,14 @@ class Engine:
                 began = time.perf_counter()
                 self.ownership.rest_until = self._pace.commits(time.monotonic())
                 await self.producing.commit(works, stands, membership)
-                self._pace.committed(self.telemetry.observe_stage("commit", began) - began)
+                self._pace.committed(scored.load, self.telemetry.observe_stage("commit", began) - began)
+                self._adapt()
                 for stand in stands.values():
-                    stand.held.done += 1
+                    stand.held.rounds.popleft()
                 self._count(works)
         except (Aborted, ProducerLostError) as error:
+            self._pace.aborted(scored.load)
+            self._adapt()
             await self.restorer.begin_again(membership, error)
         except Exception as error:
             self.fail(error)
@@ -211,24 +247,27 @@ class Engine:
     def _in(thread: ThreadPoolExecutor, call: Callable[..., T], *given: Any) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(thread, call, *given)
 
-    def _score_all(self, batches: list[Batch], membership: Membership) -> tuple[list[Work], dict[int, Stand]]:
-        began = time.perf_counter()
-        works: list[Work] = []
-        stands: dict[int, Stand] = {}
+    def _score_all(self, batches: list[Batch], membership: Membership) -> _Scored:
+        """Score batches in groups, until the round is full."""
+        began, found = time.perf_counter(), _Scored()
+        chunk, part = self.ownership.chunk, self.ownership.part
         # A shopper's last event of a round is told in one chunk of its partition.
-        size = sys.maxsize if self.scorer.clock.last else self.ownership.chunk
-        for group in apart(joined(batches, size), self.ownership.chunk):
+        whole = joined(batches, sys.maxsize) if self.scorer.clock.last else joined(batches, chunk, part)
+        groups = apart(whole, chunk, part)
+        for group in groups:
             fit = []
             for batch in group:
-                if held := self._begin(batch, membership, batch.partition not in stands):
+                if held := self._begin(batch, membership, batch.partition not in found.stands):
                     fit.append((batch, held))
-            works += self._score(fit)
-            stands |= {batch.partition: Stand.of(held) for batch, held in fit}
-        if works:
+            found.add(fit, self._score(fit))
+            if found.load.bytes >= self._pace.room:
+                break
+        found.rest = [batch for group in groups for batch in group]
+        if found.works:
             scored = self.telemetry.observe_stage("score", began)
-            self._pace.scored(sum(w.records for w in works), scored - began)
-            self.ownership.chunk = self._pace.chunk
-        return works, stands
+            self._pace.scored(found.load, scored - began)
+            self._adapt()
+        return found
 
     @staticmethod
     def _begin(batch: Batch, membership: Membership, first: bool) -> Owned | None:
@@ -243,7 +282,8 @@ class Engine:
             held.begin()
         if membership.owned.get(batch.partition) is held:
             return held
-        held.begun -= first
+        if first:
+            held.rounds.pop()
         return None
 
     def _score(self, batches: list[tuple[Batch, Owned]]) -> list[Work]:
@@ -259,7 +299,10 @@ class Engine:
             if batch.start < part.position:
                 records = [record for record in records if record.offset >= part.position]
             chunks.append((part, records))
-        works = self.scorer.process_all(chunks, int(time.time() * 1000)) if chunks else []
+        with ExitStack() as notes:
+            for (_, held), (part, records) in zip(batches, chunks, strict=True):
+                held.rounds[-1].undos.append(notes.enter_context(noting(part, len(records))))
+            works = self.scorer.process_all(chunks, int(time.time() * 1000)) if chunks else []
         for batch, held in batches:
             held.part.position = batch.end
         return works

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.dtypes import StringDType
@@ -17,6 +17,14 @@ _GROWTH = 4  # numpy copies its strings one by one; room that is not touched tak
 _PLACE, _HASH = np.dtype(np.int32), np.dtype(np.uint32)
 _TEXT = StringDType()  # UTF-8, up to 15 bytes in place
 _FREE, _LEFT = 0, -1  # what stands in the table for no slot: never taken, and taken before
+
+
+class Mark(NamedTuple):
+    """Which slots are given next: those to be given again, the last ones first, then those from `end` on."""
+
+    end: int
+    again: int  # how many there are to be given again
+    last: "array[int]"  # the last ones of them
 
 
 class Names:
@@ -90,21 +98,39 @@ class Names:
             self._hashes.grow(room)
             held, self._name = self._name, np.zeros(room, _TEXT)  # these cannot lie in pages that are given
             self._name[: len(held)] = held
+        self.enter(slots, names)
+        return slots
+
+    def mark(self, most: int) -> Mark:
+        """Mark which slots are given next, before up to `most` names come."""
+        return Mark(self.end, len(self._again), self._again[-most:] if most else array("q"))
+
+    def reset(self, mark: Mark) -> None:
+        """Give next what was given next at the mark: all names are as they were, and `most` at most had come."""
+        self.end = mark.end
+        del self._again[mark.again - len(mark.last) :]
+        self._again.extend(mark.last)
+
+    def remove(self, slots: Slots) -> None:
+        """Take the names out of slots that are taken, no slot twice."""
+        self.leave(slots)
+        self._again.extend(slots.tolist())
+
+    def enter(self, slots: Slots, names: Sequence[str]) -> None:
+        """Write names into slots; what is given next is left to `add` and `reset`."""
         self._hash[slots], self._name[slots] = _hashes(names), names
         if 2 * (self._used + len(slots)) > len(self._table):
             self._lay_out(len(slots))
         self._enter(slots)
-        return slots
 
-    def remove(self, slots: Slots) -> None:
-        """Take the names out of slots that are taken, no slot twice."""
+    def leave(self, slots: Slots) -> None:
+        """Take names out of slots; what is given next is left to `remove` and `reset`."""
         rest, at = slots, self._place(self._hash[slots])
         while len(rest):
             here = self._table[at] == rest + 1
             self._table[at[here]] = _LEFT
             rest, at = rest[~here], self._next(at[~here])
         self._name[slots] = ""
-        self._again.extend(slots.tolist())
 
     def _lay_out(self, more: int) -> None:
         """Make the table anew, without the places that were left, with room for more; half of it stays free."""

@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +27,7 @@ HEADERS, _HEADER = 100, 8  # how many a record may have; bytes that one costs be
 # milliseconds have had thirteen digits.
 DATED = 10**12
 _encode = msgspec.json.Encoder().encode
+_KEY_OF, _VALUE, _HEADERS_OF = attrgetter("key"), attrgetter("value"), attrgetter("headers")
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
@@ -84,6 +86,18 @@ def weight(message: Message) -> int:
     """Return the bytes of a record: key, value, headers."""
     headers = header_bytes(message.headers) if message.headers else 0
     return len(message.key or b"") + len(message.value or b"") + headers
+
+
+def held(records: Sequence[Record] | Sequence[Message]) -> int:
+    """Return the bytes that records hold: keys, values, headers."""
+    names_and_values = chain.from_iterable(chain.from_iterable(map(_HEADERS_OF, records)))
+    parts = chain(map(_KEY_OF, records), map(_VALUE, records), names_and_values)
+    return sum(map(len, filter(None, parts)))
+
+
+def values_held(messages: Sequence[Message]) -> int:
+    """Return the bytes of messages' values alone."""
+    return sum(map(len, filter(None, map(_VALUE, messages))))
 
 
 class Publisher:

@@ -1,7 +1,7 @@
 """Sessions of an assignment come back, and a membership is proven, before anything is scored.
 
-The same happens after each aborted transaction and each lost producer, whose sessions are forgotten, and after an
-outage. While Kafka is away it waits, for as long as it takes.
+The same happens after each lost producer, whose sessions are forgotten, after an outage, and after an abort that leaves
+the membership in doubt; any other abort is undone in memory. While Kafka is away it waits, for as long as it takes.
 """
 
 import asyncio
@@ -10,9 +10,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from stream.core.errors import AbortedError, FencedError, UnreachableError
 from stream.kafka.commit import Aborted, ProducerLostError, Stand
+from stream.kafka.errors import Kind
 from stream.kafka.membership import Membership, Owned, Ownership
 from stream.kafka.producing import DaemonThread, Producing
 from stream.kafka.reachability import Reachability
@@ -21,13 +23,15 @@ from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 _ABORTS, _ABORTS_SECONDS = 5, 600.0  # more aborted transactions in so long a time end the process
+_REFUSED = (Kind.REFUSED, Kind.FAULT)  # Kafka would refuse the same again, as far as its error says
+_IN_DOUBT = (*_REFUSED, Kind.MEMBERSHIP)  # whether we may write is proven by a recovery
 _HEARTBEAT_SECONDS, _LOOK_SECONDS = 3.0, 0.2
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 _REST_SECONDS = (0.5, 10.0)  # between two attempts: at first, and at most
 
 
 class Restorer:
-    """Recover what a rebalance brings, what an abort takes, and what an outage leaves."""
+    """Recover what a rebalance brings, what an abort takes, and what an outage leaves; or roll an abort back."""
 
     def __init__(
         self,
@@ -38,22 +42,23 @@ class Restorer:
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
         kafka: Reachability,
+        on_scorer: Callable[..., Awaitable[Any]],
         moved: Callable[[], None],
     ) -> None:
-        """`moved` is called whenever a recovery gets on."""
+        """`on_scorer` calls on the thread that scores; `moved` is called whenever a recovery gets on."""
         self.producing, self.recovery = producing, recovery
         self.ownership, self.telemetry = ownership, telemetry
         self.seek, self.fail = seek, fail
         self.recovered = self.stopping = False
         self.waiting = ""  # what for, between two attempts
-        self._kafka, self._moved = kafka, moved
+        self._kafka, self._on_scorer, self._moved = kafka, on_scorer, moved
         self._thread = DaemonThread("recovery")
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
 
     def _note_abort(self, error: Aborted) -> None:
         self.telemetry.transactions.labels("aborted").inc()
-        log.warning("a transaction was aborted, its partitions are recovered: %s", error)
-        if not (error.replaced or error.refused):
+        log.warning("a transaction was aborted, its partitions are restored: %s", error)
+        if not (error.replaced or error.why in _REFUSED):
             return
         now = time.monotonic()
         if len(self._aborts) == _ABORTS and now - self._aborts[0] < _ABORTS_SECONDS:
@@ -69,17 +74,20 @@ class Restorer:
         self._aborts.append(now)
 
     async def begin_again(self, membership: Membership, error: Aborted | ProducerLostError | None) -> None:
-        """Recover what a transaction held that was aborted, or whose end is not known; a failure ends the process.
+        """Restore what a transaction held that was aborted, or whose end is not known; a failure ends the process.
 
-        Without an error an outage has ended: producer and membership are proven anew before events come, since
-        librdkafka hangs on a coordinator that it remembers, and clean sessions are caught up only.
+        An abort is rolled back where nothing else is wrong. Without an error an outage has ended: producer and
+        membership are proven anew before events come, since librdkafka hangs on a coordinator that it remembers, and
+        clean sessions are caught up only.
         """
         try:
-            self.recovered = False
             if error:
                 self._note(error)
             else:
                 self.producing.give_up()
+            if isinstance(error, Aborted) and error.why not in _IN_DOUBT:
+                return await self._roll_back(membership)
+            self.recovered = False
             partitions = set(membership.owned)
             if renewed := self.ownership.renew(membership, keep=error is None):
                 await self._until_recovered(renewed, partitions)
@@ -94,6 +102,20 @@ class Restorer:
                 await self._until_recovered(renewed, partitions)
         except Exception as failure:
             self.fail(failure)
+
+    async def _roll_back(self, old: Membership) -> None:
+        """Undo what is not in the changelog, on the thread that scores, and go on from there; nothing is read."""
+        new = self.ownership.renew(old)
+        if new is None:
+            return
+        owned, old.owned = old.owned, {}  # no other round begins in them
+        await self._on_scorer(_take_back, list(owned.values()))
+        if self.ownership.current is not new:
+            return
+        await self.seek({number: held.part.position for number, held in owned.items()})
+        new.owned.update(owned)
+        self.telemetry.transactions.labels("rolled_back").inc()
+        log.info("rolled back to positions %s", {number: held.part.position for number, held in owned.items()})
 
     async def recover(self, partitions: set[int]) -> None:
         """Recover the partitions of a new assignment; a failure ends the process."""
@@ -187,3 +209,8 @@ class Restorer:
                 log.info("recovering: %d changelog records remain", sum(remaining.values()))
 
         return self.recovery.recover(kept, wanted, progress)
+
+
+def _take_back(owned: list[Owned]) -> None:
+    for held in owned:
+        held.take_back()

@@ -18,12 +18,26 @@ from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
-from stream.records import DATED, HEADERS, ITEM, USER, Limits, Message, Publisher, Record, fault_of, header_bytes
+from stream.records import (
+    DATED,
+    HEADERS,
+    ITEM,
+    USER,
+    Limits,
+    Message,
+    Publisher,
+    Record,
+    fault_of,
+    header_bytes,
+    held,
+    values_held,
+)
 from stream.room import keep_blocks
 from stream.runtime import TOLERANCE, Bundle
 from stream.sessions import SessionStore
 
 _SWEEPS = 24  # in a TTL
+_EVICTED = 4096  # sessions in a chunk at most: a round's bytes bound their tombstones, too
 _DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
 _TIMESTAMP, _KEY, _HEADERS = attrgetter("timestamp"), attrgetter("key"), attrgetter("headers")
 _FAILURES = ("unscorable", "not_finite")
@@ -55,6 +69,11 @@ class Work:
     arrived: Ints  # record times of what was scored, ms; of a record without one there is none
     records: int
     evicted: int
+
+    @property
+    def bytes(self) -> int:
+        """Return what is published, in bytes; of scores and changes, whose keys and headers are read, the values."""
+        return values_held(self.scores) + values_held(self.changes) + held(self.dead)
 
 
 @dataclass(slots=True)
@@ -208,7 +227,7 @@ class Scorer:
             places, slot = np.unique(one.part.store.slots([e.user_id for e in one.events]), return_inverse=True)
             touched.append(places)
             slots.append(slot + base)
-            before.append(take(one.part.store.records, places))
+            before.append(one.part.store.read(places))
             base += len(places)
         events = [event for one in reads for event in one.events]
         clock, slot = np.concatenate([one.clock for one in reads]), np.concatenate(slots)
@@ -263,9 +282,10 @@ class Scorer:
         ttl = self.manifest.meaning.ttl
         if part.clock - part.swept < ttl // _SWEEPS:
             return []
-        part.swept = part.clock
         gone = part.store.idle(part.clock, ttl)
-        part.store.remove(gone)
+        if len(gone) <= _EVICTED:
+            part.swept = part.clock
+        part.store.remove(gone := gone[:_EVICTED])
         return [Message(USER + user.encode(), None) for user in gone]
 
 

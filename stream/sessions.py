@@ -1,16 +1,27 @@
 """One partition's sessions: an array of records, and which shopper has which."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.session import Sessions
-from stream.names import Names
+from stream.names import Mark, Names, Slots
 from stream.room import Room
 
 _FIRST = 1024
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a chunk changes in a store: whom it adds, the records that it reads to replace, whom it removes."""
+
+    mark: Mark
+    added: list[Slots] = field(default_factory=list)
+    read: list[tuple[Slots, Sessions]] = field(default_factory=list)
+    freed: list[tuple[Slots, list[str], Sessions]] = field(default_factory=list)
 
 
 class SessionStore:
@@ -19,6 +30,7 @@ class SessionStore:
     def __init__(self, layout: np.dtype[np.void]) -> None:
         self._room = Room(layout, _FIRST)
         self._names = Names()
+        self._changes: Changes | None = None  # where what changes is noted
 
     def __len__(self) -> int:
         return len(self._names)
@@ -36,7 +48,7 @@ class SessionStore:
         """Return the size of the records in memory."""
         return self.records.nbytes
 
-    def slots(self, users: Sequence[str]) -> NDArray[np.int64]:
+    def slots(self, users: Sequence[str]) -> Slots:
         """Find the shoppers' slots; an unknown shopper gets one with an empty record."""
         found = self._names.find(users)
         if len(new := np.flatnonzero(found < 0)):
@@ -46,17 +58,46 @@ class SessionStore:
             if len(known) < len(fresh):
                 given = dict(zip(known, slots.tolist(), strict=True))
                 slots = np.array([given[user] for user in fresh], np.int64)
+            if self._changes:
+                self._changes.added.append(np.unique(slots))
             found[new] = slots
             if self._names.end > len(self.records):
                 self._room.grow(max(2 * len(self.records), self._names.end))
         return found
+
+    def read(self, slots: Slots) -> Sessions:
+        """Return a copy of records that are about to be replaced."""
+        found = session.take(self.records, slots)
+        if self._changes:
+            self._changes.read.append((slots, found))
+        return found
+
+    @contextmanager
+    def noting(self, most: int) -> Iterator[Changes]:
+        """Note what changes, while up to `most` shoppers come before any goes: `undo` takes it back."""
+        self._changes = Changes(self._names.mark(most))
+        try:
+            yield self._changes
+        finally:
+            self._changes = None
+
+    def undo(self, changes: Changes) -> None:
+        """Take changes back, of which none came after them: names, slots and records are as they were."""
+        for slots, users, records in reversed(changes.freed):
+            self._names.enter(slots, users)
+            session.put(self.records, slots, records)
+        for slots, records in reversed(changes.read):
+            session.put(self.records, slots, records)
+        for slots in changes.added:
+            self._names.leave(slots)
+        self._names.reset(changes.mark)
 
     def put(self, users: Sequence[str], records: Sessions) -> None:
         """Set the shoppers' records, (n,); of one who is there twice the last one holds."""
         slots = self.slots(users)
         session.put(self.records, slots, records)
 
-    def users(self, slots: NDArray[np.int64]) -> list[str]:
+    def users(self, slots: Slots) -> list[str]:
         """Name the shoppers in slots that are taken."""
         return self._names.of(slots)
 
@@ -65,9 +106,11 @@ class SessionStore:
         found = self._names.find(users)
         self.free(np.unique(found[found >= 0]))
 
-    def free(self, slots: NDArray[np.int64]) -> None:
+    def free(self, slots: Slots) -> None:
         """Forget the shoppers in slots that are taken, no slot twice."""
         if len(slots):
+            if self._changes:
+                self._changes.freed.append((slots, self.users(slots), session.take(self.records, slots)))
             self._names.remove(slots)
             self.records[slots] = np.zeros((), self.records.dtype)
 

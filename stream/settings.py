@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from stream.core.errors import SettingError
+from stream.core.pace import ROUND_BYTES
 
 PREFIX = "FORECART_"
 CONFIG = PREFIX + "CONFIG"
@@ -50,6 +51,9 @@ class Settings(BaseModel):
     )
     chunk_events: int = Field(4096, ge=1, description="Events of one partition scored at once.")
     round_chunks: int = Field(8, ge=1, description="Chunks in one transaction.")
+    round_bytes: int = Field(
+        ROUND_BYTES, ge=1 << 20, description="Bytes read for one transaction or written by it; memory is bounded by it."
+    )
     max_event_bytes: int = Field(
         65_536, ge=1024, le=262_144, description="A longer event, or longer headers, are a dead letter."
     )

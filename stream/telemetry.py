@@ -108,7 +108,7 @@ class Telemetry:
         self.progress = Gauge("forecart_last_progress_timestamp_seconds", "When the loop last moved.", registry=r)
         self.reachable = Gauge("forecart_kafka_reachable", "1 while Kafka answers, else 0.", registry=r)
         self.build = Info("forecart_build", "The running version.", registry=r)
-        for result in ("committed", "aborted", "dropped"):
+        for result in ("committed", "aborted", "rolled_back", "dropped"):
             self.transactions.labels(result)
 
     def hear_catalog(self, reason: str) -> None:

@@ -173,7 +173,7 @@ class Examples:
         batch = {"batch-offset": "40215", "batch-bytes": "16384"}
         reasons = {"unreadable": {"cause": "crc"}, "inflated": {"limit-bytes": "67108864"}}
         faults = [Fault(reason, batch | facts) for reason, facts in reasons.items()]
-        unread = [FetchedRecord("events", 3, 40_215, -1, 0, None, None, (), fault) for fault in faults]
+        unread = [FetchedRecord("events", 3, 40_215, -1, 0, None, None, (), fault=fault) for fault in faults]
         work = scorer.process(part, [*lines, bad, long, *unread], lines[-1].timestamp + 4)
         self.event, self.score, self.letters = lines[-1], work.scores[-1], work.dead
 

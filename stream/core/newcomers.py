@@ -5,6 +5,7 @@ table, which holds what a ranking needs: name, category, price, and a count of i
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 
 import msgspec
 import numpy as np
@@ -51,6 +52,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def copy(self) -> "Table":
+        """Return a table of its own with the same newcomers."""
+        found = copy(self)
+        for name, value in vars(self).items():
+            if hasattr(value, "copy"):
+                setattr(found, name, value.copy())
+        return found
 
     def named(self, indices: Iterable[int]) -> dict[int, str]:
         """Name those newcomers that are in the table."""

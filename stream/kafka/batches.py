@@ -60,20 +60,20 @@ class Batch(NamedTuple):
         """Tell whether the checksum fits; it covers all but offset, length and format."""
         return DefaultRecordBatch(self.raw).validate_crc() if self.magic == 2 else messages.sound(self.raw)
 
-    def records(self, limit: int) -> tuple[Iterator[Any], int]:
-        """Return a sound batch's records, and the bytes that they are read from; it inflates to `limit` at most.
+    def records(self, limit: int) -> Iterator[Any]:
+        """Return a sound batch's records; it inflates to `limit` bytes at most.
 
         Raises Inflated or Broken, and the iterator ValueError or one of aiokafka's errors, where it is broken inside.
         """
         if self.magic < 2:
-            return messages.read(self.raw, lambda codec, data: inflate(codec, data, limit)), self.size
+            return messages.read(self.raw, lambda codec, data: inflate(codec, data, limit))
         codec, plain = self.attributes & _CODEC, self.raw
         if codec:
             head, data = bytearray(self.raw[: _HEAD.size]), self.raw[_HEAD.size :]
             head[_ATTRIBUTES] = (self.attributes & ~_CODEC).to_bytes(2, "big", signed=True)
             # A batch without records may be a header alone, which still names a codec.
             plain = inflate(codec, data, limit, head) if data else memoryview(head)
-        return _records(plain), len(plain)
+        return _records(plain)
 
 
 def cut(raw: memoryview, at: int) -> Batch | None:

@@ -15,6 +15,7 @@ import msgspec
 from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, FaultError
+from stream.core.pace import COMMIT_SHARE
 from stream.core.position import Position
 from stream.kafka.client import again, producer, put
 from stream.kafka.clocks import Clocks
@@ -32,7 +33,7 @@ FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
 _INIT_SECONDS = 10.0
 _CALL_SECONDS = 3.0  # asked of one call, which is made again while its error may pass
 _OVERDUE_SECONDS = 2.0  # a call that outlasts what was asked by so much is left alone: librdkafka has calls that hang
-_SHARE = 0.8  # of the transaction's timeout that its calls may use up
+_REST = 0.1  # of the transaction's timeout that is left for the calls after a flush that took all it may
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,15 +51,15 @@ class Stand(NamedTuple):
 
 
 class Aborted(Exception):
-    """Raised where a transaction was aborted and its partitions are to be recovered.
+    """Raised where a transaction was aborted and its partitions are to be restored.
 
-    `replaced` tells that another process has the membership: again and again, it is one of the same name. `refused`
-    tells that Kafka would refuse the same again, as far as its error says.
+    `why` sorts the error that led to it; `replaced` tells that another process has the membership: again and again, it
+    is one of the same name.
     """
 
-    def __init__(self, text: str, replaced: bool = False, refused: bool = False) -> None:
+    def __init__(self, text: str, why: Kind = Kind.PASSING, replaced: bool = False) -> None:
         super().__init__(text)
-        self.replaced, self.refused = replaced, refused
+        self.why, self.replaced = why, replaced
 
 
 class ProducerLostError(Exception):
@@ -97,7 +98,7 @@ class Committer:
                 "retry.backoff.ms": 1,  # a commit follows a commit: the broker is often not ready at once
                 "retry.backoff.max.ms": 5,
                 "queue.buffering.max.messages": 1_000_000,
-                "queue.buffering.max.kbytes": 1_048_576,
+                "queue.buffering.max.kbytes": 2 * settings.round_bytes // 1024 + 2048,
                 "batch.num.messages": 100_000,
                 "batch.size": BATCH,
                 "message.max.bytes": max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM),
@@ -138,7 +139,7 @@ class Committer:
         The proof is a transaction with one tombstone that no reader looks at; an older process of the same
         name loses its producer there. Raises SettingError where this machine's clock is wrong.
         """
-        deadline = time.monotonic() + self._timeout * _SHARE
+        deadline = time.monotonic() + self._timeout * COMMIT_SHARE
         try:
             self._begin(deadline)
             topic, key = self._settings.changelog, CLAIM + self.name.encode()
@@ -157,7 +158,7 @@ class Committer:
         is not committed.
         """
         metadata = membership.metadata()
-        deadline = time.monotonic() + self._timeout * _SHARE
+        deadline = time.monotonic() + self._timeout * COMMIT_SHARE
         self._pause("before-begin")
         try:
             self._begin(deadline)
@@ -165,11 +166,12 @@ class Committer:
                 self._produce(work, deadline)
             for number, stand in stands.items():
                 self._produce_position(number, stand)
-            if left := self._do("flush", deadline):
+            if left := self._do("flush", deadline, most=self._timeout):  # of a slow link's, all that there is
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._clocks.check()
             self._pause("after-flush")
             offsets = [self._input_offset(number, stand) for number, stand in stands.items()]
+            deadline = max(deadline, time.monotonic() + self._timeout * _REST)
             self._do("send_offsets_to_transaction", deadline, offsets, metadata)
             self._pause("after-offsets")
             self._do("commit_transaction", deadline)
@@ -187,12 +189,15 @@ class Committer:
             except KafkaException as error:
                 log.warning("the open transaction was not aborted, the next start does: %s", said(error))
 
-    def _do(self, name: str, deadline: float, *given: Any) -> Any:
-        """Make a call of librdkafka's with what is left until a deadline (monotonic seconds), again while it passes."""
+    def _do(self, name: str, deadline: float, *given: Any, most: float = _CALL_SECONDS) -> Any:
+        """Make a call of librdkafka's with what is left until a deadline (monotonic seconds), again while it passes.
+
+        One attempt takes `most` seconds at most.
+        """
         call = getattr(self._producer, name)
 
         def once() -> Any:
-            seconds = min(max(deadline - time.monotonic(), 0.1), _CALL_SECONDS)
+            seconds = min(max(deadline - time.monotonic(), 0.1), most)
             self.running, self._due = name, time.monotonic() + seconds + _OVERDUE_SECONDS
             try:
                 return call(*given, seconds)
@@ -251,17 +256,16 @@ class Committer:
             self._abort(str(error))
         cause = error.args[0]
         if cause.txn_requires_abort() and not cause.fatal():
-            what = kind(cause)
-            self._abort(said(error), cause.name() == "FENCED_INSTANCE_ID", what in (Kind.REFUSED, Kind.FAULT))
+            self._abort(said(error), kind(cause), cause.name() == "FENCED_INSTANCE_ID")
         self._lose(error, "the transaction failed")
 
-    def _abort(self, text: str, replaced: bool = False, refused: bool = False) -> NoReturn:
+    def _abort(self, text: str, why: Kind = Kind.PASSING, replaced: bool = False) -> NoReturn:
         try:
             self._do("abort_transaction", time.monotonic() + _CALL_SECONDS)
         except (KafkaException, TimeoutError) as error:
             self._lose(error, f"a transaction could not be aborted ({text})")
         self._done()
-        raise Aborted(text, replaced, refused)
+        raise Aborted(text, why, replaced)
 
     def _lose(self, error: KafkaException | TimeoutError, what: str) -> NoReturn:
         """Give the producer up, but for an error that another producer would meet again."""

@@ -21,11 +21,10 @@ from aiokafka.errors import CorruptRecordException
 
 from stream.kafka.batches import Batch, cut
 from stream.kafka.inflate import Broken, Inflated
-from stream.records import Fault
+from stream.records import Fault, header_bytes
 
 log = logging.getLogger(__name__)
 
-POLL_BYTES = 32 * 1024 * 1024  # of batches, inflated, after which a poll begins to read no other
 _STRUCTURE = (CorruptRecordException, ValueError, IndexError, OverflowError, SystemError)
 
 
@@ -40,6 +39,7 @@ class FetchedRecord(msgspec.Struct, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    size: int = 0  # bytes of key, value and headers
     fault: Fault | None = None
     checksum: None = None
     serialized_key_size: int = -1
@@ -68,16 +68,17 @@ class Reader:
     """
 
     def __init__(self, limit: int, high: Callable[[Any], int | None]) -> None:
-        self.limit, self.high, self.room = limit, high, POLL_BYTES
+        self.limit, self.high = limit, high
+        self.room = sys.maxsize  # bytes of records that a poll may still take
 
     def install(self) -> None:
         """Let aiokafka's fetcher read with this one."""
         fetcher.MemoryRecords, fetcher.FetchResult = Fetched, FetchResult
         fetcher.PartitionRecords = self.partition
 
-    def begin_poll(self) -> None:
-        """Allow the bytes of a poll."""
-        self.room = POLL_BYTES
+    def begin_poll(self, room: int) -> None:
+        """Let a poll take records until they have `room` bytes, one record at least."""
+        self.room = room
 
     def partition(
         self, tp: Any, fetched: Fetched, aborted: Sequence[tuple[int, int]] | None, offset: int, *_: Any
@@ -99,16 +100,22 @@ class PartitionRecords:
         self._records: Iterator[FetchedRecord] = iter(())
 
     def take(self, most: int) -> list[FetchedRecord]:
-        """Return the next records, `most` at most; fewer once the poll has read its bytes."""
+        """Return the next records, `most` at most; fewer once the poll has its bytes."""
         found: list[FetchedRecord] = []
-        while not self.ended:
-            found += islice(self._records, most - len(found))
-            if len(found) >= most or self._reader.room <= 0:
+        room = self._reader.room
+        while room > 0 and not self.ended:
+            for record in islice(self._records, most - len(found)):
+                found.append(record)
+                room -= record.size
+                if room <= 0:
+                    break
+            if room <= 0 or len(found) >= most:
                 break
             if batch := next(self._batches, None):
                 self._records = batch
             else:
                 self.ended = True
+        self._reader.room = room
         return found
 
     def _open(self) -> Iterator[Iterator[FetchedRecord]]:
@@ -155,9 +162,7 @@ class PartitionRecords:
         if dense:
             self.next_fetch_offset = max(self.next_fetch_offset, batch.first)
         try:
-            records, size = batch.records(self._reader.limit)
-            self._reader.room -= size
-            for record in records:
+            for record in batch.records(self._reader.limit):
                 offset = record.offset
                 if offset != self.next_fetch_offset:
                     if offset < self.next_fetch_offset:
@@ -165,9 +170,14 @@ class PartitionRecords:
                     if dense or offset > last:
                         raise CorruptRecordException(f"a record has the offset {offset}")
                 self.next_fetch_offset = offset + 1
+                key, value = record.key, record.value
+                size = (len(value) if value else 0) + (len(key) if key else 0)
+                headers = ()
+                if record.headers:
+                    headers = tuple(record.headers)
+                    size += header_bytes(headers)
                 yield FetchedRecord(
-                    *(topic, number, offset, record.timestamp, record.timestamp_type, record.key, record.value),
-                    tuple(record.headers) if record.headers else (),
+                    *(topic, number, offset, record.timestamp, record.timestamp_type, key, value, headers, size)
                 )
             if not dense or self.next_fetch_offset > last:
                 return
@@ -208,7 +218,7 @@ class PartitionRecords:
         topic, number = self._tp
         for offset in range(self.next_fetch_offset, end):
             self.next_fetch_offset = offset + 1
-            yield FetchedRecord(topic, number, offset, -1, 0, None, None, (), fault)
+            yield FetchedRecord(topic, number, offset, -1, 0, None, None, (), fault=fault)
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka has no types

@@ -4,7 +4,9 @@ A membership is taken once per assignment, dropped when a rebalance begins, stam
 brought it. It owns the sessions of its partitions.
 """
 
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -12,8 +14,18 @@ from stream.core.position import Topics
 from stream.kafka.client import group_metadata
 from stream.records import Record
 from stream.round import Partition
+from stream.undo import Undo
 
 _ANSWER_SECONDS = 10.0  # from one answer of Kafka's to the next: what is longer is an outage, not a transaction
+
+
+@dataclass(slots=True)
+class Ahead:
+    """A round that is in the sessions and not yet in the changelog: how far this was, and what undoes its chunks."""
+
+    changelog: int
+    read_at: float
+    undos: list[Undo] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -23,19 +35,26 @@ class Owned:
     part: Partition
     changelog: int = 0  # next changelog offset that is not yet in the sessions
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
-    begun: int = 0  # rounds that went into the sessions: the scorer's thread counts them
-    done: int = 0  # those of them that are in the changelog: the event loop does
     topics: Topics = field(default_factory=Topics)  # that the position belongs to
     lost: int = 0  # offsets that were deleted unscored: to be counted once the position behind them is committed
+    rounds: deque[Ahead] = field(default_factory=deque)  # the scorer's thread adds one, the event loop drops it
 
     @property
     def ahead(self) -> int:
         """Count the rounds in the sessions that are not yet in the changelog."""
-        return self.begun - self.done
+        return len(self.rounds)
 
     def begin(self) -> None:
         """Count a round, before it changes the sessions."""
-        self.begun += 1
+        self.rounds.append(Ahead(self.changelog, self.read_at))
+
+    def take_back(self) -> None:
+        """Undo the rounds that are not in the changelog, the newest first."""
+        while self.rounds:
+            ahead = self.rounds.pop()
+            for undo in reversed(ahead.undos):
+                undo.take_back()
+            self.changelog, self.read_at = ahead.changelog, ahead.read_at
 
 
 @dataclass(slots=True, eq=False)
@@ -74,33 +93,42 @@ class Batch:
     start: int
     end: int
     records: list[Record]
+    bytes: int = 0  # that the records hold
 
 
-def joined(batches: Iterable[Batch], size: int) -> list[Batch]:
-    """Join batches that follow on each other, of one partition and membership, to batches of up to `size` records."""
+def joined(batches: Iterable[Batch], size: int, room: int = sys.maxsize) -> list[Batch]:
+    """Join batches that follow on each other, of one partition and membership.
+
+    None gets more than `size` records or `room` bytes by that.
+    """
     found: list[Batch] = []
     newest: dict[int, Batch] = {}
     for batch in batches:
         last = newest.get(batch.partition)
-        fits = last and len(last.records) + len(batch.records) <= size
+        fits = last and len(last.records) + len(batch.records) <= size and last.bytes + batch.bytes <= room
         if last and fits and last.membership is batch.membership and last.end == batch.start:
-            last.records, last.end = last.records + batch.records, batch.end
+            last.records, last.end, last.bytes = last.records + batch.records, batch.end, last.bytes + batch.bytes
         else:
             newest[batch.partition] = replace(batch)
             found.append(newest[batch.partition])
     return found
 
 
-def apart(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Group batches, in their order, so that no partition is in a group twice and none has many more than `size`."""
+def apart(batches: Iterable[Batch], size: int, room: int = sys.maxsize) -> Iterator[list[Batch]]:
+    """Group batches, in their order, so that no partition is in a group twice.
+
+    No group has more than `size` records or `room` bytes, but for a batch that alone has.
+    """
     group: dict[int, Batch] = {}
-    records = 0
+    records = held = 0
     for batch in batches:
-        if batch.partition in group or (group and records + len(batch.records) > size):
+        over = records + len(batch.records) > size or held + batch.bytes > room
+        if batch.partition in group or (group and over):
             yield list(group.values())
-            group, records = {}, 0
+            group, records, held = {}, 0, 0
         group[batch.partition] = batch
         records += len(batch.records)
+        held += batch.bytes
     if group:
         yield list(group.values())
 
@@ -134,6 +162,7 @@ class Ownership:
 
     def __init__(self, group: str, chunk: int, drop_fetch: Callable[[], bool] = lambda: False) -> None:
         self.group, self.chunk, self.drop_fetch = group, chunk, drop_fetch
+        self.part = self.fetch = sys.maxsize  # bytes of records in a batch, and in a fetch, at most
         self.current: Membership | None = None
         self.marks: dict[int, Mark] = {}
         self.fetched_at = time.monotonic()

@@ -8,7 +8,10 @@ tests/kafka/test_hooks.py.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from itertools import accumulate
+from operator import attrgetter
 from typing import Any, cast
 
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -22,17 +25,32 @@ from aiokafka.errors import (
 from faust.transport.drivers import aiokafka as driver
 
 from stream.core.errors import BrokerError
-from stream.kafka.fetches import Reader
+from stream.kafka.fetches import FetchedRecord, Reader
 from stream.kafka.membership import Batch, Mark, Membership, Ownership
-from stream.records import Record
 
 log = logging.getLogger(__name__)
 _REST_SECONDS = 1.0  # after an error of the consumer's that may pass
 _ALONE_SECONDS, _LOOK_SECONDS = 60.0, 5.0  # without any connection, until the bootstrap servers are asked again
 _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+_SIZE = attrgetter("size")
+_PARTITION_BYTES = 4 << 20  # of one partition in one answer to a fetch, at most
+_PARTITION_LEAST = 16 << 10
 
 
-class _Fetched(dict[Any, tuple[int, int, list[Record]]]):
+def parts(records: list[FetchedRecord], size: int, room: int) -> Iterator[tuple[list[FetchedRecord], int]]:
+    """Cut records into parts of up to `size` records and `room` bytes, one at least; yield each with its bytes."""
+    at = 0
+    while at < len(records):
+        part = records[at : at + size]
+        if (held := sum(map(_SIZE, part))) > room:
+            reached = list(accumulate(map(_SIZE, part)))
+            n = max(bisect_right(reached, room), 1)
+            part, held = part[:n], reached[n - 1]
+        at += len(part)
+        yield part, held
+
+
+class _Fetched(dict[Any, tuple[int, int, list[FetchedRecord]]]):
     membership: Membership | None = None
     strayed: dict[int, int] | None = None  # by partition that the input no longer has: where the last batch ended
 
@@ -131,6 +149,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._partition_assignment_strategy = (StickyPartitionAssignor,)
         consumer._fetch_max_wait_ms = 500
+        self._bound(consumer, 1)  # it begins to fetch before it is asked
         self.reader = Reader(cast(Any, self.app).max_batch_bytes, lambda tp: _high(consumer, tp))
         self.reader.install()
         return consumer
@@ -172,7 +191,8 @@ class Thread(driver.AIOKafkaConsumerThread):
             await asyncio.sleep(0.05)
             return found
         self._rewind(consumer, ready)
-        self.reader.begin_poll()
+        self._bound(consumer._fetcher, len(active_partitions))
+        self.reader.begin_poll(ownership.fetch)
         try:
             got = await super()._fetch_records(consumer, ready, timeout=timeout, max_records=max_records)
         except NoOffsetForPartitionError:  # from before the first seek
@@ -201,6 +221,11 @@ class Thread(driver.AIOKafkaConsumerThread):
                 self.log.warning("%s: the input has no offset %s", tp, offset)
                 self.strayed.add(tp)
         return {tp.partition: self.handed.get(tp, 0) for tp in self.strayed}
+
+    def _bound(self, client: Any, partitions: int) -> None:
+        """Bound in bytes what the next answers of brokers bring, and so what they leave waiting."""
+        client._fetch_max_bytes = room = self.ownership.fetch
+        client._max_partition_fetch_bytes = min(max(room // partitions, _PARTITION_LEAST), _PARTITION_BYTES)
 
     def _rewind(self, consumer: Any, ready: set[Any]) -> None:
         for tp in ready:
@@ -248,13 +273,13 @@ class BatchConsumer(driver.Consumer):
             return
         membership = fetched.membership
         for tp, (start, end, records) in fetched.items():
-            size, begin = ownership.chunk, start
-            for i in range(0, len(records), size):
+            begin, left = start, len(records)
+            for part, held in parts(records, ownership.chunk, ownership.part):
                 if not self.flow_active or ownership.current is not membership or ownership.drop_fetch():
                     return
-                part = records[i : i + size]
-                stop = end if i + size >= len(records) else part[-1].offset + 1
-                batch = Batch(cast(Membership, membership), tp.partition, begin, stop, part)
+                left -= len(part)
+                stop = part[-1].offset + 1 if left else end
+                batch = Batch(cast(Membership, membership), tp.partition, begin, stop, cast(Any, part), held)
                 begin = stop
                 self._thread.hand_on({tp: stop})
                 message = self._to_message(tp, part[-1])

@@ -87,7 +87,7 @@ class Fetching:
         records = self.reader.partition(PARTITION, Fetched(raw), aborted, position)
         found: list[FetchedRecord] = []
         while not records.ended:
-            self.reader.begin_poll()
+            self.reader.begin_poll(32 * MiB)
             found += records.take(100)
         self.position = records.next_fetch_offset
         return found

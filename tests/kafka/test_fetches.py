@@ -8,7 +8,6 @@ from aiokafka.record.util import encode_varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.kafka import fetches
 from stream.kafka.fetches import Fetched, FetchedRecord
 from tests.kafka.built import (
     CODECS,
@@ -214,15 +213,26 @@ def test_a_batch_that_inflates_too_far_is_told_with_its_sizes(codec: int):
     }
 
 
-def test_a_poll_reads_no_further_batch_once_it_has_its_bytes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fetches, "POLL_BYTES", MiB)
+def test_a_poll_ends_where_its_room_does():
     reader = Fetching().reader
-    first = reader.partition(PARTITION, Fetched(batch(0, [bytes(MiB)] * 2, 1) + batch(2, VALUES)), (), 0)
+    first = reader.partition(PARTITION, Fetched(batch(0, [bytes(MiB)] * 3, 1) + batch(3, VALUES)), (), 0)
     second = reader.partition(PARTITION, Fetched(batch(0, VALUES)), (), 0)
-    reader.begin_poll()
+    reader.begin_poll(2 * MiB)
     assert [len(first.take(100)), len(second.take(100))] == [2, 0]
-    reader.begin_poll()
-    assert [len(first.take(100)), len(second.take(100))] == [20, 20]
+    assert (first.next_fetch_offset, second.next_fetch_offset) == (2, 0)  # of the same poll
+    reader.begin_poll(2 * MiB)
+    assert [len(first.take(100)), len(second.take(100))] == [21, 20]
+
+
+def test_a_poll_has_one_record_however_large_and_no_more_than_it_was_asked_for():
+    reader = Fetching().reader
+    large = reader.partition(PARTITION, Fetched(batch(0, [bytes(MiB)] * 2)), (), 0)
+    reader.begin_poll(1)
+    assert len(large.take(100)) == 1
+    small = reader.partition(PARTITION, Fetched(batch(0, [b"v"] * 3)), (), 0)
+    reader.begin_poll(MiB)
+    assert [len(small.take(2)), len(small.take(2)), small.ended] == [2, 1, True]
+    assert MiB - reader.room == 3 * len(b"v")
 
 
 @given(st.integers(0, 1), st.binary(max_size=200), st.integers(0, 400), st.sampled_from([0, 1, 3, 4]))

@@ -1,6 +1,7 @@
 """An engine with fakes around it: what stands for Kafka in the tests of rounds and of recoveries."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 
@@ -9,8 +10,10 @@ import msgspec
 from stream.core.errors import StuckError
 from stream.core.events import Event
 from stream.core.manifest import Vocabulary
+from stream.core.pace import Pace
 from stream.engine import Engine
 from stream.kafka.commit import Aborted
+from stream.kafka.errors import Kind
 from stream.kafka.membership import Batch, Owned, Ownership
 from stream.kafka.producing import Producing
 from stream.kafka.recovery import Progress
@@ -50,7 +53,9 @@ class Committer:
         self.committed: list[int] = []
         self.aborts = self.claims = self.left_open = self.claim_aborts = 0
         self.pause = 0.0
-        self.replaced, self.refused, self.starts = False, True, 0
+        self.why, self.replaced, self.starts = Kind.REFUSED, False, 0
+        self.gate = threading.Event()  # a commit waits for it
+        self.gate.set()
 
     def start(self):
         self.starts += 1
@@ -63,9 +68,10 @@ class Committer:
 
     def commit(self, works, stands, _membership):
         time.sleep(self.pause)
+        self.gate.wait(20)
         if works and self.aborts:
             self.aborts -= 1
-            raise Aborted("told to", self.replaced, self.refused)
+            raise Aborted("told to", self.why, self.replaced)
         for work in works:
             self.committed += [msgspec.json.decode(m.value)["source"]["offset"] for m in work.scores]
         self.position = {number: stand.offset for number, stand in stands.items()}
@@ -115,7 +121,7 @@ class Rig:
             recovery=self.recovery,
             ownership=self.ownership,
             telemetry=self.telemetry,
-            round_chunks=3,
+            pace=Pace(100, 3),
             seek=self.seek,
             fail=self.failed.append,
             kafka=self.kafka,

@@ -1,5 +1,6 @@
 """How the errors of a transaction are sorted (rule 5), with a producer that fails as told."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from stream.core.errors import BrokerError, FaultError
 from stream.core.position import Topics
 from stream.kafka import commit
 from stream.kafka.commit import Aborted, Committer, ProducerLostError, Stand
+from stream.kafka.errors import Kind
 from stream.kafka.membership import Membership, Owned
 from stream.round import Partition
 from stream.settings import Settings
@@ -47,10 +49,10 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     return made
 
 
-def _commit(**settings: Any) -> None:
+def _commit(timeout: float = 0.3, **settings: Any) -> None:
     committer = Committer(Settings(transaction_timeout_seconds=5, **settings), "w0")
     held = Owned(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
-    committer._timeout = 0.3
+    committer._timeout = timeout
     committer.commit([], {0: Stand.of(held)}, Membership("g", 1, "m", None))
 
 
@@ -63,6 +65,39 @@ def test_what_can_be_aborted_is(producer: Producer):
     with pytest.raises(Aborted):
         _commit()
     assert producer.called("abort_transaction") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("_STATE", Kind.LOST), ("_TIMED_OUT", Kind.PASSING), ("ILLEGAL_GENERATION", Kind.MEMBERSHIP)],
+)
+def test_an_abort_tells_why(producer: Producer, name: str, why: Kind):
+    error = KafkaError(getattr(KafkaError, name), "abortable", False, False, True)
+    producer.errors["send_offsets_to_transaction"] = [error]
+    with pytest.raises(Aborted) as raised:
+        _commit()
+    assert raised.value.why is why
+
+
+def test_a_flush_that_takes_too_long_is_a_late_round(producer: Producer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(producer, "flush", lambda _seconds: 3, raising=False)
+    with pytest.raises(Aborted, match="3 records") as raised:
+        _commit()
+    assert raised.value.why is Kind.PASSING
+
+
+def test_a_flush_may_take_what_the_transaction_allows_and_the_rest_has_time_left(producer: Producer):
+    def flush(seconds: float) -> int:
+        producer.calls.append(("flush", (seconds,)))
+        time.sleep(seconds)
+        return 0
+
+    producer.flush = flush  # type: ignore[attr-defined]
+    _commit(timeout=2.0)
+    ((seconds,),) = (given for name, given in producer.calls if name == "flush")
+    assert 1.5 < seconds <= 1.6
+    ((left,),) = (given for name, given in producer.calls if name == "commit_transaction")
+    assert 0.1 < left <= 0.2
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Recoveries without Kafka: what an abort does, when it is enough, and what a rebalance brings."""
 
 import asyncio
+import threading
 
 import pytest
 
 from stream.core.errors import AbortedError, FencedError, StuckError
+from stream.kafka.errors import Kind
 from tests.stream.rig import Rig
 
 
@@ -26,10 +28,11 @@ def test_clean_sessions_of_a_kept_partition_are_caught_up_only(rig):
     assert rig.committer.committed == [0, 1, 2, 3]
 
 
-def test_an_aborted_transaction_is_recovered_and_done_again(rig):
+@pytest.mark.parametrize("why", [Kind.REFUSED, Kind.MEMBERSHIP])
+def test_an_abort_that_leaves_the_membership_in_doubt_is_recovered_and_done_again(rig, why):
     async def main():
         await rig.join(0)
-        rig.committer.aborts = 1
+        rig.committer.aborts, rig.committer.why = 1, why
         await rig.play(rig.batch(0, 3))
         await rig.play(rig.batch(0, 3))
 
@@ -66,6 +69,111 @@ def test_what_was_read_is_committed_before_partitions_are_placed_again(rig):
     assert rig.sought == [{0: 0}, {0: 3}]
     assert rig.telemetry.registry.get_sample_value("forecart_events_lost_total", {"partition": "0"}) == 5
     assert not rig.failed
+
+
+def test_an_abort_is_rolled_back_and_nothing_is_read(rig):
+    async def main():
+        membership = await rig.join(0, 1)
+        await rig.play(rig.batch(0, 3))
+        held, session = membership.owned[0], membership.owned[0].part.store.get("u").tobytes()
+        held.changelog = 7
+        rig.committer.aborts, rig.committer.why = 1, Kind.PASSING
+        await rig.play(rig.batch(3, 9), rig.batch(0, 2, partition=1))
+        assert rig.ownership.current is not membership  # every batch in hand is foreign
+        assert rig.ownership.current.owned[0] is held
+        assert (held.part.position, held.ahead, held.changelog) == (3, 0, 7)
+        assert held.part.store.get("u").tobytes() == session
+        assert not len(rig.ownership.current.owned[1].part.store)
+        assert rig.sought[1:] == [{0: 3, 1: 0}]
+        await rig.play(rig.batch(3, 9, membership), rig.batch(3, 9))
+
+    asyncio.run(main())
+    assert rig.committer.committed == list(range(9))
+    assert rig.recovery.calls == {"anew": 2}
+    assert (rig.result("aborted"), rig.result("rolled_back")) == (1, 1)
+    assert rig.telemetry.registry.get_sample_value("forecart_state_recovery_seconds_count") == 1
+    assert rig.engine.ready() == ""
+    assert not rig.failed
+
+
+def test_a_round_that_was_scored_ahead_is_rolled_back_too(rig):
+    async def main():
+        membership = await rig.join(0)
+        held, process, ahead = membership.owned[0], rig.scorer.process_all, threading.Event()
+        scored = threading.Event()
+
+        def slow(chunks, now):
+            scored.set()
+            ahead.wait(20)
+            return process(chunks, now)
+
+        rig.committer.aborts, rig.committer.why = 1, Kind.PASSING
+        rig.committer.gate.clear()
+        task = asyncio.create_task(rig.engine.run())
+        await rig.engine.take(rig.batch(0, 3))
+        await _until(lambda: held.ahead == 1 and held.part.position == 3)
+        rig.scorer.process_all = slow
+        await rig.engine.take(rig.batch(3, 5))
+        await _until(scored.is_set)
+        rig.committer.gate.set()
+        await _until(lambda: rig.result("aborted") == 1)
+        await asyncio.sleep(0.05)
+        assert rig.result("rolled_back") is not None and len(rig.sought) == 1  # it is still being scored
+        ahead.set()
+        await rig.engine.settle()
+        assert (held.part.position, held.ahead, len(held.part.store)) == (0, 0, 0)
+        await rig.engine.take(rig.batch(0, 5))
+        await _until(lambda: len(rig.committer.committed) == 5)
+        await rig.engine.settle()
+        task.cancel()
+
+    asyncio.run(main())
+    assert rig.committer.committed == list(range(5))
+    assert rig.recovery.calls == {"anew": 1}
+    assert rig.result("dropped") == 1
+    assert not rig.failed
+
+
+def test_a_membership_that_ended_meanwhile_is_not_rolled_back_into(rig):
+    async def main():
+        membership = await rig.join(0)
+        rig.committer.aborts, rig.committer.why = 1, Kind.PASSING
+        take_back = type(membership.owned[0]).take_back
+        monkeypatch = pytest.MonkeyPatch()
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                type(membership.owned[0]), "take_back", lambda held: (rig.ownership.drop(), take_back(held))
+            )
+            await rig.play(rig.batch(0, 3))
+        await rig.join(0, generation=2)
+        await rig.play(rig.batch(0, 3))
+
+    asyncio.run(main())
+    assert rig.committer.committed == [0, 1, 2]
+    assert rig.recovery.calls == {"anew": 2}
+    assert rig.result("rolled_back") == 0
+    assert not rig.failed
+
+
+def test_late_rounds_are_no_reason_to_end(rig):
+    async def main():
+        await rig.join(0)
+        rig.committer.why = Kind.PASSING
+        for n in range(20):
+            rig.committer.aborts = 3
+            for _ in range(4):
+                await rig.play(rig.batch(n, n + 1))
+
+    asyncio.run(main())
+    assert rig.committer.committed == list(range(20))
+    assert rig.result("rolled_back") == 60
+    assert not rig.failed
+
+
+async def _until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(("replaced", "kind"), [(False, AbortedError), (True, FencedError)])
@@ -113,7 +221,7 @@ def test_recoveries_that_are_aborted_rest_until_the_membership_ends(rig):
 
     async def main():
         await rig.join(0)
-        rig.committer.aborts, rig.committer.claim_aborts, rig.committer.refused = 1, 999, False
+        rig.committer.aborts, rig.committer.claim_aborts, rig.committer.why = 1, 999, Kind.MEMBERSHIP
         await rig.play(rig.batch(0, 3))
         assert rig.committer.claims <= 4
         rig.committer.claim_aborts = 0

@@ -137,7 +137,7 @@ def test_headers_without_end_are_cut(scorer: Scorer):
 
 def test_a_record_that_could_not_be_read_is_a_dead_letter_with_what_is_known(scorer: Scorer):
     fault = Fault("unreadable", {"cause": "crc", "batch-bytes": "99"})
-    unread = FetchedRecord("events", 3, 8, -1, 0, None, None, (), fault)
+    unread = FetchedRecord("events", 3, 8, -1, 0, None, None, (), fault=fault)
     part = _part(scorer)
     work = scorer.process(part, [_line(7), unread, _line(9)], NOON)
     assert (len(work.scores), work.rejected, part.clock) == (2, Counter(unreadable=1), NOON)
