@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo lint check test soak bench-quick clean
+.PHONY: help demo lint check test chaos soak bench-quick clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,8 +21,11 @@ lint: $(VENV)/developed ## Format, lint, types, import contracts.
 check: lint ## lint, and the unit tests: under a minute.
 	$(BIN)/pytest -m "not kafka and not deploy and not slow"
 
-test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 20 minutes on 2 cores.
+test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 25 minutes on 2 cores.
 	$(BIN)/pytest --durations=15
+
+chaos: $(VENV)/developed ## The faults that take longer, and docs/guarantees.md anew: about an hour on 2 cores.
+	$(BIN)/pytest -m "guarantee or chaos" --durations=0 --guarantees docs/guarantees.md
 
 soak: $(VENV)/developed ## An hour of a fixed rate, or SOAK_SECONDS: the worker's memory must stay flat.
 	$(BIN)/python benchmarks/growth.py --soak $(or $(SOAK_SECONDS),3600)

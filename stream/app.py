@@ -222,9 +222,9 @@ def _wire(app: App, settings: Settings) -> None:
         await engine.run()
 
     def listen() -> None:
-        port = app.health.start(settings.metrics_host, settings.metrics_port)
+        app.health.start(settings.metrics_host, settings.metrics_port)
         app.health.watch(settings.stall_seconds * 2, lambda why: _end(app, StuckError(why, "a restart is safe")))
-        log.info("metrics and probes on http://%s:%d", settings.metrics_host, port)
+        log.info("metrics and probes on %s", app.health.url)
 
     app.listen = listen
 

@@ -1,5 +1,6 @@
 """Metrics and probes on a thread of their own: they answer while the worker's loop is busy."""
 
+import errno
 import logging
 import socket
 import sys
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from stream.core.errors import SettingError
 from stream.telemetry import Telemetry
@@ -16,6 +17,7 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 CONNECTIONS = 16  # at once; one more ends the oldest
 SECONDS = 5.0  # that a connection may keep us waiting
+_ALL, _NO_IPV6 = "::", (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 Probe = Callable[[], str]
 """Return why not, or an empty string."""
 
@@ -26,9 +28,32 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
         self._open: dict[socket.socket, None] = {}
         self._lock = threading.Lock()
+
+    @classmethod
+    def listen(cls, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Self:
+        """Listen on a name or an address; `::` is all of IPv6 and IPv4, or of IPv4 where the host has no IPv6."""
+        try:
+            return cls((host, port), handler)
+        except OSError as error:
+            if host != _ALL or error.errno not in _NO_IPV6:
+                raise
+            return cls(("0.0.0.0", port), handler)
+
+    def server_bind(self) -> None:
+        """Bind; an IPv6 socket for all addresses takes IPv4 too, whatever the host's default is."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    @property
+    def url(self) -> str:
+        """Return where it listens."""
+        host, port = self.server_address[:2]
+        return f"http://{_bracketed(str(host))}:{port}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -77,13 +102,21 @@ class Health:
                 """Keep scrapes out of the log."""
 
         try:
-            self._server = _Server((host, port), Handler)
+            self._server = _Server.listen(host.strip("[]"), port, Handler)
         except OSError as error:
+            remedy = "give another --metrics-port, or 0"
+            if error.errno != errno.EADDRINUSE:
+                remedy += "; if it is the host, another FORECART_METRICS_HOST: :: is every address of this one"
             raise SettingError(
-                f"metrics cannot listen on {host}:{port}: {error.strerror}", "give another --metrics-port, or 0"
+                f"metrics cannot listen on {_bracketed(host)}:{port}: {error.strerror}", remedy
             ) from error
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Return where it listens, once it does."""
+        return self._server.url if self._server else ""
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Return (status, content type, body) for a request."""
@@ -116,3 +149,7 @@ class Health:
         if self._server:
             self._server.shutdown()
             self._server.server_close()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -118,13 +118,13 @@ class Restorer:
                 return await self._recover(membership, partitions)
             except Aborted as error:
                 self._note(error)
-                if error.replaced:  # a heartbeat will tell whose the membership is
-                    await self._rest(membership, _HEARTBEAT_SECONDS)
+                # A heartbeat will tell whose the membership is, or that it is over: until then the same happens again.
+                await self._rest(membership, _HEARTBEAT_SECONDS if error.replaced else rest)
             except (ProducerLostError, UnreachableError) as error:
                 self._note(error)
                 self.recovery.reopen()
                 await self._rest(membership, rest)
-                rest = min(2 * rest, _REST_SECONDS[1])
+            rest = min(2 * rest, _REST_SECONDS[1])
             renewed = self.ownership.renew(membership)
             if renewed is None:
                 return

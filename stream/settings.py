@@ -20,7 +20,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka's address: host:port, several with commas.")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="Kafka's address: host:port, several with commas; [::1]:9092."
+    )
     kafka_properties: Path | None = Field(None, description="A file of librdkafka properties: security and more.")
     bundle: Path | None = Field(None, description="The folder of the model.")
     group: str = Field("forecart", min_length=1, description="The consumer group; names the transactions too.")
@@ -68,7 +70,9 @@ class Settings(BaseModel):
     leave_on_scale_down: bool = Field(
         False, description="Ask Kubernetes at the end; leave the group at once where this pod does not come back."
     )
-    metrics_host: str = Field("127.0.0.1", description="Where metrics and probes listen; 0.0.0.0 in a container.")
+    metrics_host: str = Field(
+        "127.0.0.1", description="Where metrics and probes listen; in a container ::, all of IPv6 and IPv4."
+    )
     metrics_port: int = Field(9464, ge=0, le=65_535, description="0: a free port.")
     stall_seconds: float = Field(60.0, ge=1, description="No progress for so long: not live.")
     state_dir: Path = Field(

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 
 from stream.core.errors import BrokerError, SettingError, UnreachableError
+from stream.kafka.addresses import parse_addresses
 from stream.kafka.errors import Kind, kind, passing, said
 from stream.settings import Settings
 
@@ -43,12 +44,14 @@ _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None, "reco
 
 
 def properties(settings: Settings) -> dict[str, str]:
-    """Return librdkafka's connection properties; raise SettingError for one that only one client would obey."""
+    """Return librdkafka's connection properties; raise SettingError for one that not both clients would obey."""
     found = {"bootstrap.servers": settings.bootstrap_servers}
     if settings.kafka_properties:
         found |= _read(settings.kafka_properties)
     if "bootstrap_servers" in settings.model_fields_set:  # the file's is a default
         found["bootstrap.servers"] = settings.bootstrap_servers
+    protocol = found.get("security.protocol", "PLAINTEXT")
+    found["bootstrap.servers"] = ",".join(parse_addresses(found["bootstrap.servers"], protocol))
     return found
 
 

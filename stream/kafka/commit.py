@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from stream.core.errors import BrokerError, FaultError
 from stream.core.position import Position
 from stream.kafka.client import again, producer, put
+from stream.kafka.clocks import Clocks
 from stream.kafka.errors import Kind, kind, passing, said
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.recovery import POSITION
@@ -84,7 +85,7 @@ class Committer:
     ) -> None:
         """`pause` stops at failpoints, `note` is told of lost connections."""
         self._settings, self.name, self._pause = settings, name, pause
-        self._timeout = settings.transaction_timeout_seconds
+        self._timeout, self._clocks = settings.transaction_timeout_seconds, Clocks(settings)
         self._producer = producer(
             settings,
             **{
@@ -135,22 +136,25 @@ class Committer:
         """Prove that this producer is the newest of its name, before a recovery that may take long (rule 7).
 
         The proof is a transaction with one tombstone that no reader looks at; an older process of the same
-        name loses its producer there.
+        name loses its producer there. Raises SettingError where this machine's clock is wrong.
         """
         deadline = time.monotonic() + self._timeout * _SHARE
         try:
             self._begin(deadline)
-            self._send(self._settings.changelog, [Message(CLAIM + self.name.encode(), None)], partition, deadline)
+            topic, key = self._settings.changelog, CLAIM + self.name.encode()
+            put(self._producer, topic, None, key, partition=partition, on_delivery=self._clocks.measured())
             self._do("commit_transaction", deadline)
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
         self._done()
+        self._clocks.check()
 
     def commit(self, works: Iterable[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
         """Commit a round: its works, and where it leaves each partition.
 
         Raises Aborted where the transaction was aborted, ProducerLostError where its end is not known, FaultError for
-        an error that must not be.
+        an error that must not be, SettingError where this machine's clock is wrong: then what was taken for the future
+        is not committed.
         """
         metadata = membership.metadata()
         deadline = time.monotonic() + self._timeout * _SHARE
@@ -163,6 +167,7 @@ class Committer:
                 self._produce_position(number, stand)
             if left := self._do("flush", deadline):
                 raise TimeoutError(f"{left} records were not acknowledged in time")
+            self._clocks.check()
             self._pause("after-flush")
             offsets = [self._input_offset(number, stand) for number, stand in stands.items()]
             self._do("send_offsets_to_transaction", deadline, offsets, metadata)
@@ -238,7 +243,7 @@ class Committer:
                 held.changelog, held.read_at = message.offset() + 1, time.monotonic()
 
         value, topic = _encode(Position.of(held.topics, stand.offset, stand.clock)), self._settings.changelog
-        put(self._producer, topic, value, POSITION, partition=number, on_delivery=acknowledged)
+        put(self._producer, topic, value, POSITION, partition=number, on_delivery=self._clocks.measured(acknowledged))
 
     def _fail(self, error: KafkaException | TimeoutError) -> NoReturn:
         """Sort an error (rule 5): what can be aborted is; else the producer is lost, or the error must not be."""

@@ -10,7 +10,6 @@ import msgspec
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaException,
     Message,
     TopicPartition,
@@ -80,25 +79,34 @@ class Recovery:
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
         self._patience = settings.transaction_timeout_seconds + _PATIENCE
         self._steady_since = steady_since
-        self._reader = self._open()
+        self._reader, self._group = self._open()
         self._stale = False
         names = (settings.events_topic, settings.changelog, settings.group)
         self._terms = Terms(*names, settings.start, settings.on_lost, settings.restored_changelog)
 
-    def _open(self) -> Consumer:
-        return consumer(self._settings, **{"group.id": self._settings.group, "enable.partition.eof": True, **FETCH})
+    def _open(self) -> tuple[Consumer, Consumer]:
+        """Make a reader of the changelog, and a client that tells the group's offsets.
+
+        The latter reads uncommitted, so that it does not wait for offsets of open transactions. It is no administrator:
+        librdkafka's ends the process with a segmentation fault where the group's coordinator is away or another one.
+        """
+        group = {"group.id": self._settings.group}
+        reader = consumer(self._settings, **group, **{"enable.partition.eof": True, **FETCH})
+        return reader, consumer(self._settings, **group, **{"isolation.level": "read_uncommitted"})
 
     def close(self) -> None:
-        """Close the reader."""
+        """Close the clients."""
         self._reader.close()
+        self._group.close()
 
     def reopen(self) -> None:
         """Let the next recovery begin with new clients: Kafka did not answer those of now."""
         self._stale = True
 
     def _renew(self) -> None:
-        self._reader.close()
-        self._admin, self._reader, self._stale = admin(self._settings), self._open(), False
+        self.close()
+        self._admin, self._stale = admin(self._settings), False
+        self._reader, self._group = self._open()
 
     def recover(
         self,
@@ -250,12 +258,8 @@ class Recovery:
         """
         group, topic = self._settings.group, self._settings.events_topic
 
-        def ask() -> list[TopicPartition]:
-            asked = [ConsumerGroupTopicPartitions(group)]
-            found = self._admin.list_consumer_group_offsets(asked, request_timeout=5)[group].result(6)
-            return [tp for tp in found.topic_partitions if tp.topic == topic]
-
-        found = self._answered(f"the offsets of the group {group}", ask)
+        asked = [TopicPartition(topic, number) for number in range(partitions)]
+        found = answered(f"the offsets of the group {group}", self._patience, lambda: self._group.committed(asked, 5))
         written = {int(tp.metadata) for tp in found if tp.metadata and tp.metadata.isdigit()} - {partitions}
         return {tp.partition: int(tp.offset) for tp in found}, max(written, default=0)
 

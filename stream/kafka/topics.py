@@ -24,6 +24,7 @@ from stream.settings import PREFIX, Settings
 _TIMEOUT = 15
 _CLOCKS = 60  # seconds that clocks of well-kept machines may differ
 _LATEST = "message.timestamp.after.max.ms"  # of brokers from 3.6: one wrong clock cannot move a partition's clock
+_STAMP = "message.timestamp.type"  # of the changelog: acknowledgements then tell the broker's time
 DEFAULT_PARTITIONS = 6
 _TOPICS = ("events_topic", "scores_topic", "dead_letters_topic", "catalog_topic", "changelog_topic")
 
@@ -51,7 +52,7 @@ _REQUIRED: dict[str, Callable[[str, str], bool]] = {
     "min.insync.replicas": _at_least,
     "unclean.leader.election.enable": _same,
 }
-_ADVISED: dict[str, Callable[[str, str], bool]] = {_LATEST: _at_most}
+_ADVISED: dict[str, Callable[[str, str], bool]] = {_LATEST: _at_most, _STAMP: _same}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]
     scores = safe | {"max.message.bytes": str(BATCH)}
     letters = safe | {"max.message.bytes": str(max(BATCH, settings.max_dead_letter_bytes + LETTER_ROOM))}
     compact = {"cleanup.policy": "compact"}
-    changelog = safe | {"max.message.bytes": str(BATCH)} | compact
+    changelog = safe | {"max.message.bytes": str(BATCH), _STAMP: "LogAppendTime"} | compact
     return [
         Topic(settings.events_topic, "events", partitions, replication, events),
         Topic(settings.scores_topic, "scores", partitions, replication, scores),

@@ -94,7 +94,10 @@ class Thread(driver.AIOKafkaConsumerThread):
         """Stop the consumer."""
         if self._watching:
             self._watching.cancel()
-        await super().on_thread_stop()
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError:
+            log.debug("aiokafka's fetcher was resting: it awaits what it has cancelled")
 
     async def _see_to_connections(self) -> None:
         """Ask the bootstrap servers again where no broker known is connected for long: aiokafka never does."""

@@ -20,6 +20,7 @@ LEAST = {"bootstrapServers": "kafka:9092", "bundle": {"volume": CLAIM}}
 MOST = {
     "bootstrapServers": "kafka-0:9093,kafka-1:9093",
     "kafkaPropertiesSecret": "kafka",
+    "metricsHost": "0.0.0.0",
     "bundle": {"volume": CLAIM, "subPath": "taobao-1", "mountPath": "/models"},
     "settings": {"group": "shop", "max_dead_letter_bytes": 2_000_000, "recommend": False, "stall_seconds": 45.5},
     "replicas": 6,
@@ -244,6 +245,8 @@ def test_settings_reach_the_worker(render, monkeypatch):
     for name, value in MOST["settings"].items():
         assert getattr(settings, name) == value
     assert settings.bootstrap_servers == MOST["bootstrapServers"]
+    assert settings.metrics_host == MOST["metricsHost"]
+    assert environment(worker(render(LEAST))[1])["FORECART_METRICS_HOST"] == "::"
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     assert str(settings.bundle) == mounts["bundle"]["mountPath"] == "/models"
     assert mounts["bundle"]["subPath"] == "taobao-1"

@@ -47,7 +47,7 @@ def test_what_it_runs(monkeypatch):
     for name, value in pairs.items():
         if name.startswith(PREFIX):
             monkeypatch.setenv(name, value)
-    assert load().metrics_host == "0.0.0.0"
+    assert load().metrics_host == "::"
 
 
 def test_what_it_copies_exists_and_is_sent():

@@ -34,7 +34,7 @@ def test_the_brokers_disk_is_full(
     one.start()
     one.await_assigned()
     for _ in range(times):
-        upstream = one.send(rate=500, seconds=10)
+        upstream = one.send(rate=500, seconds=down + 20)
         time.sleep(3)
         disk.fill()
         one.faults += 1
@@ -45,4 +45,4 @@ def test_the_brokers_disk_is_full(
         node.start()
         upstream.join(PATIENCE)
         one.await_scored()
-    one.end(at_least=2000 * times)
+    one.end(at_least=1400 * times)

@@ -42,7 +42,7 @@ def test_a_link_is_harmed(link: tuple[Proxy, Node], trial: Callable[..., Trial],
     one.start(bootstrap_servers=proxy.address)
     one.await_assigned()
     for harm in [*HARMS.values()] * times:
-        upstream = one.send(rate=500, seconds=seconds + 5)
+        upstream = one.send(rate=500, seconds=seconds + 6)
         time.sleep(3)
         harm(proxy)
         one.faults += 1

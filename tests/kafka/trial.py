@@ -3,11 +3,11 @@
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
 
 from confluent_kafka import KafkaException
 
 from tests.kafka.nodes import Node
+from tests.kafka.oracle import Finding, assert_exactly_once
 from tests.kafka.shop import Shop, Upstream, wait_for
 
 WORKERS = ("w0", "w1")
@@ -66,19 +66,13 @@ class Trial:
         """Wait until every input record has an outcome; fail where a worker ends meanwhile."""
         wait_for(self._scored, PATIENCE, "every input record has an outcome")
 
-    def end(self, at_least: int) -> Any:
+    def end(self, at_least: int) -> Finding:
         """Ask the oracle, and print and record what it found."""
         self.await_scored()
         self.check_alive()
-        found = self.place.judge()
-        line = (
-            f"{found.want} events, {self.faults} faults: {found.lost} lost, {found.twice} twice, "
-            f"worst gap {getattr(found, 'gap', float('nan')):.1f} s"
-        )
-        print(line)
-        self._record("figures", line)
-        assert (found.lost, found.twice, found.alien, found.far) == (0, 0, 0, 0), found
-        assert found.want >= at_least, found
+        found = self.place.examine(self.faults)
+        self._record("figures", str(found))
+        assert_exactly_once(found, at_least)
         return found
 
     def _assigned(self) -> bool:

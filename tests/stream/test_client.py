@@ -8,7 +8,7 @@ import pytest
 from faust.auth import SASLCredentials, SSLCredentials
 
 from stream.core.errors import SettingError
-from stream.kafka.client import admin, consumer, faust_options, producer, properties
+from stream.kafka.client import admin, aiokafka_options, consumer, faust_options, producer, properties
 from stream.settings import Settings, load
 
 
@@ -32,6 +32,7 @@ def test_plain_needs_no_file():
     settings = load(bootstrap_servers="a:1,b:2")
     assert properties(settings) == {"bootstrap.servers": "a:1,b:2"}
     assert faust_options(settings) == {"broker": ["kafka://a:1", "kafka://b:2"]}
+    assert aiokafka_options(settings) == {"bootstrap_servers": "a:1,b:2", "security_protocol": "PLAINTEXT"}
 
 
 def test_a_password_reaches_both_clients(tmp_path: Path):
@@ -50,6 +51,13 @@ def test_a_password_reaches_both_clients(tmp_path: Path):
     assert credentials.mechanism.value == "SCRAM-SHA-512"
     assert credentials.ssl_context is None
     assert credentials.protocol.value == "SASL_PLAINTEXT"
+    assert aiokafka_options(settings) == {
+        "bootstrap_servers": "a:1,b:2",
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "shop",
+        "sasl_plain_password": "se=cret",
+    }
 
 
 def test_certificates_reach_both_clients(tmp_path: Path, certificate: tuple[Path, Path]):
@@ -61,6 +69,9 @@ def test_certificates_reach_both_clients(tmp_path: Path, certificate: tuple[Path
     assert credentials.context.verify_mode == ssl.CERT_REQUIRED
     assert credentials.context.check_hostname
     assert properties(settings)["ssl.ca.location"] == str(cert)
+    options = aiokafka_options(settings)
+    assert options["security_protocol"] == "SSL"
+    assert options["ssl_context"].verify_mode == ssl.CERT_REQUIRED
 
 
 def test_a_property_that_only_one_client_would_obey_is_refused(tmp_path: Path):

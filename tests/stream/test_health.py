@@ -1,6 +1,8 @@
 """Probes and metrics over real HTTP."""
 
+import errno
 import socket
+import socketserver
 import struct
 import threading
 import time
@@ -20,11 +22,12 @@ from stream.telemetry import Telemetry
 def serve() -> Iterator[Callable[..., tuple[Health, str]]]:
     running: list[Health] = []
 
-    def start(live: str = "", ready: str = "") -> tuple[Health, str]:
+    def start(live: str = "", ready: str = "", host: str = "127.0.0.1") -> tuple[Health, str]:
         telemetry = Telemetry()
         health = Health(telemetry, lambda: live, lambda: ready, lambda: telemetry.users.set(42))
         running.append(health)
-        return health, f"http://127.0.0.1:{health.start('127.0.0.1', 0)}"
+        health.start(host, 0)
+        return health, health.url
 
     yield start
     for health in running:
@@ -38,6 +41,57 @@ def _get(url: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+
+
+@ipv6
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_it_listens_on_an_address_of_ipv6(serve, host: str):
+    _, url = serve(host=host)
+    assert url.startswith("http://[::1]:")
+    assert _get(url + "/livez") == (200, "ok\n")
+    with pytest.raises(SettingError, match=r"cannot listen on \[::1\]:"):
+        serve(host=host)[0].start(host, int(url.rpartition(":")[2]))
+
+
+@ipv6
+def test_all_addresses_are_those_of_ipv4_too(serve):
+    _, url = serve(host="::")
+    port = url.removeprefix("http://[::]:")
+    for host in ("[::1]", "127.0.0.1"):
+        assert _get(f"http://{host}:{port}/livez") == (200, "ok\n")
+
+
+def test_all_addresses_are_those_of_ipv4_where_there_is_no_ipv6(serve, monkeypatch: pytest.MonkeyPatch):
+    made = socket.socket
+
+    def without(family: int = -1, *given: int, **more: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return made(family, *given, **more)
+
+    monkeypatch.setattr(socketserver.socket, "socket", without)
+    _, url = serve(host="::")
+    monkeypatch.undo()
+    assert url.startswith("http://0.0.0.0:")
+    assert _get(url.replace("0.0.0.0", "127.0.0.1") + "/livez") == (200, "ok\n")
+
+
+def test_a_host_that_is_not_this_one_is_told(serve):
+    with pytest.raises(SettingError, match=r"cannot listen on 192\.0\.2\.1:0") as caught:
+        serve(host="192.0.2.1")
+    assert "FORECART_METRICS_HOST" in caught.value.remedy
 
 
 def test_probes_say_why_not(serve):

@@ -93,7 +93,9 @@ def test_a_recovery_that_fails_after_an_abort_ends_the_process(rig):
     assert [type(e) for e in rig.failed] == [StuckError]
 
 
-def test_an_abort_in_a_recovery_after_an_abort_is_recovered_too(rig):
+def test_an_abort_in_a_recovery_after_an_abort_is_recovered_too(rig, monkeypatch):
+    monkeypatch.setattr("stream.restore._REST_SECONDS", (0.01, 0.1))
+
     async def main():
         await rig.join(0)
         rig.committer.aborts, rig.committer.claim_aborts = 1, 2
@@ -104,6 +106,24 @@ def test_an_abort_in_a_recovery_after_an_abort_is_recovered_too(rig):
     assert not rig.failed
     assert rig.committer.committed == [0, 1, 2]
     assert rig.result("aborted") == 3
+
+
+def test_recoveries_that_are_aborted_rest_until_the_membership_ends(rig):
+    """Kafka knows the member no longer, and its next heartbeat is seconds away."""
+
+    async def main():
+        await rig.join(0)
+        rig.committer.aborts, rig.committer.claim_aborts, rig.committer.refused = 1, 999, False
+        await rig.play(rig.batch(0, 3))
+        assert rig.committer.claims <= 4
+        rig.committer.claim_aborts = 0
+        rig.ownership.drop()
+        await asyncio.wait_for(rig.join(0, generation=2), 2)
+        await rig.play(rig.batch(0, 3))
+
+    asyncio.run(main())
+    assert not rig.failed
+    assert rig.committer.committed == [0, 1, 2]
 
 
 def test_stopping_gives_up_a_recovery(rig):
