@@ -300,7 +300,6 @@ def test_a_wrong_connection_property(words: list[str], lines: str, message: str,
 @pytest.mark.parametrize(
     "words",
     [
-        ["worker", "--bundle", str(DEMO)],
         ["topics", "plan"],
         ["replay", "--format", "sessions", "--data", "-"],
         ["demo"],
