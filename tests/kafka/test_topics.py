@@ -202,7 +202,7 @@ def test_fewer_copies_than_workers_ask_for_are_not_made():
 def test_a_cluster_that_refuses_to_be_seen_is_told(monkeypatch, call, remedy):
     cluster = Cluster(configuration.load())
     monkeypatch.setattr(cluster, call, lambda *_, **__: _refusing(KafkaError.TOPIC_AUTHORIZATION_FAILED)())
-    with pytest.raises(BrokerError, match="of the topics cannot be read|the list of topics: TOPIC_AUTH") as caught:
+    with pytest.raises(BrokerError, match=r"of the topics cannot be read|the list of topics: TOPIC_AUTH") as caught:
         plan(configuration.load(), client=cluster)
     assert remedy in caught.value.remedy
 
