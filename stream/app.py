@@ -7,8 +7,6 @@ import asyncio
 import gc
 import logging
 import os
-import random
-import signal
 import sys
 import tempfile
 import threading
@@ -25,11 +23,12 @@ from stream.configured import catalog, scorer
 from stream.core.errors import FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.core.pace import COMMIT_SHARE, Pace
 from stream.engine import Engine
+from stream.failpoints import drop_some, stop_at
 from stream.health import Health
 from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import admin, faust_options
-from stream.kafka.commit import FAILPOINTS, Committer
+from stream.kafka.commit import Committer
 from stream.kafka.identity import name as worker_name
 from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
@@ -48,7 +47,6 @@ from stream.settings import load as load_settings
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-_DROP = "drop-fetch"
 _GC_EVERY = 50_000
 _EXIT_SECONDS = 10.0  # for Faust's services to end, once nothing of ours is open
 _LEAVE_SECONDS = 5.0  # on the way out: well within the grace period
@@ -137,11 +135,11 @@ def build(settings: Settings) -> App:
     bundle = _bundle(settings, telemetry)
     name, client, kafka = worker_name(settings), admin(settings), Reachability(settings)
     replica = Replica(name) if settings.leave_on_scale_down else None
-    pause = _failpoint(settings.failpoint)
+    pause = stop_at(settings.failpoint)
     app = App(settings.group, **_conf(settings, name))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
-    app.ownership = Ownership(settings.group, settings.chunk_events, _dropper(settings.failpoint))
+    app.ownership = Ownership(settings.group, settings.chunk_events, drop_some(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     app.watch = TopicWatch(settings, lambda error: _end(app, error))
     engine = app.engine = Engine(
@@ -291,37 +289,6 @@ def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str
         log.info("scaled down: %s has left group %s", name, settings.group)
     except ForecartError as error:
         log.warning("scaled down, but %s stays a member until its session times out: %s", name, error.message)
-
-
-def _failpoint(spec: str) -> Callable[[str], None]:
-    """Stop this process (SIGSTOP) at a point of its n-th round, `POINT@N`: only tests ask for it."""
-    point, _, number = spec.partition("@")
-    if point not in FAILPOINTS:
-        if spec and point != _DROP:
-            raise SettingError(f"there is no failpoint {point!r}", f"they are {', '.join(FAILPOINTS)}, {_DROP}")
-        return lambda _at: None
-    rounds = int(number or 1)
-
-    def pause(at: str) -> None:
-        nonlocal rounds
-        if at != point:
-            return
-        rounds -= 1
-        if rounds == 0:
-            log.warning("failpoint %s: stopping", point)
-            os.kill(os.getpid(), signal.SIGSTOP)
-            time.sleep(0.01)
-
-    return pause
-
-
-def _dropper(spec: str) -> Callable[[], bool]:
-    """Drop a share of the fetches, `drop-fetch@SHARE`: only tests ask for it."""
-    point, _, share = spec.partition("@")
-    if point != _DROP:
-        return lambda: False
-    chance, dice = float(share or 0.05), random.Random(0)
-    return lambda: dice.random() < chance
 
 
 def _is_no_step(record: logging.LogRecord) -> bool:

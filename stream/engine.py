@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 from stream.core.errors import FaultError, StuckError
 from stream.core.pace import Load, Pace
 from stream.kafka.commit import Aborted, ProducerLostError, Stand
-from stream.kafka.membership import Batch, Mark, Membership, Owned, Ownership, apart, joined
+from stream.kafka.membership import Batch, Membership, Owned, Ownership, apart, joined
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
+from stream.observation import count_round, refresh_gauges
 from stream.restore import Restorer
 from stream.round import Scorer, Work
 from stream.telemetry import Telemetry
@@ -231,7 +232,7 @@ class Engine:
                 self._adapt()
                 for stand in stands.values():
                     stand.held.rounds.popleft()
-                self._count(works)
+                count_round(self.telemetry, self.scorer.manifest, works)
         except (Aborted, ProducerLostError) as error:
             self._pace.aborted(scored.load)
             self._adapt()
@@ -307,38 +308,11 @@ class Engine:
             held.part.position = batch.end
         return works
 
-    def _count(self, works: list[Work]) -> None:
-        t, now = self.telemetry, time.time() * 1000
-        t.transactions.labels("committed").inc()
-        t.batch.observe(sum(w.records for w in works))
-        for w in works:
-            t.consumed.labels(w.partition).inc(w.records)
-            t.published.labels(self.scorer.manifest.model).inc(len(w.scores))
-            t.latency.observe((now - w.arrived).clip(0) / 1000)
-            for i, horizon in enumerate(self.scorer.manifest.meaning.horizons):
-                t.scores.observe(w.intent[:, i], horizon)
-            for reason, n in w.rejected.items():
-                t.rejected.labels(reason).inc(n)
-            t.foreign.inc(w.foreign)
-            t.evicted.inc(w.evicted)
-
     def refresh(self) -> None:
         """Bring the gauges up to date, when they are scraped."""
-        membership, t = self.ownership.current, self.telemetry
-        owned = dict(membership.owned) if membership else {}
-        now = time.time() * 1000
-        for number, held in owned.items():
-            mark = self.ownership.marks.get(number)
-            lag = lag_of(held, mark) if mark else 0
-            age = max(now - held.part.clock, 0) / 1000 if lag and held.part.clock else 0
-            t.lag.labels(number).set(lag)
-            # What an open transaction holds back came when it was opened, however old the record before it is.
-            t.lag_seconds.labels(number).set(min(age, mark.blocked) if mark and mark.waits else age)
-            t.blocked.labels(number).set(mark.blocked if mark else 0)
-        t.users.set(sum(len(held.part.store) for held in owned.values()))
-        t.state_bytes.set(sum(held.part.store.bytes for held in owned.values()))
-        t.progress.set(time.time() - (time.monotonic() - self.moved))
-        t.reachable.set(self.kafka.reachable)
+        refresh_gauges(self.telemetry, self.ownership)
+        self.telemetry.progress.set(time.time() - (time.monotonic() - self.moved))
+        self.telemetry.reachable.set(self.kafka.reachable)
 
     def live(self, limit: float) -> str:
         """Return why the worker is not live: a batch waits, or no fetch is tried, for `limit` seconds.
@@ -359,9 +333,3 @@ class Engine:
         if self.ownership.current is None:
             return "not assigned"
         return "" if self.restorer.recovered else self.restorer.waiting or "recovering"
-
-
-def lag_of(held: Owned, mark: Mark) -> int:
-    """Count the offsets of a partition that are not scored, up to its high watermark; markers behind them are none."""
-    done = mark.position if held.part.position >= mark.handed else held.part.position
-    return max(mark.high - done, 0)
