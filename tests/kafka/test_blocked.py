@@ -2,32 +2,18 @@
 
 import random
 import time
-import urllib.request
 
 import pytest
 from confluent_kafka import Producer
 
 from stream.kafka.broker import free_port
 from tests.kafka.oracle import assert_exactly_once
+from tests.kafka.probes import ask, values
 from tests.kafka.shop import Shop, event, wait_for
 
 
-def _ask(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-        return answer.read().decode()
-
-
-def _gauge(port: int, name: str) -> list[float]:
-    """Return a gauge of all partitions; none while the worker does not answer."""
-    try:
-        lines = _ask(port, "/metrics").splitlines()
-    except OSError:
-        return []
-    return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{")]
-
-
 def _waits(port: int, events: int, place: Shop) -> bool:
-    lags = _gauge(port, "forecart_consumer_lag")
+    lags = values(port, "forecart_consumer_lag")
     return len(lags) == place.partitions and sum(lags) == events
 
 
@@ -50,19 +36,19 @@ def test_a_transaction_that_hangs_is_lag_until_it_ends(shop, end):
     worker = place.start("w0", metrics_port=port)
     place.await_outcomes(60)
     wait_for(lambda: _waits(port, 0, place), 30, "no lag, with markers at the end of each partition")
-    assert max(_gauge(port, "forecart_input_blocked_seconds")) == 0
+    assert max(values(port, "forecart_input_blocked_seconds")) == 0
 
     _send(place, out, range(40, 140))
     wait_for(lambda: _waits(port, 100, place), 30, "a lag of what the open transaction holds")
     for seconds in (1, 4):
-        wait_for(lambda s=seconds: min(_gauge(port, "forecart_input_blocked_seconds")) > s, 30, "blocked for longer")
-    assert 0 < max(_gauge(port, "forecart_consumer_lag_seconds")) <= max(_gauge(port, "forecart_input_blocked_seconds"))
-    assert (_ask(port, "/readyz"), _ask(port, "/livez")) == ("ok\n", "ok\n")
+        wait_for(lambda s=seconds: min(values(port, "forecart_input_blocked_seconds")) > s, 30, "blocked for longer")
+    assert 0 < max(values(port, "forecart_consumer_lag_seconds")) <= max(values(port, "forecart_input_blocked_seconds"))
+    assert (ask(port, "/readyz")[1], ask(port, "/livez"))[1] == ("ok\n", "ok\n")
     assert sum(place.outcomes().values()) == 40
 
     out.commit_transaction(30) if end == "commit" else out.abort_transaction(30)
     wait_for(lambda: _waits(port, 0, place), 30, "no lag once the transaction has ended")
-    wait_for(lambda: max(_gauge(port, "forecart_input_blocked_seconds")) == 0, 30, "no longer blocked")
+    wait_for(lambda: max(values(port, "forecart_input_blocked_seconds")) == 0, 30, "no longer blocked")
     place.await_outcomes(60)
     assert sum(place.outcomes().values()) == (140 if end == "commit" else 40)
     assert worker.poll() is None
@@ -72,4 +58,4 @@ def test_a_transaction_that_hangs_is_lag_until_it_ends(shop, end):
     assert worker.wait(30) == 0
     place.start("w0", metrics_port=port)
     wait_for(lambda: _waits(port, 0, place), 60, "no lag after a restart on markers alone")
-    assert max(_gauge(port, "forecart_input_blocked_seconds")) == 0
+    assert max(values(port, "forecart_input_blocked_seconds")) == 0

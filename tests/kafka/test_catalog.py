@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from stream.kafka.broker import free_port
 from stream.kafka.catalog import CatalogReader, publish
 from stream.runtime import load
 from tests.kafka.oracle import assert_exactly_once
+from tests.kafka.probes import ask, values
 from tests.kafka.shop import BUNDLE, event, wait_for
 from tests.kafka.test_worker import NOW
 
@@ -86,8 +86,7 @@ def test_a_worker_lists_nothing_that_the_loaded_catalog_forbids(shop, tmp_path: 
     for message in place.read(place.settings.scores_topic):
         listed = {r["item_id"] for r in json.loads(message.value())["recommendations"]}
         assert len(listed) == 20 and listed <= kept
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        metrics = answer.read().decode()
+    metrics = ask(port, "/metrics")[1]
     assert 'forecart_catalog_rejected_total{reason="schema"} 1.0' in metrics
     assert f"forecart_catalog_records_total {len(lines)}.0" in metrics
     assert_exactly_once(place.examine(faults=1), at_least=20)
@@ -131,14 +130,8 @@ def test_what_is_no_record_of_an_item_is_counted_and_ends_no_worker(shop):
     publish(place.settings, [("broken", value) for value in BROKEN])
     place.send([_unseen(2, "unseen")])
     wait_for(lambda: len(place.read(place.settings.scores_topic)) == 2, 60, "a score after them")
-    wait_for(lambda: _counted(port, "forecart_catalog_rejected_total") == 2 * len(BROKEN), 10, "the catalog's count")
-    assert _counted(port, "forecart_recovery_passed_over_total") == len(BROKEN_ITEMS)
-
-
-def _counted(port: int, series: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.split()[1]) for line in lines if line.startswith(series))
+    wait_for(lambda: sum(values(port, "forecart_catalog_rejected_total")) == 2 * len(BROKEN), 10, "the catalog's count")
+    assert sum(values(port, "forecart_recovery_passed_over_total")) == len(BROKEN_ITEMS)
 
 
 def test_a_file_with_a_wrong_line_is_refused_whole(shop, tmp_path: Path):

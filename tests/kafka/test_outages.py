@@ -2,32 +2,16 @@
 
 import signal
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 
 from stream.kafka.broker import free_port
 from tests.kafka.nodes import Node
+from tests.kafka.probes import ask, values
 from tests.kafka.shop import wait_for
 from tests.kafka.trial import PATIENCE
 
 pytestmark = pytest.mark.slow
-
-
-def _get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def _reachable(port: int) -> float:
-    lines = _get(port, "/metrics")[1].splitlines()
-    return float(next(line for line in lines if line.startswith("forecart_kafka_reachable ")).split()[1])
 
 
 @pytest.mark.guarantee("A worker says that Kafka is away, stays live, and ends when it is told to", under="any outage")
@@ -36,18 +20,18 @@ def test_an_outage_is_told_and_a_signal_ends_it(node: Node, trial):
     one, port = trial(node.address), free_port()
     one.start("w0", metrics_port=port)
     one.burst(300)
-    wait_for(lambda: _get(port, "/readyz")[0] == 200, PATIENCE, "readiness")
-    assert _reachable(port) == 1
+    wait_for(lambda: ask(port, "/readyz")[0] == 200, PATIENCE, "readiness")
+    assert values(port, "forecart_kafka_reachable") == [1]
     node.kill()
     one.faults += 1
     for start in (False, True):
         if start:
             one.start("w0", metrics_port=port)
-        wait_for(lambda: _get(port, "/readyz")[0] == 503, 30, "the worker is unready")
-        wait_for(lambda: "does not answer" in _get(port, "/readyz")[1], 30, "the reason is told")
+        wait_for(lambda: ask(port, "/readyz")[0] == 503, 30, "the worker is unready")
+        wait_for(lambda: "does not answer" in ask(port, "/readyz")[1], 30, "the reason is told")
         time.sleep(10)
-        assert _get(port, "/livez") == (200, "ok\n")
-        assert _reachable(port) == 0
+        assert ask(port, "/livez") == (200, "ok\n")
+        assert values(port, "forecart_kafka_reachable") == [0]
         log = one.place.log_of("w0").read_text()
         assert log.count("; waiting") == 1 + start
         assert log.count("aiokafka") == 0

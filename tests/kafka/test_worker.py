@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from faust.types.settings import Settings
 from stream.kafka.broker import free_port
 from tests.fakes import HOUR
 from tests.kafka.oracle import assert_exactly_once
+from tests.kafka.probes import ask
 from tests.kafka.shop import BUNDLE, NoText, Upstream, event, wait_for
 
 NOW = int(time.time() * 1000)
@@ -32,16 +31,6 @@ NOW = int(time.time() * 1000)
 def _value(n: int, user: str = "u", time_ms: int = NOW, **more: object) -> bytes:
     fields = {"event_id": f"e{n}", "user_id": user, "type": "view", "item_id": "item-1", "timestamp": time_ms}
     return msgspec.json.encode({k: v for k, v in {**fields, **more}.items() if v is not ...})
-
-
-def _get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
 
 
 POISON = {
@@ -206,11 +195,11 @@ def test_probes_and_metrics_tell_the_truth(shop):
     place.send([(f"user-{n}".encode(), _value(n, f"user-{n}")) for n in range(300)])
     place.start("w0", metrics_port=port)
     seen = []
-    wait_for(lambda: seen.append(_get(port, "/readyz")) or seen[-1][0] == 200, 40, "readiness")
+    wait_for(lambda: seen.append(ask(port, "/readyz")) or seen[-1][0] == 200, 40, "readiness")
     assert any(status == 503 for status, _ in seen)
     place.await_outcomes(40)
-    assert _get(port, "/livez") == (200, "ok\n")
-    _, text = _get(port, "/metrics")
+    assert ask(port, "/livez") == (200, "ok\n")
+    _, text = ask(port, "/metrics")
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     model = json.loads((BUNDLE / "manifest.json").read_text())["model"]
     assert float(samples[f'forecart_scores_published_total{{model="{model}"}}']) == 300
