@@ -39,9 +39,9 @@ def test_a_rolling_update(shop: Callable[..., Shop], record_property: Callable[[
     source = earlier.unpack(tmp_path / "source")
     one.start(source=source, bundle=source / "stream/demo/bundle")
     one.await_assigned()
-    upstream = one.send(rate=500, seconds=30)
+    upstream = one.send(rate=500, seconds=24)
     for name in ("w0", "w1"):
-        time.sleep(8)
+        time.sleep(6)
         one.workers[name].terminate()
         assert one.workers[name].wait(30) == 0
         one.start(name)
@@ -62,13 +62,13 @@ def test_the_oldest_broker(oldest: OldNode, trial: Trials):
     one = trial(oldest.address)
     one.start()
     one.await_assigned()
-    upstream = one.send(rate=500, seconds=25)
+    upstream = one.send(rate=500, seconds=18)
     for name in ("w0", "w1", "w0"):
-        time.sleep(6)
+        time.sleep(4)
         one.kill(name)
         one.start(name)
     upstream.join(PATIENCE)
-    one.end(at_least=8_000)
+    one.end(at_least=7_000)
 
 
 def test_the_command_that_creates_topics_works_on_the_oldest_broker(oldest: OldNode):
