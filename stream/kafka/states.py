@@ -166,24 +166,47 @@ class Writer:
         """Return how many partitions of a topic the producer knows."""
         return len(self._producer.list_topics(topic, 5).topics[topic].partitions)
 
-    def write(self, changes: Iterable[Change], offsets: Mapping[int, Position] | None = None) -> None:
-        """Write changes in one transaction, and with them the group's offsets, where positions are given.
+    def write(
+        self,
+        changes: Iterable[Change],
+        positions: Mapping[int, Position] | None = None,
+        check: Callable[[Mapping[int, int]], None] = lambda _: None,
+    ) -> None:
+        """Write changes, or positions and the group's offsets that they tell, in one transaction.
 
-        Raises FencedError where another run has begun since, BrokerError where Kafka refuses: nothing of it is written.
+        Before it is committed, `check` is told where each partition's last record lies; where it raises, nothing is
+        written. Raises FencedError where another run has begun since, BrokerError where Kafka refuses.
         """
-        self._call("be written", lambda: self._write(changes, offsets or {}))
+        self._call("be written", lambda: self._write(changes, positions or {}, check))
 
-    def _write(self, changes: Iterable[Change], offsets: Mapping[int, Position]) -> None:
+    def _write(
+        self,
+        changes: Iterable[Change],
+        positions: Mapping[int, Position],
+        check: Callable[[Mapping[int, int]], None],
+    ) -> None:
         deadline = time.monotonic() + self._timeout * _SHARE
-        out, names = self._producer, self._settings
+        out, topic = self._producer, self._settings.changelog
+        written: dict[int, int] = {}
+
+        def delivered(error: object, message: Message) -> None:
+            if error is None:
+                written[message.partition() or 0] = message.offset() or 0
+
         again(deadline, out.begin_transaction)
         for number, key, value in changes:
-            put(out, names.changelog, value, key, partition=number)
-        for number, position in offsets.items():
-            put(out, names.changelog, msgspec.json.encode(position), POSITION, partition=number)
+            put(out, topic, value, key, partition=number)
+        for number, position in positions.items():
+            value = msgspec.json.encode(position)
+            put(out, topic, value, POSITION, partition=number, on_delivery=delivered)
         again(deadline, lambda: out.flush(max(deadline - time.monotonic(), 0.1)))
-        if offsets:
-            again(deadline, lambda: self._send_offsets(offsets, deadline))
+        if positions:
+            again(deadline, lambda: self._send_offsets(positions, deadline))
+        try:
+            check(written)
+        except BaseException:
+            again(deadline, lambda: out.abort_transaction(max(deadline - time.monotonic(), 0.1)))
+            raise
         again(deadline, lambda: out.commit_transaction(max(deadline - time.monotonic(), 0.1)))
 
     def _send_offsets(self, positions: Mapping[int, Position], deadline: float) -> None:
@@ -205,7 +228,8 @@ class Writer:
         except (KafkaException, TimeoutError) as error:
             if not passing(error) and kind(error.args[0]) is Kind.FENCED:
                 raise FencedError(
-                    f"another `forecart topics grow` has begun ({said(error)})", "let that one end"
+                    f"another `forecart topics grow` has begun, or this one stood still ({said(error)})",
+                    f"let the other one end, or {AGAIN}",
                 ) from error
             raise BrokerError(
                 f"the transaction cannot {what}: {said(error)}", f"check the brokers, then {AGAIN}"
