@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from stream import cli_capacity, cli_explain
+from stream import cli_capacity, cli_explain, cli_topics
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
 from stream.options import Config, FormatOption, Json, Servers, counted, pairs, report, terminal
@@ -80,7 +80,7 @@ def broker(
 
 
 topics_app = typer.Typer(
-    no_args_is_help=True, help="Show and create the topics that Forecart needs.\n\nExample: forecart topics plan"
+    no_args_is_help=True, help="Show, create and grow the topics that Forecart needs.\n\nExample: forecart topics plan"
 )
 app.add_typer(topics_app, name="topics")
 Partitions = Annotated[int | None, typer.Option(min=1, help="Of a new input; else the input's own.")]
@@ -251,5 +251,6 @@ def score(
     console.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) or "no events")
 
 
+topics_app.command("grow")(cli_topics.grow)
 app.command()(cli_explain.explain)
 app.command()(cli_capacity.capacity)

@@ -23,7 +23,8 @@ class Topics(NamedTuple):
 class Position(msgspec.Struct, frozen=True):
     """The changelog's record of a partition: the next input offset, of which topics, and the newest record time (ms).
 
-    Records of before 2026-11-28 have no `changelog_id` and no `partitions`: these are then not compared.
+    Records of before 2026-11-28 have no `changelog_id` and no `partitions`: these are then not compared. `growing` are
+    the partition counts that `forecart topics grow` was to reach and has not yet.
     """
 
     topic_id: str
@@ -31,6 +32,7 @@ class Position(msgspec.Struct, frozen=True):
     clock: int = 0
     changelog_id: str = ""
     partitions: int = 0
+    growing: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, topics: Topics, offset: int, clock: int) -> "Position":

@@ -191,7 +191,7 @@ def test_the_changelog_has_the_keys_of_the_page(place):
     assert set(found) == {b"u", b"p", b"w"}
     assert {len(m.value()) for m in found[b"u"]} == {size}
     assert {tuple(json.loads(m.value())) for m in found[b"p"]} == {
-        ("topic_id", "offset", "clock", "changelog_id", "partitions")
+        ("topic_id", "offset", "clock", "changelog_id", "partitions", "growing")
     }
     assert {m.value() for m in found[b"w"]} == {None}
     assert {m.key() for m in found[b"w"]} == {b"ww0"}
