@@ -13,13 +13,13 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka import IsolationLevel as Isolation
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
 from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
+from stream.kafka.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
 from stream.kafka.topic_watch import described
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
@@ -37,7 +37,6 @@ FETCH = {
     "fetch.queue.backoff.ms": 5,  # a full queue would rest for a second, and is empty sooner
     "fetch.wait.max.ms": 20,  # behind the last record lies a marker, of which only a fetch without records tells
 }
-_LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()
 _DELETE_RETENTION = 86_400.0  # Kafka's delete.retention.ms: a tombstone may be gone after it
 
 _Change = tuple[bytes, bytes | None]
@@ -85,14 +84,13 @@ class Recovery:
     def _open(self) -> None:
         group = {"group.id": self._settings.group}
         self._reader = consumer(self._settings, **{**group, "enable.partition.eof": True, **FETCH})
-        # One that reads committed records would wait for the offsets of open transactions.
-        self._offsets_of_group = consumer(self._settings, **{**group, "isolation.level": "read_uncommitted"})
+        self._group_reader = group_reader(self._settings)
         self._stale = False
 
     def close(self) -> None:
         """Close the readers."""
         self._reader.close()
-        self._offsets_of_group.close()
+        self._group_reader.close()
 
     def reopen(self) -> None:
         """Let the next recovery begin with new clients: Kafka did not answer those of now."""
@@ -123,14 +121,14 @@ class Recovery:
         # worker that goes on from here is no damage.
         topics = self.topics()
         committed, written = self._committed(topics.partitions)
-        lows = self._offsets(self._settings.events_topic, parts, _EARLIEST)
+        lows = self._offsets(self._settings.events_topic, parts, EARLIEST)
         # The high watermarks, not the last stable offsets: it must wait for a transaction that is still open.
-        for number, end in self._offsets(self._settings.changelog, parts, _LATEST).items():
+        for number, end in self._offsets(self._settings.changelog, parts, LATEST).items():
             parts[number].end = end
             progress(Progress(number, parts[number].at, end, len(parts[number].owned.part.store)))
         if not self._read(parts, wanted, progress):
             return None
-        highs = self._offsets(self._settings.events_topic, parts, _LATEST)
+        highs = self._offsets(self._settings.events_topic, parts, LATEST)
         try:
             for number, part in parts.items():
                 self._place(part, Bounds(lows[number], highs[number], committed.get(number, -1), written), topics)
@@ -238,26 +236,16 @@ class Recovery:
 
     def _offsets(self, topic: str, numbers: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         """Ask for offsets of partitions, open transactions' records included."""
-        asked = {TopicPartition(topic, number): spec for number in numbers}
-
-        def ask() -> dict[int, int]:
-            answers = self._admin.list_offsets(asked, isolation_level=Isolation.READ_UNCOMMITTED, request_timeout=5)
-            found = {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
-            if min(found.values()) < 0:  # librdkafka gives -1001, and no error, for a partition that has no leader
-                raise TimeoutError(f"no offset of a partition of {topic}")
-            return found
-
-        return self._answered(f"the offsets of {topic}", ask) if asked else {}
+        return self._answered(f"the offsets of {topic}", lambda: log_offsets(self._admin, topic, numbers, spec))
 
     def _committed(self, partitions: int) -> tuple[dict[int, int], int]:
-        """Ask for the group's offsets, without waiting for those of open transactions.
+        """Ask for the group's offsets.
 
         Returns them by partition, and the partition count that they were committed with if it is another one, else 0.
         """
         group, topic = self._settings.group, self._settings.events_topic
-        # An administrator's call for them ends the process where the coordinator moved (docs/upstream.md).
-        asked = [TopicPartition(topic, number) for number in range(partitions)]
-        found = self._answered(f"the offsets of the group {group}", lambda: self._offsets_of_group.committed(asked, 5))
+        what = f"the offsets of the group {group}"
+        found = self._answered(what, lambda: group_offsets(self._group_reader, topic, partitions))
         written = {int(tp.metadata) for tp in found if tp.metadata and tp.metadata.isdigit()} - {partitions}
         return {tp.partition: int(tp.offset) for tp in found}, max(written, default=0)
 

@@ -4,14 +4,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import TopicError
 from stream.core.growth import Growth, plan_growth
 from stream.core.position import Bounds, Position, Terms, Topics, stand
 from stream.kafka.client import answered
+from stream.kafka.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
 from stream.kafka.states import AGAIN, Reader, partitioner_hash
 from stream.kafka.topic_watch import described
 from stream.settings import Settings
@@ -20,7 +21,6 @@ T = TypeVar("T")
 LOOK_SECONDS = 5.0  # that the input must stand still
 _LEAVE_SECONDS = 5.0  # beyond the session timeout, after which a worker that ended is no member any more
 _ANSWER_SECONDS = 30.0
-_EARLIEST, _LATEST = OffsetSpec.earliest(), OffsetSpec.latest()
 
 
 class Look(NamedTuple):
@@ -50,14 +50,14 @@ class Standstill:
         if not events or not changelog:
             missing = names.changelog if events else names.events_topic
             raise TopicError(f"there is no topic {missing}", "see `forecart topics plan`")
-        committed = self._committed()
-        lows = self.offsets(names.events_topic, range(events.partitions), _EARLIEST)
-        begins = self.offsets(names.changelog, range(changelog.partitions), _EARLIEST)
-        ends = self.offsets(names.changelog, range(changelog.partitions), _LATEST)
+        committed = self._committed(events.partitions)
+        lows = self.offsets(names.events_topic, range(events.partitions), EARLIEST)
+        begins = self.offsets(names.changelog, range(changelog.partitions), EARLIEST)
+        ends = self.offsets(names.changelog, range(changelog.partitions), LATEST)
         found = {n: self._reader.position(names.changelog, n, begins[n], ends[n]) for n in ends}
         positions = {n: position for n, position in found.items() if position}
         growth = plan_growth(events.partitions, changelog.partitions, positions, wanted)
-        highs = self.offsets(names.events_topic, range(events.partitions), _LATEST)
+        highs = self.offsets(names.events_topic, range(events.partitions), LATEST)
         # Held to each other as a worker's start holds them, under the old count.
         topics = Topics(events.id, changelog.id, growth.old)
         terms = Terms(
@@ -112,8 +112,8 @@ class Standstill:
     def check_ends(self, ends: Mapping[int, int]) -> None:
         """Raise TopicError where the input has grown beyond these ends, or a transaction in it is open."""
         topic = self._settings.events_topic
-        now = self.offsets(topic, ends, _LATEST)
-        stable = self.offsets(topic, ends, _LATEST, Isolation.READ_COMMITTED)
+        now = self.offsets(topic, ends, LATEST)
+        stable = self.offsets(topic, ends, LATEST, Isolation.READ_COMMITTED)
         if moving := [n for n in ends if now[n] != ends[n]]:
             raise TopicError(
                 f"producers write to {topic} (partition {', '.join(map(str, moving))})", f"pause them, then {AGAIN}"
@@ -158,27 +158,21 @@ class Standstill:
         self,
         topic: str,
         numbers: Iterable[int],
-        spec: OffsetSpec = _LATEST,
+        spec: OffsetSpec = LATEST,
         isolation: Isolation = Isolation.READ_UNCOMMITTED,
     ) -> dict[int, int]:
         """Ask for offsets of partitions."""
-        asked = {TopicPartition(topic, number): spec for number in numbers}
+        what = f"the offsets of {topic}"
+        return self._answered(what, lambda: log_offsets(self._admin, topic, numbers, spec, isolation))
 
-        def ask() -> dict[int, int]:
-            answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=5)
-            return {tp.partition: int(answer.result(6).offset) for tp, answer in answers.items()}
-
-        return self._answered(f"the offsets of {topic}", ask) if asked else {}
-
-    def _committed(self) -> dict[int, int]:
-        group, topic = self._settings.group, self._settings.events_topic
-
-        def ask() -> dict[int, int]:
-            asked = [ConsumerGroupTopicPartitions(group)]
-            found = self._admin.list_consumer_group_offsets(asked, request_timeout=5)[group].result(6)
-            return {tp.partition: int(tp.offset) for tp in found.topic_partitions if tp.topic == topic}
-
-        return self._answered(f"the offsets of the group {group}", ask)
+    def _committed(self, partitions: int) -> dict[int, int]:
+        reader, topic = group_reader(self._settings), self._settings.events_topic
+        what = f"the offsets of the group {self._settings.group}"
+        try:
+            found = self._answered(what, lambda: group_offsets(reader, topic, partitions))
+        finally:
+            reader.close()
+        return {tp.partition: int(tp.offset) for tp in found if tp.offset >= 0}
 
     def _answered(self, what: str, ask: Callable[[], T]) -> T:
         return answered(what, _ANSWER_SECONDS, ask)
