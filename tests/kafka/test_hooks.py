@@ -199,6 +199,13 @@ def test_the_acknowledgements_that_are_cleared_are_there():
             assert f"self.{name}" in written, name
 
 
+def test_the_bounds_of_a_fetch_are_read_at_each_request():
+    asked = inspect.getsource(fetcher.Fetcher._get_actions_per_node)
+    handed_on = inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+    for name in ("_fetch_max_bytes", "_max_partition_fetch_bytes"):
+        assert f"self.{name}" in asked and f"{name[1:]}=self.{name}" in handed_on, name
+
+
 def test_what_stands_in_for_aiokafkas_takes_what_it_is_given():
     given = list(inspect.signature(fetcher.PartitionRecords.__init__).parameters)[1:]
     assert given[:4] == ["tp", "records", "aborted_transactions", "fetch_offset"]
