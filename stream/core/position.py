@@ -7,7 +7,7 @@ import msgspec
 
 from stream.core.errors import PositionError
 
-GROW = "stop the workers and run `forecart topics grow`: it moves every user's state to its new partition"
+GROW = "stop workers and producers and run `forecart topics grow`: it moves every user's state to its new partition"
 ANEW = "begin anew with another --group"
 RESTORE = f"restore the changelog from a copy (the next start says how it is accepted), or {ANEW}"
 
