@@ -284,6 +284,9 @@ class BatchConsumer(driver.Consumer):
                 self._thread.hand_on({tp: stop})
                 message = self._to_message(tp, part[-1])
                 message.key, message.value, message.headers = None, cast(Any, batch), None
+                # Faust drops what lies below the last message that it delivered, and notes that only once it is
+                # delivered: one that waited for room would hide what is read again after a recovery.
+                self._read_offset[tp] = None
                 yield tp, message
 
     async def perform_seek(self) -> None:

@@ -191,7 +191,7 @@ async def _stray(place):
 def test_the_acknowledgements_that_are_cleared_are_there():
     """Read the sources: the attributes are set up in constructors that want a running app."""
     for owner, names in (
-        (FaustConsumer, ("_acked", "_acked_index")),
+        (FaustConsumer, ("_acked", "_acked_index", "_read_offset")),
         (driver.AIOKafkaConsumerThread, ("tp_last_committed_at",)),
     ):
         written = inspect.getsource(owner)

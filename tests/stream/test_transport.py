@@ -1,9 +1,18 @@
-"""How what was fetched is cut: by records and by bytes, one record at least."""
+"""How what was fetched is cut, by records and by bytes, and that all of it reaches the engine."""
+
+import asyncio
+from collections import defaultdict
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
+from faust.types import TP
 
 from stream.kafka.fetches import FetchedRecord
-from stream.kafka.transport import parts
+from stream.kafka.membership import Ownership
+from stream.kafka.transport import BatchConsumer, _Fetched, parts
+
+PARTITION = TP("t", 0)
 
 
 def _records(*sizes: int) -> list[FetchedRecord]:
@@ -22,3 +31,22 @@ def _records(*sizes: int) -> list[FetchedRecord]:
 )
 def test_records_are_cut_by_number_and_bytes(sizes: list[int], expected: object):
     assert [([r.offset for r in part], held) for part, held in parts(_records(*sizes), 3, 10)] == expected
+
+
+def test_what_is_read_again_after_a_recovery_is_delivered_however_far_was_read_before(monkeypatch):
+    """Faust notes how far it has delivered only once a message is: then a recovery may have gone back already."""
+    ownership = Ownership("g", 100)
+    membership = ownership.take(1, "m", None, {0})
+    consumer, fetched = object.__new__(BatchConsumer), _Fetched({PARTITION: (3, 5, _records(1, 1))})
+    fetched.membership = membership
+    consumer._thread = SimpleNamespace(ownership=ownership, hand_on=lambda _positions: None)
+    consumer._read_offset = defaultdict(lambda: None, {PARTITION: 856})
+    consumer._wait_next_records = lambda _timeout: asyncio.sleep(0, (fetched, set()))
+    consumer._to_message = lambda _tp, record: Mock(offset=record.offset)
+    monkeypatch.setattr(BatchConsumer, "flow_active", True)
+    monkeypatch.setattr(BatchConsumer, "should_stop", False)
+
+    async def delivered() -> list[object]:
+        return [consumer._read_offset[tp] async for tp, _ in consumer.getmany(1.0)]
+
+    assert asyncio.run(delivered()) == [None]
