@@ -24,6 +24,7 @@ _AWAY_EVERY = 0.5  # between questions while there is no answer
 _SAY_EVERY = 60.0  # between two lines of the log during an outage
 _ANEW_EVERY = 60.0  # of an outage, until clients are made anew from the bootstrap servers
 _LOOK = 0.2  # how often a coroutine that waits looks
+_NOT_ASKED = "not asked yet"
 _OUTAGE_LINES = (
     "Unable connect to",
     "Unable to request metadata",
@@ -52,7 +53,7 @@ class Reachability(logging.Filter):
         self.reachable, self.outages = False, 0
         self.since = time.monotonic()  # of the last change
         self.disturbed_at = self.since  # when a client or a question last had no answer
-        self.error = "not asked yet"
+        self.error = _NOT_ASKED
         self._ever, self._refused, self._told = False, False, 0.0
         self._lines, self._line, self._line_told = 0, "", 0.0
         self._stopped = threading.Event()
@@ -116,7 +117,7 @@ class Reachability(logging.Filter):
             self._client.describe_cluster(request_timeout=_ANSWER).result(2 * _ANSWER)
             return True
         except (KafkaException, TimeoutError) as error:
-            if not self.error or self.reachable:
+            if self.reachable or self.error in ("", _NOT_ASKED):  # what a connection says of itself tells more
                 self.error = said(error)
             return False
 

@@ -43,7 +43,7 @@ def test_an_outage_is_told_and_a_signal_ends_it(node: Node, trial):
     node.start()
     one.await_assigned()
     one.burst(300)
-    one.end(at_least=600)
+    one.end(at_least=500)
 
 
 def test_the_wait_can_be_bounded(node: Node, trial):
