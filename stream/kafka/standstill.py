@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import IsolationLevel as Isolation
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import TopicError
@@ -50,7 +50,7 @@ class Standstill:
         if not events or not changelog:
             missing = names.changelog if events else names.events_topic
             raise TopicError(f"there is no topic {missing}", "see `forecart topics plan`")
-        committed = self._committed()
+        committed = self._committed(events.partitions)
         lows = self.offsets(names.events_topic, range(events.partitions), _EARLIEST)
         begins = self.offsets(names.changelog, range(changelog.partitions), _EARLIEST)
         ends = self.offsets(names.changelog, range(changelog.partitions), _LATEST)
@@ -170,15 +170,10 @@ class Standstill:
 
         return self._answered(f"the offsets of {topic}", ask) if asked else {}
 
-    def _committed(self) -> dict[int, int]:
-        group, topic = self._settings.group, self._settings.events_topic
-
-        def ask() -> dict[int, int]:
-            asked = [ConsumerGroupTopicPartitions(group)]
-            found = self._admin.list_consumer_group_offsets(asked, request_timeout=5)[group].result(6)
-            return {tp.partition: int(tp.offset) for tp in found.topic_partitions if tp.topic == topic}
-
-        return self._answered(f"the offsets of the group {group}", ask)
+    def _committed(self, partitions: int) -> dict[int, int]:
+        """Ask a consumer, as librdkafka's administrator does not survive a coordinator that is loading or has moved."""
+        what = f"the offsets of the group {self._settings.group}"
+        return self._answered(what, lambda: self._reader.committed(self._settings.events_topic, range(partitions)))
 
     def _answered(self, what: str, ask: Callable[[], T]) -> T:
         return answered(what, _ANSWER_SECONDS, ask)

@@ -25,7 +25,7 @@ _BATCH, _WAIT = 10_000, 0.1  # records of a read, and seconds that it waits for 
 _TAIL = 5_000  # records at the end of a partition, among which its position mostly is
 _USERS, _BYTES = 5_000, 8 * BATCH  # of a transaction, whichever comes first
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
-_INIT_SECONDS, _SHARE = 30.0, 0.8
+_INIT_SECONDS, _COMMITTED_SECONDS, _SHARE = 30.0, 10.0, 0.8
 
 
 class Change(NamedTuple):
@@ -62,6 +62,11 @@ class Reader:
     def close(self) -> None:
         """Close the connection."""
         self._reader.close()
+
+    def committed(self, topic: str, numbers: Iterable[int]) -> dict[int, int]:
+        """Return the group's committed offsets, where there are any."""
+        found = self._reader.committed([TopicPartition(topic, number) for number in numbers], _COMMITTED_SECONDS)
+        return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
 
     def read(self, topic: str, number: int, begin: int, end: int) -> Iterator[list[Message]]:
         """Yield the records of a partition in [begin, end); raise StuckError where it cannot be read on."""
