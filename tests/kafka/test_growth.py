@@ -129,6 +129,8 @@ def test_sessions_go_on_after_two_partitions_have_become_five(growing: Growing):
     assert (plan["changed"], plan["refused"]) == (False, "")
     done = growing.grow("--partitions", "5")
     assert (done["before"], done["after"], done["users"], done["changed"]) == (2, 5, plan["users"], True)
+    stored = [m for m in growing.place.read(growing.place.settings.changelog) if m.key()[:1] == b"u"]
+    assert set(Counter(m.key() for m in stored if m.partition() >= 2).values()) == {1}
     growing.send()
     growing.score()
     assert set(growing.lengths().values()) == {6}
@@ -274,3 +276,25 @@ def test_a_worker_that_has_run_since_is_seen_before_the_positions_are_written(gr
     with pytest.raises(FencedError, match="another `forecart topics grow`"):
         writer.write([], look.growth.marked())
     reader.close()
+
+
+def test_markers_of_transactions_behind_the_last_record_are_no_unscored_records(shop: Any):
+    made = Growing(shop(partitions=2))
+    upstream = Upstream(made.place, rate=100, seconds=2, abort=0.3, users=50)
+    upstream.start()
+    upstream.join()
+    made.score()
+    done = made.begin("--partitions", "3")
+    told, said = done.communicate(timeout=120)
+    assert done.returncode == 0, said
+    assert "from 2 to 3 partitions\n" in told
+    assert "start the producers anew" in told
+    assert "not scored" not in told
+    assert f"{made.place.settings.changelog} grows from 2 to 3 partitions\n" in said
+
+
+def test_a_coordinator_that_is_not_there_yet_ends_no_run(node: Any, shops: Any):
+    """A broker that has had no group answers NOT_COORDINATOR at first, which librdkafka's administrator dies of."""
+    made = Growing(shops(node.address, partitions=2))
+    plan = made.grow("--partitions", "3", "--dry-run")
+    assert (plan["before"], plan["after"], plan["refused"]) == (2, 3, "")
