@@ -28,10 +28,12 @@ _USERS, _BEGIN, _STEP = 4, 1_795_800_000_000, 1000  # the first event's time, an
 
 
 def unpack(folder: Path) -> Path:
-    """Write the earlier source to a folder, from the repository's history; a copy without it skips, and CI fails."""
+    """Write the earlier source to a folder, from the history; a copy that was made without one skips, else CI fails."""
     archive = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, capture_output=True)
     if archive.returncode:
-        say = pytest.fail if os.environ.get("CI") else pytest.skip
+        shallow = subprocess.run(["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True)
+        whole = shallow.stdout.strip() == b"false"
+        say = pytest.fail if os.environ.get("CI") and whole else pytest.skip
         say(f"the commit {COMMIT} is not in this copy's history")
     folder.mkdir()
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
