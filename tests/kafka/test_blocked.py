@@ -43,7 +43,7 @@ def test_a_transaction_that_hangs_is_lag_until_it_ends(shop, end):
     for seconds in (1, 4):
         wait_for(lambda s=seconds: min(values(port, "forecart_input_blocked_seconds")) > s, 30, "blocked for longer")
     assert 0 < max(values(port, "forecart_consumer_lag_seconds")) <= max(values(port, "forecart_input_blocked_seconds"))
-    assert (ask(port, "/readyz")[1], ask(port, "/livez"))[1] == ("ok\n", "ok\n")
+    assert (ask(port, "/readyz")[1], ask(port, "/livez")[1]) == ("ok\n", "ok\n")
     assert sum(place.outcomes().values()) == 40
 
     out.commit_transaction(30) if end == "commit" else out.abort_transaction(30)
