@@ -1,7 +1,7 @@
 """When a round begins, what it takes along, and how long fetches rest, by what the last rounds took.
 
 A round is bounded three times: in seconds of scoring, in events, and in bytes, by the larger of what it reads and what
-it publishes. The bound in bytes adapts as a sender's window does: it doubles while commits are quick, and shrinks where
+it publishes. The bound in bytes adapts as a sender's window does: it grows while commits are quick, and shrinks where
 one was slow or was aborted since it took too long. So a round gets through a slow link, and memory is bounded on a fast
 one.
 """
@@ -19,6 +19,7 @@ _AT_LEAST = 16 << 10
 _ADDED = 2048.0  # bytes that a round publishes for an event beyond those that it read, until one has told
 _AIM = 4  # a commit aims to stay below this part of what it may take
 _SLOWER, _ABORTED = 2, 8  # a round is so many times smaller after one that was slow, or was aborted
+_LARGER, _FULL = 16, 4  # so many times larger at most after a quick one that had at least this part of its room
 _PART, _PARTS = 4, 16  # of a round's bytes of now, and of the most: what is scored at once
 _FETCHES = 4  # of the most bytes of a round: what is fetched at once
 
@@ -81,8 +82,10 @@ class Pace:
         self._commit_took = seconds
         if seconds > self._aim:
             self._shrink(load, _SLOWER, _AT_FIRST)
-        elif seconds < self._aim / _SLOWER and load.bytes >= self.room / 2:
-            self.room = min(2 * self.room, self._most_bytes)
+        elif seconds < self._aim / _SLOWER and load.bytes >= self.room / _FULL:
+            # To where a commit of this speed would take half of its aim.
+            times = min(int(self._aim / _SLOWER / max(seconds, 0.001)), _LARGER)
+            self.room = min(times * self.room, self._most_bytes)
         self._size_chunk()
 
     def aborted(self, load: Load) -> None:

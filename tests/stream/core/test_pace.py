@@ -78,11 +78,13 @@ def _grown(pace: Pace) -> Pace:
 def test_rounds_grow_while_they_are_full_and_quick():
     pace = Pace(4096, allowed=ALLOWED)
     first = pace.room
-    pace.committed(Load(1, first // 4), 0.01)
+    pace.committed(Load(1, first // 5), 0.01)
     pace.committed(Load(1, first), ALLOWED / 6)
-    assert pace.room == first  # neither half empty, nor slow enough to tell
-    pace.committed(Load(1, first), 0.01)
-    assert pace.room == 2 * first
+    assert pace.room == first  # mostly empty, and slow enough to tell
+    pace.committed(Load(1, first), ALLOWED / 17)
+    assert pace.room == 2 * first  # twice as much would take half of what a commit aims at
+    pace.committed(Load(1, 2 * first), 0.01)
+    assert pace.room == 32 * first
     assert _grown(pace).room == ROUND_BYTES
     assert pace.part < pace.fetch < pace.room
 
