@@ -5,7 +5,6 @@ producer are never used again, and whatever the call comes to later is fenced by
 """
 
 import asyncio
-import logging
 import math
 import queue
 import threading
@@ -19,7 +18,6 @@ from stream.kafka.commit import Committer, ProducerLostError, Stand
 from stream.kafka.membership import Membership
 from stream.round import Work
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LOOK = 0.25  # seconds between two looks at a call that runs
 _TURN_SECONDS = 60.0  # who is fenced again within so long gives way: two processes of one name take no turns

@@ -97,8 +97,7 @@ class Reachability(logging.Filter):
 
     def note(self, error: KafkaError) -> None:
         """Take note of what a client says of its connections (librdkafka's `error_cb`)."""
-        if kind(error) is not Kind.PASSING:
-            self._refused = self._refused or (kind(error) is Kind.REFUSED and not self._ever)
+        self._refused |= kind(error) is Kind.REFUSED and not self._ever
         self.error = said(KafkaException(error))
         self.disturbed_at = time.monotonic()
 
