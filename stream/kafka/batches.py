@@ -6,12 +6,14 @@ takes the format of the first batch for that of all.
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
+from aiokafka.record.util import decode_varint_py
 
 from stream.kafka import messages
-from stream.kafka.inflate import inflate
+from stream.kafka.inflate import SLACK, inflate
 
 _START = struct.Struct(">qiib")  # offset, length, epoch or checksum, format: alike in formats 0, 1 and 2
 _HEAD = struct.Struct(">qiibIhiqqqhii")
@@ -67,8 +69,10 @@ class Batch(NamedTuple):
         """
         if self.magic < 2:
             return messages.read(self.raw, lambda codec, data: inflate(codec, data, limit))
-        codec, plain = self.attributes & _CODEC, self.raw
-        if codec:
+        codec = self.attributes & _CODEC
+        if not codec:
+            plain = memoryview(b"".join((self.raw, bytes(SLACK))))[:-SLACK]
+        else:
             head, data = bytearray(self.raw[: _HEAD.size]), self.raw[_HEAD.size :]
             head[_ATTRIBUTES] = (self.attributes & ~_CODEC).to_bytes(2, "big", signed=True)
             # A batch without records may be a header alone, which still names a codec.
@@ -111,4 +115,6 @@ def _records(plain: memoryview) -> Iterator[Any]:
     except (UnicodeDecodeError, MemoryError):
         batch = _DefaultRecordBatchPy(plain)
         batch._buffer = _Escaping(batch._buffer)
+        # By default it reads lengths with a compiled function that checks no bounds, wherever they lead.
+        batch._read_msg = partial(batch._read_msg, decode_varint_py)
         yield from batch

@@ -22,6 +22,7 @@ except ImportError as error:  # told by `require`, and not by a traceback of wha
 SNAPPY = 2
 _STREAMS = {1: "gzip", 3: "lz4", 4: "zstd"}
 _FULL = "failed to write whole buffer"  # what cramjam says where the output is longer than its buffer
+SLACK = 64  # bytes behind a batch: aiokafka's compiled reader looks up to 20 bytes beyond the end of a broken one
 _RATIO, _LEAST = 32, 65_536  # the first buffer: no page of it costs anything before it is written to
 _XERIAL = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)  # Java's frame around blocks of snappy; librdkafka has none
 
@@ -93,9 +94,9 @@ def _blocks(data: memoryview) -> list[memoryview]:
 
 
 def _room(head: bytes | bytearray, size: int) -> memoryview:
-    room = np.empty(len(head) + size, np.uint8).data
+    room = np.empty(len(head) + size + SLACK, np.uint8).data
     room[: len(head)] = head
-    return room
+    return room[:-SLACK]
 
 
 def _module(name: str) -> ModuleType:

@@ -85,6 +85,20 @@ def test_a_length_that_overflows_is_told(less: int):
     assert told(Fetching().one(with_data(batch(0, [b"x"]), bytes(record) + bytes(60)))) == [(0, "structure")]
 
 
+@pytest.mark.parametrize("codec", [0, *ENCODERS])
+@pytest.mark.parametrize("length", [2**24, 2**40, 2**62, 2**63 - 1])
+def test_a_length_behind_a_name_that_is_no_text_leads_nowhere(length: int, codec: int):
+    """Have the second reader meet it: by default that one follows a header's length to wherever it points."""
+    record = bytearray()
+    for number in (60, 0, 0, 0, -1, -1, 2, 1):
+        encode_varint(number, record.append)
+    record += b"\xff\x00"
+    encode_varint(length, record.append)
+    data = bytes(record) + bytes(60)
+    raw = with_data(batch(0, [b"x"], codec), ENCODERS[codec](data) if codec else data)
+    assert told(Fetching().one(raw)) == [(0, "structure")]
+
+
 @pytest.mark.parametrize(
     ("held", "good"),
     [(19, 19), (3, 3), (0, 0), (21, 20), (2**31 - 1, 20), (-5, 0)],
