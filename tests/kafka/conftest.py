@@ -30,13 +30,16 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.fixture
-def shops(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Shop]]:
+def shops(
+    tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Iterator[Callable[..., Shop]]:
     """Make shops on any broker: a group, its topics, and workers that end with the test."""
     made: list[Shop] = []
 
     def make(address: str, **settings: object) -> Shop:
         group = f"{request.node.name.split('[')[0]}-{len(made)}-{tmp_path.name}".replace("_", "-")
         made.append(Shop(address, group, tmp_path, **settings))
+        made[-1].record = record_property
         return made[-1]
 
     yield make
@@ -61,9 +64,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 
 @pytest.fixture
-def trial(shops: Callable[..., Shop], record_property: Callable[[str, object], None]) -> Callable[..., Trial]:
+def trial(shops: Callable[..., Shop]) -> Callable[..., Trial]:
     """Make a trial on a broker: a shop with workers that no fault may end."""
-    return lambda address, **settings: Trial(shops(address, **settings), record_property)
+    return lambda address, **settings: Trial(shops(address, **settings))
 
 
 @pytest.hookimpl(wrapper=True)

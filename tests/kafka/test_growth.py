@@ -138,6 +138,10 @@ def test_sessions_go_on_after_two_partitions_have_become_five(growing: Growing):
     assert growing.grow()["changed"] is False
 
 
+@pytest.mark.guarantee(
+    "`forecart topics grow` may be killed at any point, and is run again", under="from 2 to 5 partitions"
+)
+@pytest.mark.chaos
 def test_it_may_be_killed_at_any_point(growing: Growing):
     """Kill it before, while the topics grow, and while states move; a worker started in the midst is refused."""
     dice = random.Random(11)

@@ -50,10 +50,12 @@ def _said(place: Shop, text: str) -> int:
 
 def _judge(place: Shop) -> None:
     place.await_outcomes(120)
-    found = place.judge()
+    found = place.examine()
     assert (found.lost, found.twice, found.alien, found.far) == (0, 0, 0, 0), found
 
 
+@pytest.mark.guarantee("A slow link carries scores and state for half of its bytes", under="64 KiB/s from the start")
+@pytest.mark.chaos
 def test_from_the_start_more_than_half_of_what_a_slow_link_carries_is_scores_and_state(
     link, shops: Callable[..., Shop]
 ):
@@ -70,6 +72,7 @@ def test_from_the_start_more_than_half_of_what_a_slow_link_carries_is_scores_and
     assert goodput > RATE / 2
 
 
+@pytest.mark.guarantee("A link that becomes slow costs no recovery", under="64 KiB/s while 12,000 events wait")
 def test_a_link_that_becomes_slow_costs_the_rounds_that_were_too_large_and_no_recovery(
     link, shops: Callable[..., Shop]
 ):

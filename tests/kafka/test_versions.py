@@ -19,9 +19,9 @@ Trials = Callable[..., Trial]
 
 
 @pytest.mark.guarantee("State that the Forecart of 2026-11-26 wrote is read and carried on", under="the same bundle")
-def test_an_earlier_changelog_is_carried_on(shop: Callable[..., Shop], record_property: Callable[[str, object], None]):
+def test_an_earlier_changelog_is_carried_on(shop: Callable[..., Shop]):
     """The oracle replays what both versions scored as one log: an unread session or position would show."""
-    one = Trial(shop(partitions=earlier.PARTITIONS), record_property)
+    one = Trial(shop(partitions=earlier.PARTITIONS))
     earlier.restore(one.place)
     before = one.place.examine()
     assert (before.want, before.lost, before.far) == (earlier.EVENTS, 0, 0)
@@ -34,8 +34,8 @@ def test_an_earlier_changelog_is_carried_on(shop: Callable[..., Shop], record_pr
 @pytest.mark.guarantee(
     "A rolling update, with both versions in the group", under="from the commit of 2026-11-26, 500 events/s"
 )
-def test_a_rolling_update(shop: Callable[..., Shop], record_property: Callable[[str, object], None], tmp_path: Path):
-    one = Trial(shop(), record_property)
+def test_a_rolling_update(shop: Callable[..., Shop], tmp_path: Path):
+    one = Trial(shop())
     source = earlier.unpack(tmp_path / "source")
     one.start(source=source, bundle=source / "stream/demo/bundle")
     one.await_assigned()
