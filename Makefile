@@ -25,7 +25,7 @@ test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the d
 	$(BIN)/pytest --durations=15
 
 chaos: $(VENV)/developed ## The faults that take longer, and docs/guarantees.md anew: about an hour on 2 cores.
-	$(BIN)/pytest -m "guarantee or chaos" --durations=0 --guarantees docs/guarantees.md
+	$(BIN)/pytest -m "guarantee or chaos" --durations=0 --guarantees=docs/guarantees.md
 
 soak: $(VENV)/developed ## An hour of a fixed rate, or SOAK_SECONDS: the worker's memory must stay flat.
 	$(BIN)/python benchmarks/growth.py --soak $(or $(SOAK_SECONDS),3600)
