@@ -1,7 +1,7 @@
 """What is promised and which test proves it: a page made of the tests' own marks and of what they found.
 
 A test marked `guarantee(promise, under=settings)` is a row. Its figures are what it recorded as `figures`. The rows
-stand between two markers of the page; `pytest --guarantees PAGE` writes them, and keeps the figures of tests that
+stand between two markers of the page; `pytest --guarantees=PAGE` writes them, and keeps the figures of tests that
 did not run.
 """
 
