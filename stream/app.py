@@ -144,7 +144,9 @@ def build(settings: Settings) -> App:
     app.watch = TopicWatch(settings, lambda error: _end(app, error))
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
-        producing=Producing(name, lambda: Committer(settings, name, pause, kafka.note), kafka.steady_since),
+        producing=Producing(
+            name, lambda: Committer(settings, name, pause, kafka.note, kafka.up_since), kafka.steady_since
+        ),
         recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
         ownership=app.ownership,
         telemetry=telemetry,

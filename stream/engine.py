@@ -134,12 +134,12 @@ class Engine:
         self._came.set()
 
     async def _after_outage(self) -> None:
-        """Recover after an outage, where no commit has proven since that the producer still works."""
+        """Recover after an outage, unless the producer of now began after it."""
         self._outages = self.kafka.outages
         if self._last:
             await self._last
         membership = self.ownership.current
-        if not membership or not self.restorer.recovered or self.producing.proved > self.kafka.since:
+        if not membership or not self.restorer.recovered or self.producing.born > self.kafka.since:
             return
         self._flying += 1
         self._idle.clear()
@@ -231,6 +231,7 @@ class Engine:
                 self._pace.committed(scored.load, self.telemetry.observe_stage("commit", began) - began)
                 self._adapt()
                 for stand in stands.values():
+                    stand.held.confirm()
                     stand.held.rounds.popleft()
                 count_round(self.telemetry, self.scorer.manifest, works)
         except (Aborted, ProducerLostError) as error:

@@ -34,6 +34,7 @@ class Owned:
 
     part: Partition
     changelog: int = 0  # next changelog offset that is not yet in the sessions
+    written: int = 0  # the changelog offset behind the last position that was committed
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
     topics: Topics = field(default_factory=Topics)  # that the position belongs to
     lost: int = 0  # offsets that were deleted unscored: to be counted once the position behind them is committed
@@ -48,13 +49,17 @@ class Owned:
         """Count a round, before it changes the sessions."""
         self.rounds.append(Ahead(self.changelog, self.read_at))
 
+    def confirm(self) -> None:
+        """Take note that the last position written is committed."""
+        self.written = self.changelog
+
     def take_back(self) -> None:
         """Undo the rounds that are not in the changelog, the newest first."""
         while self.rounds:
             ahead = self.rounds.pop()
             for undo in reversed(ahead.undos):
                 undo.take_back()
-            self.changelog, self.read_at = ahead.changelog, ahead.read_at
+            self.changelog, self.read_at = max(ahead.changelog, self.written), ahead.read_at
 
 
 @dataclass(slots=True, eq=False)

@@ -71,9 +71,9 @@ class Producing:
         return self._committer is None
 
     @property
-    def proved(self) -> float:
-        """Return when Kafka last took what the producer of now did (monotonic seconds), 0 for never."""
-        return self._committer.proved if self._committer else 0.0
+    def born(self) -> float:
+        """Return when the producer of now was ready (monotonic seconds), 0 where there is none."""
+        return self._committer.born if self._committer else 0.0
 
     async def renew(self) -> None:
         """Initialise another producer of this name, which fences and settles what went before.

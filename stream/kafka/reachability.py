@@ -53,6 +53,7 @@ class Reachability(logging.Filter):
         self.reachable, self.outages = False, 0
         self.since = time.monotonic()  # of the last change
         self.disturbed_at = self.since  # when a client or a question last had no answer
+        self._away_at = self.since  # when no broker at all last answered
         self.error = _NOT_ASKED
         self._ever, self._refused, self._told = False, False, 0.0
         self._lines, self._line, self._line_told = 0, "", 0.0
@@ -72,6 +73,10 @@ class Reachability(logging.Filter):
     def steady_since(self, when: float) -> bool:
         """Tell whether Kafka answered throughout from `when` (monotonic seconds) to now, as far as anybody noticed."""
         return self.reachable and self.disturbed_at < when
+
+    def up_since(self, when: float) -> bool:
+        """Tell whether there was a broker to talk to throughout from `when` (monotonic seconds) to now."""
+        return self.reachable and self._away_at < when
 
     def why_not(self) -> str:
         """Return why Kafka cannot be reached, in words; nothing where it can."""
@@ -100,6 +105,8 @@ class Reachability(logging.Filter):
         self._refused |= kind(error) is Kind.REFUSED and not self._ever
         self.error = said(KafkaException(error))
         self.disturbed_at = time.monotonic()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._away_at = self.disturbed_at
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -123,7 +130,7 @@ class Reachability(logging.Filter):
     def _take(self, answered: bool) -> None:
         now = time.monotonic()
         if not answered:
-            self.disturbed_at = now
+            self.disturbed_at = self._away_at = now
         if answered and not self.reachable:
             if self._told:
                 log.warning("Kafka answers again after %.0f s", now - self.since)

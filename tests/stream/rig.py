@@ -47,7 +47,7 @@ class Committer:
     """Remember what was committed; abort when told to."""
 
     overdue = outlived = False
-    proved = 1.0
+    born = 1.0
 
     def __init__(self) -> None:
         self.committed: list[int] = []
