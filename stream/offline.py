@@ -14,7 +14,8 @@ import msgspec
 
 from stream.configured import scorer
 from stream.core.events import REASONS
-from stream.core.formats import HOPELESS, BadRow, BadRows, raw_lines, read, wrong_format
+from stream.core.formats import HOPELESS, BadRow, BadRows, named, read, wrong_format
+from stream.core.plain import raw_lines
 from stream.files import sink, source
 from stream.records import Headers, Message
 from stream.round import Partition, Scorer
@@ -53,6 +54,15 @@ class _Pausing(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return self._raw.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
 
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
         if not select.select([self._raw], [], [], _PAUSE)[0]:
@@ -116,7 +126,7 @@ class _Scoring:
         """Raise DataError where at least so many lines were read, and none was of the format."""
         unreadable = sum(self.counts[reason] for reason in _UNREADABLE)
         if self.form == "events" and enough <= unreadable == self.counts.total():
-            raise wrong_format(self.form, self.bad)
+            raise wrong_format(named(self.form), self.bad)
 
 
 def score_log(
