@@ -16,7 +16,7 @@ _IDS = ("user_id", "type", "item_id")
 COLUMNS = (*_IDS, "category_id", "timestamp", "price")
 _TIMES = (0, 2**53)
 _SHOWN = 80
-_EXACT = {pl.Float32: 2**24, pl.Float64: WHOLE}  # whole numbers below it are their own
+_SINGLE = 2**24  # floats of four bytes hold the whole numbers below it exactly
 
 
 def scan(data: Path, unit: str, bad: BadRows) -> pl.LazyFrame:
@@ -92,7 +92,9 @@ def _refuse_floats(frame: pl.LazyFrame, path: Path, names: list[str]) -> None:
     for name in names:
         kind, value = schema[name], pl.col(name)
         if kind.is_float():
-            wrong = value.is_not_nan() & ((value % 1 != 0) | (value.abs() >= _EXACT[type(kind)]))
+            wrong = value.is_not_nan() & (
+                (value % 1 != 0) | (value.abs() >= (_SINGLE if kind == pl.Float32 else WHOLE))
+            )
         elif kind.is_decimal():
             wrong = value % 1 != 0
         else:

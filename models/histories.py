@@ -128,6 +128,8 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
     if not columns[0]:
         raise no_events(bad)
     arrays = [np.frombuffer(column, np.int64) for column in columns]
+    if timed:
+        bad.saw(int(arrays[4].min()), int(arrays[4].max()))
     order = np.lexsort((arrays[4], arrays[0]))
     first = [prices.get(n, (0, np.nan)) for n in range(len(items.index))]
     return Log(

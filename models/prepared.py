@@ -126,6 +126,8 @@ def prepare(
         ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+    if form != "sessions":
+        bad.saw(begin, end)
     facts = Facts(
         path=data.name, format=form, timed=form != "sessions", events=events, partitions=partitions, begin=begin,
         end=end, bad=dict(bad.count),

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -28,6 +29,13 @@ _PATIENCE = 1.0  # seconds after which lines are scored, however few they are
 _PAUSE = 0.2  # seconds without input after which they are scored, too
 _UNREADABLE = REASONS[: REASONS.index("unknown_type")]  # the checks before it are those of the format
 _encode = msgspec.json.Encoder().encode
+
+
+class _Timed(msgspec.Struct, gc=False):
+    timestamp: int
+
+
+_timed = msgspec.json.Decoder(_Timed).decode
 
 
 @dataclass(slots=True)
@@ -180,6 +188,8 @@ def _lines(file: BinaryIO, form: str, bad: BadRows) -> Iterator[Line]:
     """Yield the log as records; canonical lines go in raw, so that bad ones meet what the worker does with them."""
     if form == "events":
         for offset, raw in enumerate(raw_lines(file)):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                bad.saw(*[_timed(raw).timestamp] * 2)
             yield Line(offset, _now(), None, raw)
         return
     offset = 0
@@ -187,5 +197,6 @@ def _lines(file: BinaryIO, form: str, bad: BadRows) -> Iterator[Line]:
         if isinstance(row, BadRow):
             bad.add(row)
         else:
+            bad.saw(row.timestamp, row.timestamp)
             yield Line(offset, _now(), row.user_id.encode(), _encode(row))
             offset += 1

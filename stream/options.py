@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from stream.core.errors import SettingError
-from stream.core.formats import FORMATS, BadRows
+from stream.core.formats import FORMATS, NUMBERED, BadRows, named
+from stream.core.values import UNITS
 
 _WIDE = 160  # columns where no terminal tells how many there are
 
@@ -31,22 +32,33 @@ def terminal(stderr: bool = True) -> Console:
 
 
 def report(bad: BadRows, console: Console) -> None:
-    """Say which rows of a log were left out."""
+    """Say what was left out of a log, and of which days the rest is."""
     for line in bad.lines():
         console.print(line, style="yellow")
+    for line, style in zip(bad.days(), ("", "yellow"), strict=False):
+        console.print(line, style=style)
 
 
-def _known(form: str) -> str:
-    if form not in FORMATS:
-        raise SettingError(f"there is no format {form!r}", f"the formats are {', '.join(FORMATS)}")
-    return form
+def known(form: str, other: str = "") -> str:
+    """Return a format's name as it was given; raise SettingError where it is none, nor `other`, which has units too."""
+    name, _, unit = form.partition(":")
+    try:
+        return form if name == other and unit in ("", *UNITS) else named(form).name
+    except KeyError as error:
+        names, units = (", ".join(filter(None, (other, *each))) for each in (FORMATS, NUMBERED))
+        raise SettingError(
+            f"there is no format {form!r}",
+            f"the formats are {names}; {units} take the unit of their times behind a colon: s, us or ns",
+        ) from error
 
 
-FormatOption = Annotated[str, typer.Option("--format", callback=_known, help=f"Of the log: {', '.join(FORMATS)}.")]
-OptionalFormat = Annotated[
-    str,
-    typer.Option("--format", callback=lambda form: form and _known(form), help=f"Of the log: {', '.join(FORMATS)}."),
-]
+_OF_THE_LOG = typer.Option(
+    "--format",
+    callback=lambda form: form and known(form),
+    help=f"Of the log: {', '.join(FORMATS)}; {NUMBERED[-1]}:s has its times in seconds.",
+)
+FormatOption = Annotated[str, _OF_THE_LOG]
+OptionalFormat = Annotated[str, _OF_THE_LOG]
 
 
 def writable(path: Path) -> Path:

@@ -14,7 +14,7 @@ from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
 from stream.core.packed import readable
 from stream.core.plain import LONG, SHOWN, text_lines
 from stream.core.tables import Row, table
-from stream.core.values import UNITS, looks_like, moment, number, scaled, whole_id
+from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
 _NEVER = 2**53
@@ -37,12 +37,13 @@ class BadRow:
 
 @dataclass(slots=True)
 class BadRows:
-    """The rows that were no events: counts by reason, and the first line of each; values left out by field."""
+    """What a reader tells: rows that were no events, by reason, values left out, by field, and the time of the rest."""
 
     count: Counter[str] = field(default_factory=Counter)
     first: dict[str, BadRow] = field(default_factory=dict)
     values: Counter[str] = field(default_factory=Counter)
     first_value: dict[str, BadRow] = field(default_factory=dict)
+    period: tuple[int, int] | None = None  # of the events, ms
 
     def __len__(self) -> int:
         return self.count.total()
@@ -52,6 +53,19 @@ class BadRows:
         count, first = (self.count, self.first) if row.lost else (self.values, self.first_value)
         count[row.reason] += n
         first.setdefault(row.reason, row)
+
+    def saw(self, first: int, last: int) -> None:
+        """Take note of events' times (ms)."""
+        before, after = self.period or (first, last)
+        self.period = min(before, first), max(after, last)
+
+    def days(self) -> list[str]:
+        """Say the first and the last day of the log and, where all its times are strange, what they may be."""
+        if not self.period:
+            return []
+        first, last = self.period
+        hint = looks_like(last if last < EARLY else first)
+        return [f"from {day(first)} to {day(last)}", *([hint] if hint and (last < EARLY or first >= LATE) else [])]
 
     def lines(self) -> list[str]:
         """Describe what was left out, one line a reason."""
@@ -281,3 +295,4 @@ FORMATS = {
     ),
     "sessions": Format("one session a line, item ids in click order, separated by spaces", _session),
 }
+NUMBERED = [name for name, form in FORMATS.items() if form.numbered]  # whose unit of time can be named
