@@ -23,6 +23,7 @@ from stream.round import Partition, Scorer
 from stream.runtime import load as load_bundle
 from stream.sessions import SessionStore
 from stream.settings import Settings
+from stream.terminal import stdout
 
 _CHUNK = 4096
 _PATIENCE = 1.0  # seconds after which lines are scored, however few they are
@@ -146,8 +147,9 @@ def score_log(
 
 
 def _print(scores: list[Message]) -> None:
-    sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
-    sys.stdout.buffer.flush()
+    out = stdout()
+    out.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
+    out.flush()
 
 
 def run(

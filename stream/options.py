@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 def terminal(stderr: bool = True) -> Console:
     """Make a console that takes no text for markup; what goes to a file or program is not broken at 80 columns."""
-    console = Console(stderr=stderr, markup=False)
+    console = Console(stderr=stderr, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE
     return console
@@ -42,6 +42,8 @@ def report(bad: BadRows, console: Console) -> None:
 def known(form: str, other: str = "") -> str:
     """Return a format's name as it was given; raise SettingError where it is none, nor `other`, which has units too."""
     name, _, unit = form.partition(":")
+    if name == "parquet" != other:
+        raise SettingError("Parquet is prepared first", "forecart prepare --format parquet --data PATH --out FOLDER")
     try:
         return form if name == other and unit in ("", *UNITS) else named(form).name
     except KeyError as error:

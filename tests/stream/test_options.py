@@ -60,13 +60,15 @@ def test_the_days_of_a_log_are_said_and_what_its_times_look_like(
     assert all(line.startswith(day) for line, day in zip(said, days, strict=True))
 
 
-@pytest.mark.parametrize("form", ["xml", "taobao:s", "events:h", "parquet"])
+@pytest.mark.parametrize("form", ["xml", "taobao:s", "events:h"])
 def test_what_is_no_format_is_refused_with_those_that_are(form: str):
     with pytest.raises(SettingError, match=f"there is no format '{form}'") as caught:
         known(form)
     assert "events, retailrocket take the unit" in caught.value.remedy
     with pytest.raises(SettingError, match="there is no format"):
         known(f"{form}:h", "parquet")
+    with pytest.raises(SettingError, match="prepared first"):
+        known("parquet")
     assert [known(name, "parquet") for name in ("parquet", "parquet:s", "events:ns")] == [
         "parquet",
         "parquet:s",
