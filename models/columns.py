@@ -1,7 +1,6 @@
 """Parquet's columns as an event's fields, whatever types they were written with; with `prepared` the home of polars."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,26 @@ _SHOWN = 80
 _SINGLE = 2**24  # floats of four bytes hold the whole numbers below it exactly
 
 
-def scan(data: Path, unit: str, bad: BadRows) -> pl.LazyFrame:
+def scan(data: Path, unit: str, bad: BadRows, stage: Path) -> pl.LazyFrame:
     """Return the events of a file, or of a folder of files, with the numbers of their rows; count the rest in `bad`.
 
-    Numbers in the column of times are in `unit`. Raises DataError for a column that is missing, or holds no ids.
+    What Python has to read, such as times as text, is read once and written to the folder `stage`. Numbers in the
+    column of times are in `unit`. Raises DataError for a column that is missing, or holds no ids.
     """
     paths = sorted(data.rglob("*.parquet")) if data.is_dir() else [data]
     if not paths:
         raise DataError(f"{data} holds no *.parquet", "check the path, or give the log's --format")
-    parts, before = [], 0
+    parts, before = list[pl.LazyFrame](), 0
     for path in paths:
         with path.open("rb") as file:
             if file.read(4) != b"PAR1":
                 raise DataError(f"{path} is no Parquet file", "give the log's --format: see forecart prepare --help")
         raw = pl.scan_parquet(path, hive_partitioning=False)
         rows = _checked(raw, path, unit).with_row_index("n", before).with_columns(pl.col("n").cast(pl.Int64))
+        if any(map(_is_read_by_python, (raw.collect_schema().get(name) for name in COLUMNS), COLUMNS)):
+            read = stage / f"columns-{len(parts):05}.parquet"
+            rows.sink_parquet(read, lazy=False, engine="streaming")
+            rows = pl.scan_parquet(read)
         _tell(rows, bad, path.name if data.is_dir() else "")
         parts.append(rows.filter(pl.col("reason").is_null()).select("n", *COLUMNS))
         before += raw.select(pl.len()).collect().item()
@@ -74,16 +78,15 @@ def _checked(frame: pl.LazyFrame, path: Path, unit: str) -> pl.LazyFrame:
 def _tell(rows: pl.LazyFrame, bad: BadRows, file: str) -> None:
     """Count the rows that are no events by reason, and the prices that could not be read."""
     place = f"{file}: " if file else ""
-    lost = rows.filter(pl.col("reason").is_not_null()).group_by("reason", "column")
-    found = lost.agg(pl.len(), pl.col("n").min().alias("first"), pl.col("value").sort_by("n").first())
-    for reason, column, count, first, value in found.collect(engine="streaming").sort("first").iter_rows():
+    told = rows.filter(pl.col("reason").is_not_null() | pl.col("unread").is_not_null()).group_by("reason", "column")
+    first = (pl.col(name).sort_by("n").first() for name in ("value", "unread"))
+    found = told.agg(pl.len(), pl.col("n").min().alias("first"), *first).collect(engine="streaming")
+    for reason, column, count, row, value, unread in found.sort("first").iter_rows():
+        if reason is None:
+            bad.add(BadRow(row + 1, "price", f"{place}{unread}", lost=False), count)
+            continue
         hint = looks_like(int(value)) if column == "timestamp" and (value or "").isdigit() else ""
-        bad.add(BadRow(first + 1, reason, f"{place}{column} {value or 'none'}", hint), count)
-    unread = rows.filter(pl.col("reason").is_null() & pl.col("unread").is_not_null())
-    told = unread.select(pl.len(), pl.col("n").min(), pl.col("unread").sort_by("n").first())
-    for count, first, value in told.collect(engine="streaming").iter_rows():
-        if count:
-            bad.add(BadRow(first + 1, "price", f"{place}{value}", lost=False), count)
+        bad.add(BadRow(row + 1, reason, f"{place}{column} {value or 'none'}", hint), count)
 
 
 def _refuse_floats(frame: pl.LazyFrame, path: Path, names: list[str]) -> None:
@@ -122,7 +125,7 @@ def _time(kind: pl.DataType, unit: str) -> pl.Expr:
     if kind.is_temporal():
         return time.dt.epoch("ms")
     if not kind.is_numeric():
-        return _each("timestamp", lambda text: moment(_utf8(text), unit), pl.Int64)
+        return _instants(unit)
     if kind.is_integer() and UNITS[unit] < 1:
         return (time // round(1 / UNITS[unit])).cast(pl.Int64, strict=False)
     return (time * UNITS[unit] if unit != "ms" else time).cast(pl.Int64, strict=False)
@@ -147,6 +150,11 @@ def _fails(text: str) -> bool:
     return False
 
 
+def _is_read_by_python(kind: pl.DataType | None, name: str) -> bool:
+    is_text = kind is not None and not kind.is_numeric() and not kind.is_temporal()
+    return kind == pl.Binary or (is_text and name in ("timestamp", "price"))
+
+
 def _utf8(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -154,17 +162,39 @@ def _utf8(value: Any) -> str:
 def _each(name: str, read: Callable[[Any], Any], kind: Any) -> pl.Expr:
     """Return what `read` makes of each value of a column, null where it cannot."""
 
-    @lru_cache(maxsize=1 << 16)
     def one(value: Any) -> Any:
         try:
-            return None if value is None else read(value)
+            return read(value)
         except ValueError:
             return None
 
     def every(values: pl.Series) -> pl.Series:
-        return pl.Series(values.name, map(one, values), kind)
+        found = {value: one(value) for value in values.unique().drop_nulls()}
+        return pl.Series(values.name, map(found.get, values), kind)
 
     return pl.col(name).map_batches(every, kind, is_elementwise=True)
+
+
+def _instants(unit: str) -> pl.Expr:
+    """Return times as text in ms: by polars what has the usual forms, which is the faster way, else by `moment`."""
+    text = pl.col("timestamp").cast(pl.String, strict=False)
+    usual = pl.coalesce(
+        text.str.to_datetime("%+", strict=False, time_unit="ms", time_zone="UTC").dt.epoch("ms"),
+        text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="ms").dt.epoch("ms"),
+    )
+    rest = pl.when(usual.is_null()).then(text)
+
+    def every(values: pl.Series) -> pl.Series:
+        return pl.Series(values.name, [None if value is None else _moment(value, unit) for value in values], pl.Int64)
+
+    return pl.coalesce(usual, rest.map_batches(every, pl.Int64, is_elementwise=True))
+
+
+def _moment(text: str, unit: str) -> int | None:
+    try:
+        return moment(text, unit)
+    except ValueError:
+        return None
 
 
 def _as_written(name: str, schema: pl.Schema) -> pl.Expr:

@@ -106,7 +106,7 @@ def prepare(
     try:
         stage.mkdir(parents=True)
         if name == PARQUET:
-            rows = scan(data, unit or "ms", bad)
+            rows = scan(data, unit or "ms", bad, stage)
         else:
             rows = pl.scan_parquet(_staged(data, form, stage, bad, progress))
         rows = rows.select("n", *COLUMNS)

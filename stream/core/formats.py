@@ -143,7 +143,7 @@ def read(file: BinaryIO, form: str | Format) -> Iterator[Event | BadRow]:
 
 def wrong_format(form: Format, bad: BadRows) -> DataError:
     """Return the error for a log of which these rows were read, and none was of the format."""
-    found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines()]
+    found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines(), *bad.days()[1:]]
     return DataError("\n  ".join(found), form.means)
 
 
@@ -209,7 +209,8 @@ def _written(raw: bytes, line: int, unit: str) -> Iterable[Event | BadRow]:
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise _Bad("wrong_type") from error
+        hint = "an array: write an object a line, as jq -c '.[]' does" if raw.lstrip().startswith(b"[") else ""
+        raise _Bad("wrong_type", hint) from error
     fields["timestamp"] = moment(str(fields.get("timestamp")), unit)
     unread = []
     for name in ("price", "quantity"):
@@ -242,7 +243,7 @@ def _taobao(row: list[str], line: int) -> Iterable[Event]:
     user, item, category, name, text = row
     kind, time = _typed(_TAOBAO_TYPES, name), moment(text, "s")
     if time not in _TAOBAO_PERIOD:
-        raise _Bad("out_of_period")
+        raise _Bad("out_of_period", day(time))
     ids = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category)}
     return (_event(line, "taobao", **ids, type=kind, timestamp=time),)
 

@@ -22,7 +22,7 @@ def _scanned(path: Path, unit: str = "ms", **columns: Any) -> tuple[list[dict[st
     whole = {name: columns.get(name, [value] * rows) for name, value in GIVEN.items()}
     pl.DataFrame(whole | columns).write_parquet(path / "log.parquet")
     bad = BadRows()
-    return scan(path / "log.parquet", unit, bad).collect().to_dicts(), bad
+    return scan(path / "log.parquet", unit, bad, path).collect().to_dicts(), bad
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "category_id"])
@@ -120,7 +120,7 @@ def test_files_of_a_folder_may_differ_in_their_types(tmp_path: Path):
     rest = whole.with_columns(item_id=pl.Series([None, 1004.0]), timestamp=pl.lit(THEN), price=pl.lit("9,99"))
     rest.write_parquet(tmp_path / "b.parquet")
     bad = BadRows()
-    rows = scan(tmp_path, "ms", bad).collect()
+    rows = scan(tmp_path, "ms", bad, tmp_path.parent).collect()
     assert rows["item_id"].to_list() == ["1002", "1003", "1004"]
     assert rows["n"].to_list() == [0, 1, 3]
     assert bad.lines() == ["1 row left out: missing_field, first in line 3: 'b.parquet: item_id none'"]
@@ -129,6 +129,6 @@ def test_files_of_a_folder_may_differ_in_their_types(tmp_path: Path):
 def test_what_is_no_parquet_is_told(tmp_path: Path):
     (tmp_path / "log.csv").write_text("a,b\n")
     with pytest.raises(DataError, match=r"log\.csv is no Parquet file"):
-        scan(tmp_path / "log.csv", "ms", BadRows())
+        scan(tmp_path / "log.csv", "ms", BadRows(), tmp_path)
     with pytest.raises(DataError, match=r"holds no \*\.parquet"):
-        scan(tmp_path, "ms", BadRows())
+        scan(tmp_path, "ms", BadRows(), tmp_path)
