@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -103,6 +104,7 @@ OTHER = {
     "a ZIP archive of 2 files: 'a.csv', 'b.csv'": _zip(b"x", "a.csv", "b.csv"),
     "a ZIP archive of 0 files": _zip(b"x"),
     "no text: it begins with the bytes 01 00 00 02": b"\x01\0\0\x02" * 9,
+    "no text: it begins with the bytes cd": random.Random(0).randbytes(5_000),
 }
 
 
