@@ -252,12 +252,7 @@ _REES46 = (
     *("event_time", "event_type", "product_id", "category_id", "category_code"),
     *("brand", "price", "user_id", "user_session"),
 )
-_REES46_TYPES = {
-    "view": "view",
-    "cart": "addtocart",
-    "remove_from_cart": "removefromcart",
-    "purchase": "transaction",
-}
+_REES46_TYPES = {"view": "view", "cart": "addtocart", "remove_from_cart": "removefromcart", "purchase": "transaction"}
 
 
 def _rees46(row: list[str], line: int) -> Iterable[Event | BadRow]:

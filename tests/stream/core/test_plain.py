@@ -131,3 +131,15 @@ def test_a_truncated_file_is_an_error(kind: str, left: float):
     whole = PACKED[kind]("".join(f"{n} {n * n}\n" for n in range(50_000)).encode())
     with pytest.raises(DataError, match="cannot be read to its end"):
         list(raw_lines(io.BytesIO(whole[: int(left * len(whole))])))
+
+
+def test_a_zip_that_python_cannot_open_is_told():
+    """Set the flag of a password, then the number of a method that Windows writes for large files."""
+    whole = PACKED["zip"](b"1 2 3\n")
+    at = whole.index(b"PK\x01\x02")
+    for place, byte in ((8, 1), (10, 9)):
+        raw = bytearray(whole)
+        raw[at + place] = byte
+        with pytest.raises(DataError, match="this is a ZIP archive: ") as caught:
+            list(text_lines(io.BytesIO(bytes(raw))))
+        assert "unzip it" in caught.value.remedy
