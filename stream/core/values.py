@@ -100,7 +100,7 @@ def day(time: int) -> str:
     """Return the day of a time in ms, in UTC, or the year where it is far away.
 
     >>> day(1433221467000), day(1433221467000000)
-    ('2015-06-02', 'the year 47387')
+    ('2015-06-02', 'the year 47386')
     """
     try:
         return (_EPOCH + time * _MS).date().isoformat()
