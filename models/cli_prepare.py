@@ -10,7 +10,7 @@ import typer
 from models.options import console
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
-from stream.options import report, writable
+from stream.options import known, report, writable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def _group() -> None:
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not; Parquet: a file or a folder.")],
+    data: Annotated[Path, typer.Option("--data", help="The log, compressed or not; Parquet: a file or a folder.")],
     out: Annotated[Path, typer.Option(callback=writable, help="The folder for the partitions.")],
     form: Annotated[str, typer.Option("--format", help=f"Of the log: parquet, {', '.join(FORMATS)}.")] = "parquet",
     each: Annotated[int, typer.Option(min=1, help="Events a partition, about; training holds one.")] = 1_000_000,
@@ -34,8 +34,7 @@ def prepare(
     from models.prepared import PARQUET, is_prepared
     from models.prepared import prepare as write
 
-    if form not in (PARQUET, *FORMATS):
-        raise SettingError(f"there is no format {form!r}", f"the formats are {PARQUET}, {', '.join(FORMATS)}")
+    known(form, PARQUET)
     if is_prepared(out):
         raise SettingError(f"{out} holds a prepared log", "give another --out, or delete the folder")
     with console.status(f"preparing {data}") as status:

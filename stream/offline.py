@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -14,19 +15,28 @@ import msgspec
 
 from stream.configured import scorer
 from stream.core.events import REASONS
-from stream.core.formats import HOPELESS, BadRow, BadRows, raw_lines, read, wrong_format
+from stream.core.formats import HOPELESS, BadRow, BadRows, named, read, wrong_format
+from stream.core.plain import raw_lines
 from stream.files import sink, source
 from stream.records import Headers, Message
 from stream.round import Partition, Scorer
 from stream.runtime import load as load_bundle
 from stream.sessions import SessionStore
 from stream.settings import Settings
+from stream.terminal import stdout
 
 _CHUNK = 4096
 _PATIENCE = 1.0  # seconds after which lines are scored, however few they are
 _PAUSE = 0.2  # seconds without input after which they are scored, too
 _UNREADABLE = REASONS[: REASONS.index("unknown_type")]  # the checks before it are those of the format
 _encode = msgspec.json.Encoder().encode
+
+
+class _Timed(msgspec.Struct, gc=False):
+    timestamp: int
+
+
+_timed = msgspec.json.Decoder(_Timed).decode
 
 
 @dataclass(slots=True)
@@ -53,6 +63,15 @@ class _Pausing(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return self._raw.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
 
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
         if not select.select([self._raw], [], [], _PAUSE)[0]:
@@ -116,7 +135,7 @@ class _Scoring:
         """Raise DataError where at least so many lines were read, and none was of the format."""
         unreadable = sum(self.counts[reason] for reason in _UNREADABLE)
         if self.form == "events" and enough <= unreadable == self.counts.total():
-            raise wrong_format(self.form, self.bad)
+            raise wrong_format(named(self.form), self.bad)
 
 
 def score_log(
@@ -128,8 +147,9 @@ def score_log(
 
 
 def _print(scores: list[Message]) -> None:
-    sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
-    sys.stdout.buffer.flush()
+    out = stdout()
+    out.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
+    out.flush()
 
 
 def run(
@@ -170,6 +190,8 @@ def _lines(file: BinaryIO, form: str, bad: BadRows) -> Iterator[Line]:
     """Yield the log as records; canonical lines go in raw, so that bad ones meet what the worker does with them."""
     if form == "events":
         for offset, raw in enumerate(raw_lines(file)):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                bad.saw(*[_timed(raw).timestamp] * 2)
             yield Line(offset, _now(), None, raw)
         return
     offset = 0
@@ -177,5 +199,6 @@ def _lines(file: BinaryIO, form: str, bad: BadRows) -> Iterator[Line]:
         if isinstance(row, BadRow):
             bad.add(row)
         else:
+            bad.saw(row.timestamp, row.timestamp)
             yield Line(offset, _now(), row.user_id.encode(), _encode(row))
             offset += 1
