@@ -26,6 +26,7 @@ from models.parallel import Ranks, join
 from models.ranking import examples
 from models.rehearsal import rehearse
 from models.stopping import held_back
+from models.threads import threads
 from models.trainer import Metrics, Trainer
 
 Ints = NDArray[np.int64]
@@ -63,10 +64,11 @@ def train(
     """
     config = run.config
     memory.spare()
-    trainer, candidates = _start(run, folder, source, join(config.device))
-    _learn(trainer, candidates, source, watch, config.epochs, validate)
-    if trainer.ranks.first:
-        done = _finished(trainer, source, watch, validate, conclude)
+    with threads(config, source.events):
+        trainer, candidates = _start(run, folder, source, join(config.device))
+        _learn(trainer, candidates, source, watch, config.epochs, validate)
+        if trainer.ranks.first:
+            done = _finished(trainer, source, watch, validate, conclude)
     trainer.ranks.leave()
     return done if trainer.ranks.first else load(folder, config.device)
 
