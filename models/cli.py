@@ -250,7 +250,7 @@ def _validation(log: "Log", vocab: Vocabulary, run: "Run", since: int, end: int)
         k = run.meaning.k
         # One figure chooses the epoch: both heads count, each where it can be measured.
         parts = [metrics[name] for name in (f"hr@{k}", f"mrr@{k}", "pr_auc") if metrics[name] is not None]
-        return metrics | {"selection": sum(parts)}
+        return metrics | ({"selection": sum(parts)} if parts else {})
 
     return validate
 

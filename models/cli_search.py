@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 
 from models import options
+from models.enough import RULE
 from models.options import DataOption, GapOption, HorizonOption, console
-from stream.core.errors import SettingError
+from stream.core.errors import DataError, SettingError
 from stream.options import FormatOption, pairs, writable
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def _trained(
 
     def measure(network: "Network") -> dict[str, Any]:
         metrics = validate(network)
+        if "selection" not in metrics:
+            raise DataError(f"trials cannot be compared on the tail: {RULE}", "hold out a longer --holdout-tail")
         said.append(metrics["selection"])
         hear(len(said), said[-1])
         return metrics

@@ -11,6 +11,7 @@ from models.batches import Sequences
 from models.boosted import TABULAR
 from models.checkpoint import Checkpoint, Run
 from models.crossfit import Split, tabular
+from models.enough import enough
 from models.evaluate import Examples
 from models.histories import Log, labels
 from models.intervals import intervals, mean_interval, paired, paired_interval
@@ -87,6 +88,7 @@ def tabular_rivals(run: Run, log: Log, since: int, like: Examples) -> dict[str, 
 def compare(found: dict[str, Examples], of: str, k: int) -> dict[str, dict[str, Any]]:
     """Return by contender the 95 % interval of each ranking metric and of PR-AUC, and of the lead of `of`'s over it.
 
+    What has too few examples is absent.
     The same shoppers are drawn for all, and their examples are compared one by one; the lead in PR-AUC is a share.
     """
     return {name: _compared(examples, found[of] if name != of else None, k) for name, examples in found.items()}
@@ -94,13 +96,13 @@ def compare(found: dict[str, Examples], of: str, k: int) -> dict[str, dict[str, 
 
 def _compared(examples: Examples, other: Examples | None, k: int) -> dict[str, Any]:
     bounds, leads = {}, {}
-    if len(user := examples.rank_user):
+    if enough(len(user := examples.rank_user), examples.users):
         for name, metric in RANKING.items():
             values = metric(examples.rank)
             bounds[f"{name}@{k}"] = mean_interval(values, user)[1:]
             if other:
                 leads[f"{name}@{k}"] = paired_interval(metric(other.rank), values, user)
-    if examples.label.any():
+    if enough(int(examples.label.sum()), examples.users):
         label, p, user = examples.label, examples.probability, examples.label_user
         bounds["pr_auc"] = intervals("pr_auc", label, p, user, _ROUNDS)[1:]
         if other:

@@ -14,6 +14,7 @@ from models import figures
 from models.audit import Audit
 from models.charts import Bars, Chart, number, percent, table
 from models.checkpoint import Run
+from models.enough import RULE, TOO_FEW
 from models.intervals import Interval
 from models.report import Report
 from models.svg import draw, key
@@ -45,6 +46,7 @@ def render(report: Report, log: str, made: datetime) -> str:
         title=f"{next(iter(report.runs))} on {log}",
         made=f"{made.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         examples=report.examples,
+        few=f"{TOO_FEW.capitalize()}: {RULE}",
         findings=findings(report),
         cards=_cards(report),
         legend=[(Markup(key(look)), name) for look, name in enumerate(report.contenders)],
@@ -60,14 +62,20 @@ def render(report: Report, log: str, made: datetime) -> str:
 
 
 def _sections(report: Report) -> list[dict[str, Any]]:
-    """Draw the sections; one without data says so."""
+    """Draw the sections; one without data, or with too few, says so."""
+    few = f"Too few to draw: {RULE}."
     parts = (
-        ("next", "Next item", figures.next_item(report), "Nobody has a second event in the held-out part."),
+        (
+            "next",
+            "Next item",
+            figures.next_item(report),
+            few if report.examples["targets"] else "Nobody has a second event in the held-out part.",
+        ),
         (
             "purchase",
             f"Purchase within {report.horizon}",
             figures.purchase(report),
-            "No purchase is known in the held-out part.",
+            few if report.examples["positives"] else "No purchase is known in the held-out part.",
         ),
         ("training", "Training", figures.training(report), "The runs kept no epochs."),
         ("data", "Data", figures.data(report), ""),
@@ -103,10 +111,11 @@ def _cards(report: Report) -> list[dict[str, str]]:
 def _metrics(report: Report) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """Make the table of metrics, a column each: its name, a hint, a cell a contender."""
     columns = []
-    for name in dict.fromkeys(name for m in report.contenders.values() for name in m.figures):
+    for name in report.metrics:
         found = [m.figures.get(name) for m in report.contenders.values()]
-        top = (min if name in _LESS else max)(one.value for one in found if one)
-        cells = [_cell(name, one) | {"best": one is not None and one.value == top} for one in found]
+        top = (min if name in _LESS else max)((one.value for one in found if one), default=None)
+        none = "–" if name in report.first.figures else TOO_FEW
+        cells = [_cell(name, one, none) | {"best": one is not None and one.value == top} for one in found]
         columns.append((_title(name), "less is better" if name in _LESS else "", cells))
     return columns
 
@@ -117,15 +126,15 @@ def _horizons(report: Report) -> list[tuple[str, str, list[str]]]:
         (
             name,
             f"{found['positives']:,} of {found['labelled']:,} labels",
-            ["–" if found[metric] is None else _said(metric, found[metric]) for metric in _MAIN],
+            [TOO_FEW if found[metric] is None else _said(metric, found[metric]) for metric in _MAIN],
         )
         for name, found in report.first.horizons.items()
     ]
 
 
-def _cell(metric: str, found: Interval | None) -> dict[str, Any]:
+def _cell(metric: str, found: Interval | None, none: str = TOO_FEW) -> dict[str, Any]:
     if found is None:
-        return {"value": "–", "interval": ""}
+        return {"value": none, "interval": ""}
     return {
         "value": _said(metric, found.value),
         "interval": f"{_said(metric, found.low)} to {_said(metric, found.high)}",

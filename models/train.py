@@ -57,8 +57,8 @@ def train(
 ) -> Checkpoint:
     """Train, or go on where the run in `folder` was interrupted; the judge learns at the end.
 
-    `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
-    last one. A run that resumes ends with the weights that it would have had without the interruption.
+    `validate` returns metrics, and with enough examples the key `selection`: the epoch where it is highest is kept,
+    without it the last one. A run that resumes ends with the weights that it would have had without the interruption.
     `conclude` can complete the run before it is marked finished. Of several ranks the first alone writes, validates,
     trains the judge and is watched.
     """
