@@ -21,7 +21,7 @@ from stream.options import FormatOption, pairs, writable
 if TYPE_CHECKING:
     from models.batches import Sequences
     from models.checkpoint import Run
-    from models.cli import Validate
+    from models.holdout import Holdout
     from models.network import Network
     from models.search import Dials, Result
 
@@ -89,7 +89,7 @@ def _heard(trials: int, number: int, result: "Result") -> None:
 def _trial(
     sequences: "Sequences",
     run: "Run",
-    validate: "Validate | None",
+    validate: "Holdout | None",
     out: Path,
     dials: "Dials",
     hear: Callable[[int, float], None],
@@ -110,7 +110,7 @@ def _trial(
 
 
 def _trained(
-    sequences: "Sequences", run: "Run", folder: Path, validate: "Validate", hear: Callable[[int, float], None]
+    sequences: "Sequences", run: "Run", folder: Path, validate: "Holdout", hear: Callable[[int, float], None]
 ) -> float:
     """Train in a folder, or go on there; say each epoch's figure, and return the best."""
     from models.train import train

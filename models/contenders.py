@@ -4,10 +4,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from models import bestsellers, own_items
-from models.baselines import BASELINES, LAST_ITEM, base_rate
-from models.batches import Sequences
+from models.baselines import BASELINES, LAST_ITEM, POPULARITY
+from models.batches import Sequences, Source
 from models.boosted import TABULAR
 from models.checkpoint import Checkpoint, Run
 from models.crossfit import Split, tabular
@@ -41,17 +42,21 @@ def model(checkpoint: Checkpoint, state: str = STATES[0]) -> Contender:
     return Contender(facts, warm, step, weigh(checkpoint))
 
 
+def counted(run: Run, before: Source) -> dict[str, Contender]:
+    """Fit to the events `before` the measured ones what is only counted, but for the run's own model."""
+    networks = {name: run.baseline() for name in BASELINES}
+    for name, network in networks.items():
+        network.learn(before, followed=name == LAST_ITEM)
+    found = {n: model(Checkpoint(net.eval(), run, {})) for n, net in networks.items() if n != run.config.model}
+    own = own_items.step(torch.sigmoid(networks[POPULARITY].logit).numpy())
+    facts = own_items.manifest(run.meaning, len(run.items), len(run.categories))
+    return found | {own_items.NAME: Contender(facts, own, own)}
+
+
 def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
     """Fit to the events `before` the measured ones all that a run's model must beat, but for itself."""
-    found = {}
-    for name in BASELINES:
-        if name != run.config.model:
-            network = run.baseline()
-            network.learn(before, followed=name == LAST_ITEM)
-            found[name] = model(Checkpoint(network.eval(), run, {}))
+    found = counted(run, before)
     items, categories, k = len(run.items), len(run.categories), run.meaning.k
-    own = own_items.step(base_rate(before))
-    found[own_items.NAME] = Contender(own_items.manifest(run.meaning, items, categories), own, own)
     step = bestsellers.step(before, items, k)
     facts = bestsellers.manifest(run.meaning, items, categories)
     found[bestsellers.NAME] = Contender(facts, step, step, bestsellers.weigh)

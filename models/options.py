@@ -1,6 +1,5 @@
 """What the commands of training share: a log read in sight, dials, what a model means, bars of progress."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,24 +40,6 @@ def advance(bars: Progress, name: str, total: int | None) -> Callable[[int, int]
     """Add a task; return what moves it on, called with what is done and of how much."""
     task = bars.add_task(name, total=total)
     return lambda done, of: bars.update(task, completed=done, total=of)
-
-
-def spoken(every: float = 60.0) -> Callable[[str, str], None]:
-    """Return what writes progress as lines where no terminal shows bars: a stage's start, then a line a minute."""
-    last: tuple[str, float] = ("", 0.0)
-
-    def say(stage: str, progress: str) -> None:
-        nonlocal last
-        if not console.is_terminal and (stage != last[0] or time.monotonic() - last[1] > every):
-            last = stage, time.monotonic()
-            console.print(f"{stage}{progress and ': '}{progress}")
-
-    return say
-
-
-def figures(metrics: dict[str, Any]) -> str:
-    """Write numbers with their names in a line."""
-    return " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float))
 
 
 def load(data: Path, form: str) -> "Log":

@@ -19,14 +19,12 @@ from models.intervals import Interval
 from models.report import Report
 from models.svg import draw, key
 from models.verdict import best, findings
+from models.wording import said, title
 
 _HERE = Path(__file__).parent
 _SPANS = ("gap", "ttl", "lateness")  # of the meaning, in ms
-_SHARES = ("hr", "mrr", "ndcg", "pr_auc", "ece")  # metrics that read well as percentages
 _MAIN = ("pr_auc", "roc_auc", "ece")  # of each horizon
 _LESS = ("log_loss", "brier", "ece")  # metrics where less is better
-_NAMES = {"hr": "hit rate", "mrr": "MRR", "ndcg": "NDCG", "pr_auc": "PR-AUC", "roc_auc": "ROC-AUC",
-          "log_loss": "log loss", "brier": "Brier score", "ece": "calibration error"}  # fmt: skip
 
 
 def render(report: Report, log: str, made: datetime) -> str:
@@ -53,7 +51,7 @@ def render(report: Report, log: str, made: datetime) -> str:
         metrics=_metrics(report),
         horizon=report.horizon,
         horizons=_horizons(report),
-        main=[_title(name) for name in _MAIN],
+        main=[title(name) for name in _MAIN],
         sections=_sections(report),
         facts=_facts(report.audit),
         rejected=report.audit.rejected,
@@ -103,8 +101,8 @@ def _cards(report: Report) -> list[dict[str, str]]:
     for metric in (f"hr@{report.k}", f"mrr@{report.k}", "pr_auc", "ece"):
         if value := report.first.figures.get(metric):
             rival = best(report, metric) if metric != "ece" else None
-            against = f"{rival[0]}: {_said(metric, rival[1].figures[metric].value)}" if rival else "0 is perfect"
-            found.append({"name": _title(metric), "against": against} | _cell(metric, value))
+            against = f"{rival[0]}: {said(metric, rival[1].figures[metric].value)}" if rival else "0 is perfect"
+            found.append({"name": title(metric), "against": against} | _cell(metric, value))
     return found
 
 
@@ -116,7 +114,7 @@ def _metrics(report: Report) -> list[tuple[str, str, list[dict[str, Any]]]]:
         top = (min if name in _LESS else max)((one.value for one in found if one), default=None)
         none = "–" if name in report.first.figures else TOO_FEW
         cells = [_cell(name, one, none) | {"best": one is not None and one.value == top} for one in found]
-        columns.append((_title(name), "less is better" if name in _LESS else "", cells))
+        columns.append((title(name), "less is better" if name in _LESS else "", cells))
     return columns
 
 
@@ -126,7 +124,7 @@ def _horizons(report: Report) -> list[tuple[str, str, list[str]]]:
         (
             name,
             f"{found['positives']:,} of {found['labelled']:,} labels",
-            [TOO_FEW if found[metric] is None else _said(metric, found[metric]) for metric in _MAIN],
+            [TOO_FEW if found[metric] is None else said(metric, found[metric]) for metric in _MAIN],
         )
         for name, found in report.first.horizons.items()
     ]
@@ -136,18 +134,9 @@ def _cell(metric: str, found: Interval | None, none: str = TOO_FEW) -> dict[str,
     if found is None:
         return {"value": none, "interval": ""}
     return {
-        "value": _said(metric, found.value),
-        "interval": f"{_said(metric, found.low)} to {_said(metric, found.high)}",
+        "value": said(metric, found.value),
+        "interval": f"{said(metric, found.low)} to {said(metric, found.high)}",
     }
-
-
-def _title(metric: str) -> str:
-    name, at, k = metric.partition("@")
-    return f"{_NAMES.get(name, name)}{at}{k}"
-
-
-def _said(metric: str, value: float) -> str:
-    return percent(value) if metric.partition("@")[0] in _SHARES else f"{value:.4f}"
 
 
 def _facts(facts: Audit) -> list[tuple[str, str]]:

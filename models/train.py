@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from models.baselines import LAST_ITEM, Baseline
 from models.batches import Source
 from models.calibrate import calibrate
 from models.checkpoint import HISTORIES, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
-from models.config import PAIRS, RANDOM
+from models.config import PAIRS, RANDOM, TrainConfig
 from models.covisits import NEAR, beside, count
 from models.factors import factors
 from models.judge import fit
@@ -42,9 +42,12 @@ class Progress:
     stage: str
     step: int
     steps: int
+    epoch: int  # from 1
+    epochs: int
     loss: float  # mean of the epoch so far
     events: int
     events_per_second: float
+    ended: Metrics | None = None  # what the epoch gave, once it is measured
 
 
 def train(
@@ -87,16 +90,18 @@ def _learn(
     budget = config.budget(source.events)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
-    seen = 0
-    while trainer.done < epochs * trainer.an_epoch:
+    seen, steps = 0, epochs * trainer.an_epoch
+    while trainer.done < steps:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
         with held_back(trainer.ranks.size == 1) as stopped:
             for batch in source.batches(budget, np.random.default_rng((config.seed, epoch)), place):
                 trainer.update(batch, candidates, category_of)
                 seen += batch.events
                 now = time.monotonic()
+                rate = seen / (now - began)
+                here = Progress(stage, trainer.done, steps, epoch + 1, epochs, trainer.loss, seen, rate)
                 if first:
-                    watch(Progress(stage, trainer.done, trainer.steps, trainer.loss, seen, seen / (now - began)))
+                    watch(here)
                 # After an epoch's last step only its end saves: a run resumed between them would skip that end.
                 due = stopped() or now - saved > config.state_every
                 if first and due and trainer.done % trainer.an_epoch:
@@ -106,6 +111,7 @@ def _learn(
                         raise KeyboardInterrupt
         if first:
             trainer.end_epoch(validate)
+            watch(replace(here, ended=trainer.epochs[-1]))
         if stopped():
             raise KeyboardInterrupt
         saved = time.monotonic()
@@ -163,6 +169,11 @@ def _finished(
     if validate and (run.config.judged or run.novelty):  # else the epoch's figures stand
         run.metrics = run.metrics | validate(network)
     return _concluded(folder, network, run, source)
+
+
+def rehearsal(config: TrainConfig, events: int) -> float:
+    """Return how many steps the rehearsal takes at most, as a share of the training's."""
+    return min(_ENOUGH / events, 1.0) * (1 - config.judged) if config.judged else 0.0
 
 
 def _rehearse(trainer: Trainer, source: Source, watch: Callable[[Progress], None]) -> None:

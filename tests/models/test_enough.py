@@ -10,13 +10,13 @@ from rich.console import Console
 
 from models import cli_intent
 from models.batches import Sequences
-from models.cli import _validation
 from models.cli_evaluate import _measured, _tables
 from models.contenders import model
 from models.crossfit import Pooled
 from models.enough import FEWEST, RULE, SHOPPERS, TOO_FEW, enough
 from models.evaluate import evaluate, summary
 from models.histories import cutoff
+from models.holdout import Holdout
 from models.page import render
 from models.report import gather
 from models.train import train
@@ -118,7 +118,7 @@ def test_contenders_for_purchases_are_not_compared_on_too_few():
 
 def test_an_epoch_is_not_chosen_by_too_few(log, tmp_path):
     sequences, run = small_run(log, judged=0.0)
-    validate = _validation(log, run.vocabulary, run, cutoff(log, 0.02), int(log.time.max()))
+    validate = Holdout.over(log, run, cutoff(log, 0.02), int(log.time.max()))
     done = train(sequences, run, tmp_path, validate=validate)
     assert done.run.metrics["epoch"] == 2
     assert "selection" not in done.run.metrics
