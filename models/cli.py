@@ -1,6 +1,5 @@
 """The commands of training: shoppers, train; the others are added."""
 
-import json
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from models import cli_attribute, options
 from models.cli_evaluate import evaluate
 from models.cli_intent import intent
 from models.cli_progress import compared, watched
+from models.enough import SHOPPERS
 from models.options import GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
 from stream.core.manifest import Meaning, milliseconds
@@ -90,7 +90,7 @@ def train(
     to most. rehearsing is a second training, on the log without its end: on
     that end the judge, which orders the best items, and the calibration of
     purchases learn. At the end a table shows the run beside what must be
-    beaten, on stdout the same and more stands as a line of JSON.
+    beaten; a stdout that is no terminal gets the same and more as a line of JSON.
 
     A first run: forecart train --preset small --format taobao --data events.csv.gz --out runs/first --holdout-tail 0.05
     Examples: forecart train --format taobao --data events.csv.gz --out runs/taobao --holdout-tail 0.05
@@ -129,6 +129,8 @@ def prepared(
     log: "Log", config: "TrainConfig", meaning: Meaning, facts: dict[str, Any], tail: float
 ) -> tuple["Sequences", "Log", "Run", "Holdout | None"]:
     """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
+    import numpy as np
+
     from models.batches import Sequences
     from models.checkpoint import Run
     from models.histories import cutoff
@@ -139,6 +141,9 @@ def prepared(
     seen = log.where(log.time < since)
     if not len(seen):
         raise DataError("nothing is left to train on", "hold out a smaller tail")
+    if (users := len(np.unique(seen.user))) < SHOPPERS:
+        text = f"trained on {options.counted(users, 'shopper')}: a model of so few says nothing of others"
+        console.print(text, style="yellow")
     counts = {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)}
     run = Run.over(seen, config, meaning, facts | counts)
     sequences = Sequences(seen, run.vocabulary, run.meaning, min(since, end), config.longest)
@@ -199,8 +204,9 @@ def _told(out: Path, source: "Source", run: "Run", held: "Holdout | None") -> No
     """Show a finished run beside the baselines; for programs the same as a line of JSON."""
     baselines = held.baselines(source) if held else {}
     compared({run.config.model: run.metrics} | baselines if held else {}, run)
+    console.print(f"the run is in {out}")
     found = {"checkpoint": str(out), **run.metrics} | ({"baselines": baselines} if held else {})
-    print(json.dumps(found))
+    options.line(found)
 
 
 app.command()(cli_attribute.attribute)

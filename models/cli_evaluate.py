@@ -1,6 +1,5 @@
 """The command `evaluate`: held-out data through the worker's path, and beside it what a model must beat."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +38,7 @@ def evaluate(
     state: Annotated[str, typer.Option(help="Stored type of the shoppers' states, as export has it.")] = STATES[0],
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
 ) -> None:
-    """Score held-out data through the same path as the worker: tables on stderr, on stdout a line of JSON.
+    """Score held-out data through the same path as the worker: tables on stderr, a line of JSON to programs.
 
     hr, mrr and ndcg: how high the next item stands in the list. They are
     told apart by the next item: known, one of training; joined, none of
@@ -73,8 +72,8 @@ def evaluate(
         console.print(f"{TOO_FEW}: {RULE}; hold out a longer --tail", style="yellow")
     _warn(point, log, tail, results[point.run.config.model])
     facts = {"horizon": meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix, "state": state}
-    line = results.pop(point.run.config.model) | facts
-    print(json.dumps(line | ({"baselines": results} if results else {})))
+    found = results.pop(point.run.config.model) | facts
+    options.line(found | ({"baselines": results} if results else {}))
 
 
 def _warn(point: "Checkpoint", log: "Log", tail: float, found: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The command `intent`: who predicts purchases best, with intervals."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +39,7 @@ def intent(
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any dial of training: name=value.")] = None,
 ) -> None:
-    """Compare the LSTM with LightGBM, logistic regression and the base rate; the last line is JSON.
+    """Compare the LSTM with LightGBM, logistic regression and the base rate; programs get a line of JSON.
 
     Shoppers are dealt out over folds: each fold's are scored by models of the others' events before the tail.
     The LSTM's probabilities are calibrated on sequences that were kept from it.
@@ -64,7 +63,7 @@ def intent(
         found = {name: compared(pooled, j, rounds, seed) for j, name in enumerate(meaning.horizons)}
     for name, result in found.items():
         console.print(_table(name, result))
-    print(json.dumps({"format": form, "folds": folds, "tail": tail, "seed": seed, "horizons": found}))
+    options.line({"format": form, "folds": folds, "tail": tail, "seed": seed, "horizons": found})
 
 
 def _contenders(log: "Log", config: "TrainConfig", meaning: Meaning) -> "dict[str, Predict]":

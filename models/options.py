@@ -1,5 +1,7 @@
 """What the commands of training share: a log read in sight, dials, what a model means, bars of progress."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +42,12 @@ def advance(bars: Progress, name: str, total: int | None) -> Callable[[int, int]
     """Add a task; return what moves it on, called with what is done and of how much."""
     task = bars.add_task(name, total=total)
     return lambda done, of: bars.update(task, completed=done, total=of)
+
+
+def line(found: dict[str, Any]) -> None:
+    """Write for programs what a table shows to people, as a line of JSON; a terminal has the table."""
+    if not sys.stdout.isatty():
+        print(json.dumps(found))
 
 
 def load(data: Path, form: str) -> "Log":

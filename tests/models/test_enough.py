@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models import cli_intent
+from models import cli, cli_intent
 from models.batches import Sequences
 from models.cli_evaluate import _measured, _tables
+from models.config import TrainConfig
 from models.contenders import model
 from models.crossfit import Pooled
 from models.enough import FEWEST, RULE, SHOPPERS, TOO_FEW, enough
@@ -122,3 +123,11 @@ def test_an_epoch_is_not_chosen_by_too_few(log, tmp_path):
     done = train(sequences, run, tmp_path, validate=validate)
     assert done.run.metrics["epoch"] == 2
     assert "selection" not in done.run.metrics
+
+
+@pytest.mark.parametrize(("users", "warned"), [(1, True), (SHOPPERS, False)])
+def test_a_model_of_few_shoppers_is_told(log, monkeypatch, users: int, warned: bool):
+    heard = io.StringIO()
+    monkeypatch.setattr(cli, "console", Console(file=heard, width=120))
+    cli.prepared(log.where(log.user < users), TrainConfig(), MEANING, {}, 0.0)
+    assert ("trained on 1 shopper: a model of so few" in heard.getvalue()) == warned
