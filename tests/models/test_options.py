@@ -1,5 +1,6 @@
 """What the commands share: a default has one place."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,10 @@ def test_a_log_is_read_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "from 1970-01-17 to 1970-01-17\nthese look like seconds: name the unit behind the format" in said
     options.load(tmp_path / "log.csv", "retailrocket:s")
     assert "from 2015-06-02 to 2015-06-02\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("terminal", "said"), [(False, '{"hr@20": null}\n'), (True, "")])
+def test_programs_get_a_line_of_json_and_a_terminal_its_table_alone(capsys, monkeypatch, terminal: bool, said: str):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    options.line({"hr@20": None})
+    assert capsys.readouterr().out == said
