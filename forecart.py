@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from stream.core.errors import ForecartError, SettingError
+from stream.mappings import TABLES
 
 COMMANDS = {
     "demo": "stream.demo.cli",
@@ -35,6 +36,9 @@ COMMANDS = {
     "export": "export.cli",
 }
 _INSTALL = "pip install --constraint constraints.txt '.[train]', where Forecart's source is"
+
+
+TABLES["parquet"] = lambda *log: importlib.import_module("models.parquet").rows(*log)
 
 
 class Lazy(TyperGroup):

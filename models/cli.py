@@ -17,8 +17,9 @@ from models.cli_evaluate import evaluate
 from models.cli_intent import intent
 from models.options import GapOption, HorizonOption, bar, console
 from stream.core.errors import DataError, SettingError
+from stream.core.formats import name_of
 from stream.core.manifest import Meaning, Vocabulary, milliseconds
-from stream.options import OptionalFormat, writable
+from stream.options import MappingOption, OptionalFormat, chosen, writable
 
 if TYPE_CHECKING:
     from models.baselines import Baseline
@@ -73,6 +74,7 @@ def shoppers(
 def train(
     data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not, or what prepare has written.")],
     form: OptionalFormat = "",
+    mapping: MappingOption = None,
     out: Annotated[
         Path, typer.Option(callback=writable, help="The folder for the run; a run interrupted there goes on.")
     ] = Path("runs/run"),
@@ -112,9 +114,9 @@ def train(
     if is_prepared(data):
         _fit(out, *_partitioned(data, config, meaning, holdout_tail))
         return
-    if not form:
-        raise SettingError("no format is given", "give --format, or a --data that forecart prepare has written")
-    _fit(out, *prepared(options.load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
+    source = chosen(form, mapping)
+    facts = {"path": data.name, "format": name_of(source)}
+    _fit(out, *prepared(options.load(data, source, whole=True), config, meaning, facts, holdout_tail))
 
 
 def _join(config: "TrainConfig") -> None:
