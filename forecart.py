@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from stream.core.errors import ForecartError, SettingError
 from stream.mappings import TABLES
+from stream.sampling import SAMPLES
 
 COMMANDS = {
     "demo": "stream.demo.cli",
@@ -25,6 +26,7 @@ COMMANDS = {
     "explain": "stream.cli",
     "settings": "stream.cli",
     "capacity": "stream.cli",
+    "map": "stream.cli_map",
     "shoppers": "models.cli",
     "prepare": "models.cli_prepare",
     "train": "models.cli",
@@ -39,6 +41,7 @@ _INSTALL = "pip install --constraint constraints.txt '.[train]', where Forecart'
 
 
 TABLES["parquet"] = lambda *log: importlib.import_module("models.parquet").rows(*log)
+SAMPLES["parquet"] = lambda *log: importlib.import_module("models.parquet").first(*log)
 
 
 class Lazy(TyperGroup):

@@ -9,6 +9,7 @@ import polars as pl
 from stream.core.errors import DataError
 from stream.core.mapped_log import MappedFormat
 from stream.core.mapping import nearest
+from stream.core.proposal import flat
 
 _ROWS = 50_000  # at once
 
@@ -23,6 +24,15 @@ def rows(path: Path, form: MappedFormat) -> Iterator[tuple[Any, ...]]:
             yield from block.iter_rows()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}", "check the path and the mapping") from error
+
+
+def first(path: Path, most: int) -> list[dict[str, object]]:
+    """Return the first rows by the paths of their columns; raise DataError."""
+    try:
+        frame = pl.scan_parquet(path / "**/*.parquet" if path.is_dir() else path).head(most).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}", "check the path") from error
+    return [flat(row) for row in frame.iter_rows(named=True)]
 
 
 def _column(field: str, path: tuple[str, ...], schema: pl.Schema, form: MappedFormat) -> pl.Expr:
