@@ -10,7 +10,7 @@ import typer
 from models.options import console, tell_missing
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
-from stream.options import MappingOption, chosen, report, writable
+from stream.options import MappingOption, chosen, known, report, writable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def _group() -> None:
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not; Parquet: a file or a folder.")],
+    data: Annotated[Path, typer.Option("--data", help="The log, compressed or not; Parquet: a file or a folder.")],
     out: Annotated[Path, typer.Option(callback=writable, help="The folder for the partitions.")],
     form: Annotated[str, typer.Option("--format", help=f"Of the log: parquet, {', '.join(FORMATS)}.")] = "",
     mapping: MappingOption = None,
@@ -35,9 +35,7 @@ def prepare(
     from models.prepared import PARQUET, is_prepared
     from models.prepared import prepare as write
 
-    if form and form not in (PARQUET, *FORMATS):
-        raise SettingError(f"there is no format {form!r}", f"the formats are {PARQUET}, {', '.join(FORMATS)}")
-    source = chosen(form, mapping, PARQUET)
+    source = chosen(known(form, PARQUET) if form else "", mapping, PARQUET)
     if is_prepared(out):
         raise SettingError(f"{out} holds a prepared log", "give another --out, or delete the folder")
     with console.status(f"preparing {data}") as status:

@@ -13,6 +13,7 @@ from stream.core.errors import DataError, SettingError
 from stream.core.formats import Form
 from stream.core.manifest import Meaning, milliseconds
 from stream.core.mapped_log import MappedFormat
+from stream.core.printable import printable
 from stream.options import pairs, report, terminal
 
 if TYPE_CHECKING:  # torch and numpy are loaded when a command runs
@@ -84,7 +85,7 @@ def tell_missing(form: Form, whole: bool) -> None:
     for text in form.missing() if isinstance(form, MappedFormat) else ():
         if whole:
             raise DataError(text, "correct `types` in the mapping, or take out what there is none of")
-        console.print(text, style="yellow")
+        console.print(printable(text), style="yellow")
 
 
 def counted(n: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from stream.core.events import Event
 from stream.core.formats import BadRow
 from stream.core.mapped_log import MappedFormat
 from stream.core.mapping import FIELDS, Mapping
+from stream.core.printable import printable, printable_lines
 from stream.options import terminal
 
 app = typer.Typer(no_args_is_help=True)
@@ -47,9 +48,9 @@ def propose_mapping(
     if out:
         out.write_text(text)
     else:
-        print(text, end="")
+        print(printable_lines(text), end="")
     for doubt in found.doubts:
-        console.print(doubt, style="yellow")
+        console.print(printable(doubt), style="yellow")
     if lacking := [name for name in NEEDED if name not in found.columns]:
         columns = ", ".join(dict.fromkeys(name for row in looked_at for name in row))
         raise DataError(f"which column is the {' and the '.join(lacking)}?", f"the columns are {columns}")
@@ -63,7 +64,7 @@ def _table(form: MappedFormat, data: Path) -> Table:
     table = Table(*names, title=f"What the first {_SHOWN} rows become")
     for row in islice(_first(form, data), _SHOWN):
         if isinstance(row, BadRow):
-            table.add_row(f"line {row.line} is left out: {row.reason} {row.hint}", style="yellow")
+            table.add_row(f"line {row.line} is left out: {row.reason} {printable(row.hint)}", style="yellow")
         else:
             table.add_row(*(_cell(row, field) for field in names.values()))
     return table
@@ -81,4 +82,4 @@ def _cell(event: Event, field: str) -> str:
     value = getattr(event, field)
     if field == "timestamp":
         return datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "milliseconds").removesuffix("+00:00") + "Z"
-    return "" if value is None else f"{value}"
+    return "" if value is None else printable(f"{value}")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -23,12 +24,20 @@ from stream.round import Partition, Scorer
 from stream.runtime import load as load_bundle
 from stream.sessions import SessionStore
 from stream.settings import Settings
+from stream.terminal import stdout
 
 _CHUNK = 4096
 _PATIENCE = 1.0  # seconds after which lines are scored, however few they are
 _PAUSE = 0.2  # seconds without input after which they are scored, too
 _UNREADABLE = REASONS[: REASONS.index("unknown_type")]  # the checks before it are those of the format
 _encode = msgspec.json.Encoder().encode
+
+
+class _Timed(msgspec.Struct, gc=False):
+    timestamp: int
+
+
+_timed = msgspec.json.Decoder(_Timed).decode
 
 
 @dataclass(slots=True)
@@ -139,8 +148,9 @@ def score_log(
 
 
 def _print(scores: list[Message]) -> None:
-    sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
-    sys.stdout.buffer.flush()
+    out = stdout()
+    out.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
+    out.flush()
 
 
 def run(
@@ -158,7 +168,9 @@ def run(
     scoring = _Scoring(scorer, part, raw, letters, publish)
     rows = read(_pausing(file, scoring.idle), form) if file else read_log(data, form)
     try:
-        for line in _raw_lines(_pausing(file, scoring.idle)) if raw and file else _events(rows, scoring.bad):
+        for line in (
+            _raw_lines(_pausing(file, scoring.idle), scoring.bad) if raw and file else _events(rows, scoring.bad)
+        ):
             scoring.add(line)
         scoring.emit()
         scoring.judge(1)
@@ -179,9 +191,11 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _raw_lines(file: BinaryIO) -> Iterator[Line]:
+def _raw_lines(file: BinaryIO, bad: BadRows) -> Iterator[Line]:
     """Yield lines as records, so that bad ones meet what the worker does with them."""
     for offset, raw in enumerate(raw_lines(file)):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            bad.saw(*[_timed(raw).timestamp] * 2)
         yield Line(offset, _now(), None, raw)
 
 
@@ -192,5 +206,6 @@ def _events(rows: Iterable[Event | BadRow], bad: BadRows) -> Iterator[Line]:
         if isinstance(row, BadRow):
             bad.add(row)
         else:
+            bad.saw(row.timestamp, row.timestamp)
             yield Line(offset, _now(), row.user_id.encode(), _encode(row))
             offset += 1

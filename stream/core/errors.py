@@ -16,6 +16,8 @@ ForecartError
 └── FaultError           something happened that must not: a bug
 """
 
+from stream.core.printable import printable_lines
+
 
 class ForecartError(Exception):
     """Carry a message, its remedy and the exit code of the process."""
@@ -28,7 +30,7 @@ class ForecartError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+        return printable_lines(f"{self.message}\n  {self.remedy}" if self.remedy else self.message)
 
 
 class DataError(ForecartError):

@@ -14,7 +14,7 @@ from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
 from stream.core.packed import readable
 from stream.core.plain import LONG, SHOWN, text_lines
 from stream.core.tables import Row, table
-from stream.core.values import UNITS, looks_like, moment, number, scaled, whole_id
+from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
 _NEVER = 2**53
@@ -37,12 +37,13 @@ class BadRow:
 
 @dataclass(slots=True)
 class BadRows:
-    """The rows that were no events: counts by reason, and the first line of each; values left out by field."""
+    """What a reader tells: rows that were no events, by reason, values left out, by field, and the time of the rest."""
 
     count: Counter[str] = field(default_factory=Counter)
     first: dict[str, BadRow] = field(default_factory=dict)
     values: Counter[str] = field(default_factory=Counter)
     first_value: dict[str, BadRow] = field(default_factory=dict)
+    period: tuple[int, int] | None = None  # of the events, ms
 
     def __len__(self) -> int:
         return self.count.total()
@@ -52,6 +53,19 @@ class BadRows:
         count, first = (self.count, self.first) if row.lost else (self.values, self.first_value)
         count[row.reason] += n
         first.setdefault(row.reason, row)
+
+    def saw(self, first: int, last: int) -> None:
+        """Take note of events' times (ms)."""
+        before, after = self.period or (first, last)
+        self.period = min(before, first), max(after, last)
+
+    def days(self) -> list[str]:
+        """Say the first and the last day of the log and, where all its times are strange, what they may be."""
+        if not self.period:
+            return []
+        first, last = self.period
+        hint = looks_like(last if last < EARLY else first)
+        return [f"from {day(first)} to {day(last)}", *([hint] if hint and (last < EARLY or first >= LATE) else [])]
 
     def lines(self) -> list[str]:
         """Describe what was left out, one line a reason."""
@@ -138,7 +152,7 @@ def read(file: BinaryIO, form: Form) -> Iterator[Event | BadRow]:
 
 def wrong_format(form: Format, bad: BadRows) -> DataError:
     """Return the error for a log of which these rows were read, and none was of the format."""
-    found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines()]
+    found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines(), *bad.days()[1:]]
     return DataError("\n  ".join(found), form.means)
 
 
@@ -204,7 +218,8 @@ def _written(raw: bytes, line: int, unit: str) -> Iterable[Event | BadRow]:
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise _Bad("wrong_type") from error
+        hint = "an array: write an object a line, as jq -c '.[]' does" if raw.lstrip().startswith(b"[") else ""
+        raise _Bad("wrong_type", hint) from error
     fields["timestamp"] = moment(str(fields.get("timestamp")), unit)
     unread = []
     for name in ("price", "quantity"):
@@ -237,7 +252,7 @@ def _taobao(row: list[str], line: int) -> Iterable[Event]:
     user, item, category, name, text = row
     kind, time = _typed(_TAOBAO_TYPES, name), moment(text, "s")
     if time not in _TAOBAO_PERIOD:
-        raise _Bad("out_of_period")
+        raise _Bad("out_of_period", day(time))
     ids = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category)}
     return (_event(line, "taobao", **ids, type=kind, timestamp=time),)
 
@@ -290,3 +305,4 @@ FORMATS = {
     ),
     "sessions": Format("one session a line, item ids in click order, separated by spaces", _session),
 }
+NUMBERED = [name for name, form in FORMATS.items() if form.numbered]  # whose unit of time can be named

@@ -13,6 +13,7 @@ from stream.core.formats import BadRow, Format
 from stream.core.mapped import Mapped
 from stream.core.mapping import FIELDS, Mapping, counted, nearest
 from stream.core.plain import SHOWN
+from stream.core.printable import printable
 from stream.core.rows import Rows, Values, text
 
 _KINDS = {"csv": "a table", "tsv": "a table", "json": "JSON lines", "parquet": "Parquet"}
@@ -126,4 +127,4 @@ def _paths(record: object, before: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 def _shown(row: str) -> str:
-    return row[:SHOWN].rstrip("\r\n").encode(errors="backslashreplace").decode()
+    return printable(row[:SHOWN].rstrip("\r\n"))

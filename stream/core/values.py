@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}  # of a time: ms in one
 WHOLE = 2**53  # floats hold the whole numbers below it exactly
+EARLY, LATE = 10**11, 10**14  # times in ms before 1973 and after 5138 are of another unit
 _SPANS = (
     ("seconds", "s", 10**8, 10**11),
     ("microseconds", "us", 10**14, 10**17),
@@ -87,12 +88,26 @@ def looks_like(time: int) -> str:
     """Say what a time in ms is that no shop can have meant, and how to name its unit; nothing of one that can be.
 
     >>> looks_like(1433221467)
-    'these look like seconds: name the unit with the format, as in --format retailrocket:s'
+    'these look like seconds: name the unit behind the format, as --format events:s, or in a mapping'
     """
     for name, unit, least, most in _SPANS:
         if least <= time < most:
-            return f"these look like {name}: name the unit with the format, as in --format retailrocket:{unit}"
+            return (
+                f"these look like {name}: name the unit behind the format, as --format events:{unit}, or in a mapping"
+            )
     return ""
+
+
+def day(time: int) -> str:
+    """Return the day of a time in ms, in UTC, or the year where it is far away.
+
+    >>> day(1433221467000), day(1433221467000000)
+    ('2015-06-02', 'the year 47387')
+    """
+    try:
+        return (_EPOCH + time * _MS).date().isoformat()
+    except OverflowError:
+        return f"the year {1970 + time // 31_556_952_000}"
 
 
 def whole_id(text: str) -> str:

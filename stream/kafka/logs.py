@@ -46,6 +46,7 @@ def replay(
         if isinstance(row, BadRow):
             bad.add(row)
             continue
+        bad.saw(row.timestamp, row.timestamp)
         first = row.timestamp if first is None else first
         due = published / rate if rate else (row.timestamp - first) / 1000 / speed if speed else 0.0
         while (wait := began + due - time.monotonic()) > 0 and not stopped():
