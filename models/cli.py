@@ -19,6 +19,7 @@ from models.options import GapOption, HorizonOption, bar, console
 from stream.core.errors import DataError, SettingError
 from stream.core.formats import name_of
 from stream.core.manifest import Meaning, Vocabulary, milliseconds
+from stream.core.printable import printable
 from stream.options import MappingOption, OptionalFormat, chosen, writable
 
 if TYPE_CHECKING:
@@ -169,14 +170,14 @@ def _partitioned(
 def _fit(out: Path, source: "Source", seen: "Log", run: "Run", validate: Validate | None) -> None:
     from models.config import LSTM
     from models.curve import draw
-    from models.learned import labelled, unlearned
+    from models.learned import findings, taught
     from models.novelty import fit as fit_novelty
     from models.train import count_baseline
     from models.train import train as fit
 
-    run.data["labels"] = labelled(source.parts(), run.meaning.horizons)
-    for horizon in unlearned(run.data):
-        console.print(f"purchases: nothing can be learned of {horizon}; `intent` will mean nothing", style="yellow")
+    run.data |= taught(source.parts(), run.meaning)
+    for n, text in enumerate(findings(run.data, run.meaning.purchase)):
+        console.print(printable(text), style="yellow" if n else "")
     if run.config.prices and not run.price_edges:
         console.print("prices=true does nothing: no item of the log has a price", style="yellow")
     if run.config.model != LSTM:

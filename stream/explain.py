@@ -112,8 +112,9 @@ def explain(bundle: Bundle, heads: Sessions, seen: Sequence[_Seen], recommend: b
 
 
 def _amounts(bundle: Bundle, values: NDArray[Any]) -> Amounts:
-    horizons = bundle.manifest.meaning.horizons
-    return dict(zip(horizons, values.astype(np.float64).round(7).tolist(), strict=True))
+    horizons, published = bundle.manifest.meaning.horizons, bundle.manifest.published
+    amounts = values.astype(np.float64).round(7).tolist()
+    return {horizons[place]: amounts[place] for place in published}
 
 
 def _best(bundle: Bundle, by_event: Outputs, row: int) -> Recommendation:

@@ -69,8 +69,8 @@ class Score(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event_time: int
     scored_at: int
     model: str
-    intent: dict[str, float]
     session: SessionView
+    intent: dict[str, float] = {}
     recommendations: list[Recommendation] = []
     late: bool = False
     why: list[Cause] = []

@@ -65,7 +65,7 @@ def propose(rows: Rows) -> Proposal:
     if "type" in columns:
         found.met = Counter(f"{value}" for value in values[columns["type"]] if value not in (None, ""))
         for name in found.met:
-            if meaning := _meaning(name):
+            if meaning := meaning_of(name):
                 found.types.setdefault(meaning, []).append(name)
     for name in NEEDED:
         if name not in columns:
@@ -147,7 +147,12 @@ def _reads(read: Callable[[object], object], value: object) -> bool:
     return True
 
 
-def _meaning(name: str) -> str | None:
+def meaning_of(name: str) -> str | None:
+    """Return what a type may mean by its name: view, cart, purchase or None.
+
+    >>> meaning_of("checkout_purchase"), meaning_of("remove_from_cart")
+    ('purchase', None)
+    """
     words = set(_words(name)) | {"".join(_words(name))}
     if words & _UNDONE:
         return None
