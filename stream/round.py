@@ -41,6 +41,7 @@ _SWEEPS = 24  # in a TTL
 _EVICTED = 4096  # sessions in a chunk at most: a round's bytes bound their tombstones, too
 _DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
 _TIMESTAMP, _KEY, _HEADERS = attrgetter("timestamp"), attrgetter("key"), attrgetter("headers")
+_OFFSET = attrgetter("offset")
 _FAILURES = ("unscorable", "not_finite")
 
 
@@ -193,7 +194,7 @@ class Scorer:
     ) -> tuple[list[Event], Sequence[int], list[tuple[int, str]]]:
         """Return the events, the places of their records, and (place, reason) of the others."""
         values, largest = [record.value for record in records], self.limits.event_bytes
-        whole = self.decoder.all(values, newest, largest, lambda: [_position(number, r) for r in records])
+        whole = self.decoder.all(values, newest, largest, lambda: _positions(number, records))
         if whole is None or not self.types.keys() >= {event.type for event in whole}:
             return self._sort_out(number, records, newest.tolist())
         if any(map(_HEADERS, records)) and any(self._heavy(record.headers) for record in records):
@@ -210,7 +211,7 @@ class Scorer:
         events, at, rejected = [], [], []
         largest, types = self.limits.event_bytes, self.types
         for i, r in enumerate(records):
-            event = self.decoder.one(r.value, newest[i], largest, _position(number, r))
+            event = self.decoder.one(r.value, newest[i], largest, f"{number}-{r.offset}")
             if fault := fault_of(r):
                 rejected.append((i, fault.reason))
             elif isinstance(event, BadEvent):
@@ -293,9 +294,9 @@ class Scorer:
         return [Message(USER + user.encode(), None) for user in gone]
 
 
-def _position(number: int, record: Record) -> str:
-    """Return where a record lies, which is the id of an event without one."""
-    return f"{number}-{record.offset}"
+def _positions(number: int, records: Sequence[Record]) -> list[str]:
+    """Return where records lie, which are the ids of events without one."""
+    return [f"{number}-{offset}" for offset in map(_OFFSET, records)]
 
 
 def _times(stamps: Ints, events: Sequence[Event]) -> Ints:
