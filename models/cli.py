@@ -16,8 +16,10 @@ from models.cli_progress import compared, watched
 from models.enough import SHOPPERS
 from models.options import GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
+from stream.core.formats import name_of
 from stream.core.manifest import Meaning, milliseconds
-from stream.options import OptionalFormat, writable
+from stream.core.printable import printable
+from stream.options import MappingOption, OptionalFormat, chosen, writable
 
 if TYPE_CHECKING:
     from models.batches import Sequences, Source
@@ -68,6 +70,7 @@ def shoppers(
 def train(
     data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not, or what prepare has written.")],
     form: OptionalFormat = "",
+    mapping: MappingOption = None,
     out: Annotated[
         Path, typer.Option(callback=writable, help="The folder for the run; a run interrupted there goes on.")
     ] = Path("runs/run"),
@@ -108,9 +111,9 @@ def train(
     if is_prepared(data):
         _fit(out, *_partitioned(data, config, meaning, holdout_tail))
         return
-    if not form:
-        raise SettingError("no format is given", "give --format, or a --data that forecart prepare has written")
-    _fit(out, *prepared(options.load(data, form), config, meaning, {"path": data.name, "format": form}, holdout_tail))
+    source = chosen(form, mapping)
+    facts = {"path": data.name, "format": name_of(source)}
+    _fit(out, *prepared(options.load(data, source, whole=True), config, meaning, facts, holdout_tail))
 
 
 def _join(config: "TrainConfig") -> None:
@@ -169,14 +172,14 @@ def _partitioned(
 def _fit(out: Path, source: "Source", seen: "Log", run: "Run", held: "Holdout | None") -> None:
     from models.config import LSTM
     from models.curve import draw
-    from models.learned import labelled, unlearned
+    from models.learned import findings, taught
     from models.novelty import fit as fit_novelty
     from models.train import count_baseline, rehearsal
     from models.train import train as fit
 
-    run.data["labels"] = labelled(source.parts(), run.meaning.horizons)
-    for horizon in unlearned(run.data):
-        console.print(f"purchases: nothing can be learned of {horizon}; `intent` will mean nothing", style="yellow")
+    run.data |= taught(source.parts(), run.meaning)
+    for n, text in enumerate(findings(run.data, run.meaning.purchase)):
+        console.print(printable(text), style="yellow" if n else "")
     if run.config.prices and not run.price_edges:
         console.print("prices=true does nothing: no item of the log has a price", style="yellow")
     if run.config.model != LSTM:

@@ -12,7 +12,7 @@ from models.options import DataOption, advance, bar, console
 from stream.core.errors import SettingError
 from stream.core.manifest import STATES
 from stream.core.quality import INTENT, RANKING
-from stream.options import FormatOption
+from stream.options import MappingOption, OptionalFormat, chosen
 
 Results = dict[str, dict[str, Any]]  # metrics by contender
 _FEW = 0.05  # share of the targets: with fewer that the model knows it is likely another shop's
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    form: FormatOption,
     data: DataOption,
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     targets: Annotated[str, typer.Option(help="all: each event's next item; last: each shopper's last item.")] = "all",
     tail: Annotated[float, typer.Option(min=0.0, max=0.99, help="Measure the last part only; 0: all of it.")] = 0.0,
     baselines: Annotated[
@@ -61,7 +62,7 @@ def evaluate(
     check_state(state)
     check_device(device)
     point = load(checkpoint, device)
-    log = options.load(data, form)
+    log = options.load(data, chosen(form, mapping))
     results = _measured(point, log, targets, tail, baselines, min_prefix, state)
     meaning = point.run.meaning
     tables = _tables(results, meaning.k, meaning.horizons)

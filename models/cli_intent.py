@@ -13,8 +13,9 @@ from models import options
 from models.enough import RULE, TOO_FEW, enough
 from models.options import DataOption, GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
+from stream.core.formats import Form, name_of
 from stream.core.manifest import Meaning
-from stream.options import FormatOption
+from stream.options import MappingOption, OptionalFormat, chosen
 
 if TYPE_CHECKING:
     from models.config import TrainConfig
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def intent(
-    form: FormatOption,
     data: DataOption,
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     folds: Annotated[int, typer.Option(min=2, max=50, help="Groups of shoppers, each tested on by the others.")] = 5,
     tail: Annotated[float, typer.Option(min=0.01, max=0.9, help="The last part of the log, tested on.")] = 0.25,
     horizon: HorizonOption = None,
@@ -51,8 +53,9 @@ def intent(
 
     config = options.config(preset, setting, "dropout=0.3", seed=seed)
     meaning = options.meaning(horizon or ["24h"], gap)
-    given, log = _fitting(truth or [], meaning), options.load(data, form)
-    true = [_truth(path, data, form, log) for path in given]
+    source = chosen(form, mapping)
+    given, log = _fitting(truth or [], meaning), options.load(data, source)
+    true = [_truth(path, data, source, log) for path in given]
     parts = list(splits(log, folds, cutoff(log, tail)))
     check(parts, meaning)
     with console.status("comparing") as status:
@@ -63,7 +66,7 @@ def intent(
         found = {name: compared(pooled, j, rounds, seed) for j, name in enumerate(meaning.horizons)}
     for name, result in found.items():
         console.print(_table(name, result))
-    options.line({"format": form, "folds": folds, "tail": tail, "seed": seed, "horizons": found})
+    options.line({"format": name_of(source), "folds": folds, "tail": tail, "seed": seed, "horizons": found})
 
 
 def _contenders(log: "Log", config: "TrainConfig", meaning: Meaning) -> "dict[str, Predict]":
@@ -84,15 +87,15 @@ def _fitting(truth: list[Path], meaning: Meaning) -> list[Path]:
     return truth
 
 
-def _truth(path: Path, data: Path, form: str, log: "Log") -> NDArray[np.float64]:
+def _truth(path: Path, data: Path, form: Form, log: "Log") -> NDArray[np.float64]:
     """Return the true probabilities in the order of the log; raise DataError where one is missing."""
-    from stream.core.formats import BadRow, read
+    from stream.core.formats import BadRow
+    from stream.mappings import read_log
 
     try:
         lines = (msgspec.json.decode(line) for line in path.read_bytes().splitlines())
         of = {line["event_id"]: float(line["probability"]) for line in lines}
-        with data.open("rb") as file:
-            rows = [row for row in read(file, form) if not isinstance(row, BadRow)]
+        rows = [row for row in read_log(data, form) if not isinstance(row, BadRow)]
         p = np.array([of[row.event_id] for row in rows])
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path} has no probability of each event: {error}", "write it by shoppers --truth") from error

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from stream.core.errors import DataError
 from stream.core.events import Event
 from stream.core.features import price_level
-from stream.core.formats import BadRow, BadRows, read
+from stream.core.formats import BadRow, BadRows, Form
 from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
+from stream.mappings import read_log
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -97,13 +98,9 @@ class Log:
         return np.r_[True, self.user[1:] != self.user[:-1]] if len(self) else np.zeros(0, bool)
 
 
-def load(path: Path, form: str, progress: Callable[[int], None] = lambda _: None) -> Log:
+def load(path: Path, form: Form, progress: Callable[[int], None] = lambda _: None) -> Log:
     """Read a log; `progress` hears the number of events now and then. Raises DataError."""
-    try:
-        with path.open("rb") as file:
-            return gather(read(file, form), timed=form != "sessions", progress=progress)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check the path given by --data") from error
+    return gather(read_log(path, form), timed=form != "sessions", progress=progress)
 
 
 def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int], None] = lambda _: None) -> Log:

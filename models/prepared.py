@@ -22,7 +22,8 @@ from models.columns import COLUMNS, scan
 from models.histories import KNOWN_TYPES, Log, no_events
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import BadRow, BadRows, read
+from stream.core.formats import BadRow, BadRows, Form, name_of
+from stream.mappings import read_log
 
 FACTS, _STAGE = "prepared.json", "staged"
 _ROWS = 500_000  # of a file, in memory at once
@@ -93,14 +94,14 @@ class Prepared:
 
 
 def prepare(
-    data: Path, form: str, out: Path, each: int, progress: Callable[[str], None] = lambda _: None
+    data: Path, form: Form, out: Path, each: int, progress: Callable[[str], None] = lambda _: None
 ) -> tuple[Facts, BadRows]:
     """Write a log as partitions of about `each` events; raise DataError where it cannot be read or has no events.
 
     `form` is a format's name, or `parquet`: a file, or a folder of files, with columns named like an event's fields;
     `parquet:s` has times in seconds.
     """
-    stage, (name, _, unit) = out / _STAGE, form.partition(":")
+    stage, (name, _, unit) = out / _STAGE, name_of(form).partition(":")
     shutil.rmtree(stage, ignore_errors=True)
     bad = BadRows()
     try:
@@ -122,21 +123,21 @@ def prepare(
             _sort(stage, partition, out)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
-            f"{data} cannot be prepared: {error}", f"give the path of a log, and its --format (here {form})"
+            f"{data} cannot be prepared: {error}", f"give the path of a log, and its --format (here {name_of(form)})"
         ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     if form != "sessions":
         bad.saw(begin, end)
     facts = Facts(
-        path=data.name, format=form, timed=form != "sessions", events=events, partitions=partitions, begin=begin,
-        end=end, bad=dict(bad.count),
+        path=data.name, format=name_of(form), timed=form != "sessions", events=events, partitions=partitions,
+        begin=begin, end=end, bad=dict(bad.count),
     )  # fmt: skip
     replace_file(out / FACTS, msgspec.json.format(msgspec.json.encode(facts), indent=1))
     return facts, bad
 
 
-def _staged(data: Path, form: str, stage: Path, bad: BadRows, progress: Callable[[str], None]) -> list[Path]:
+def _staged(data: Path, form: Form, stage: Path, bad: BadRows, progress: Callable[[str], None]) -> list[Path]:
     """Write a file's events as Parquet, some rows at a time."""
 
     def good(rows: Iterable[Event | BadRow]) -> Iterator[tuple[int, str, str, str, str | None, int, float | None]]:
@@ -147,12 +148,11 @@ def _staged(data: Path, form: str, stage: Path, bad: BadRows, progress: Callable
                 yield n, row.user_id, row.type, row.item_id, row.category_id or None, row.timestamp, row.price
 
     paths: list[Path] = []
-    with data.open("rb") as file:
-        events = good(read(file, form))
-        while rows := list(islice(events, _ROWS)):
-            paths.append(stage / f"rows-{len(paths):05}.parquet")
-            pl.DataFrame(rows, _SCHEMA, orient="row").write_parquet(paths[-1])
-            progress(f"{rows[-1][0] + 1:,} rows read")
+    events = good(read_log(data, form))
+    while rows := list(islice(events, _ROWS)):
+        paths.append(stage / f"rows-{len(paths):05}.parquet")
+        pl.DataFrame(rows, _SCHEMA, orient="row").write_parquet(paths[-1])
+        progress(f"{rows[-1][0] + 1:,} rows read")
     if not paths:
         raise no_events(bad)
     return paths

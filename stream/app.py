@@ -39,6 +39,7 @@ from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.kubernetes import Replica
+from stream.mappings import topic_decoder
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
 from stream.runtime import load as load_bundle
@@ -143,7 +144,7 @@ def build(settings: Settings) -> App:
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     app.watch = TopicWatch(settings, lambda error: _end(app, error))
     engine = app.engine = Engine(
-        scorer=scorer(settings, bundle, settings.events_topic, reader.rules),
+        scorer=scorer(settings, bundle, settings.events_topic, reader.rules, topic_decoder(settings.mapping)),
         producing=Producing(
             name, lambda: Committer(settings, name, pause, kafka.note, kafka.up_since), kafka.steady_since
         ),

@@ -18,8 +18,8 @@ def count_round(t: Telemetry, manifest: Manifest, works: Sequence[Work]) -> None
         t.consumed.labels(w.partition).inc(w.records)
         t.published.labels(manifest.model).inc(len(w.scores))
         t.latency.observe((now - w.arrived).clip(0) / 1000)
-        for i, horizon in enumerate(manifest.meaning.horizons):
-            t.scores.observe(w.intent[:, i], horizon)
+        for i in manifest.published:
+            t.scores.observe(w.intent[:, i], manifest.meaning.horizons[i])
         for reason, n in w.rejected.items():
             t.rejected.labels(reason).inc(n)
         t.foreign.inc(w.foreign)

@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 
 from stream.core.errors import SettingError
-from stream.core.formats import FORMATS, NUMBERED, BadRows, named
+from stream.core.formats import FORMATS, NUMBERED, BadRows, Form, named
 from stream.core.values import UNITS
+from stream.mappings import load as load_mapping
 
 _WIDE = 160  # columns where no terminal tells how many there are
 
@@ -61,6 +62,23 @@ _OF_THE_LOG = typer.Option(
 )
 FormatOption = Annotated[str, _OF_THE_LOG]
 OptionalFormat = Annotated[str, _OF_THE_LOG]
+
+
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", help="A file that describes the shop's own log, instead of --format.")
+]
+
+
+def chosen(form: str, mapping: Path | None, usual: str = "") -> Form:
+    """Return the format of a log: a mapping's, or a name; raise SettingError for both, or for neither."""
+    if mapping and form:
+        raise SettingError("--mapping and --format contradict each other", "give one of them")
+    if not mapping and not (form or usual):
+        raise SettingError(
+            "no format is given",
+            "give --format, or --mapping for a log of your own: `forecart map --data FILE` proposes one",
+        )
+    return load_mapping(mapping) if mapping else form or usual
 
 
 def writable(path: Path) -> Path:

@@ -29,6 +29,9 @@ class Settings(BaseModel):
     group: str = Field("forecart", min_length=1, description="The consumer group; names the transactions too.")
     name: str = Field("", description="This worker, unique in its group: pod name; empty: a slot of this host.")
     events_topic: str = Field("events", description="Input: what shoppers do.")
+    mapping: Path | None = Field(
+        None, description="What the events' fields are called in the input, and which types mean what; none: as ours."
+    )
     scores_topic: str = Field("scores", description="Output: one score an event.")
     dead_letters_topic: str = Field("dead-letters", description="Output: what could not be scored, and why.")
     catalog_topic: str = Field("", description="What the shop says of its items, compacted; empty: none is read.")

@@ -106,6 +106,15 @@ class Format:
         return f"{self.name} means: {self.expects}"
 
 
+Form = str | Format
+"""A format, or the name of one."""
+
+
+def name_of(form: Form) -> str:
+    """Return a format's name."""
+    return form if isinstance(form, str) else form.name
+
+
 def named(form: str) -> Format:
     """Return the format of a name; `NAME:UNIT` has times in s, us or ns. Raises KeyError for what is none.
 
@@ -121,7 +130,7 @@ def named(form: str) -> Format:
     return replace(found, name=form, parse=partial(found.parse, unit=unit))
 
 
-def read(file: BinaryIO, form: str | Format) -> Iterator[Event | BadRow]:
+def read(file: BinaryIO, form: Form) -> Iterator[Event | BadRow]:
     """Yield the events and the bad rows of a log in its order, whatever its compression and encoding.
 
     Raises DataError where the file cannot be read, or is not of the format at all.

@@ -7,6 +7,7 @@ from itertools import chain
 from operator import itemgetter
 
 from stream.core.errors import DataError
+from stream.core.mapping import nearest
 from stream.core.plain import LONG
 
 SEPARATORS = ",;\t|"
@@ -111,5 +112,8 @@ def _head(line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
 def _places(line: str, names: list[str], columns: Sequence[str], spare: Sequence[str], remedy: str) -> list[int]:
     if lacking := [name for name in columns if name not in names and name not in spare]:
         shown = line.removeprefix(LONG).rstrip("\r\n")[:80]
-        raise DataError(f"the first line is {shown!r}: it names no column {', '.join(lacking)}", remedy)
+        near = [
+            f"{name} (is it {' or '.join(found)}?)" if (found := nearest(name, names)) else name for name in lacking
+        ]
+        raise DataError(f"the first line is {shown!r}: it names no column {', '.join(near)}", remedy)
     return [names.index(name) if name in names else -1 for name in columns]

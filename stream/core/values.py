@@ -88,11 +88,13 @@ def looks_like(time: int) -> str:
     """Say what a time in ms is that no shop can have meant, and how to name its unit; nothing of one that can be.
 
     >>> looks_like(1433221467)
-    'these look like seconds: name the unit behind the format, as in --format events:s'
+    'these look like seconds: name the unit behind the format, as --format events:s, or in a mapping'
     """
     for name, unit, least, most in _SPANS:
         if least <= time < most:
-            return f"these look like {name}: name the unit behind the format, as in --format events:{unit}"
+            return (
+                f"these look like {name}: name the unit behind the format, as --format events:{unit}, or in a mapping"
+            )
     return ""
 
 

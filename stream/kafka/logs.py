@@ -11,10 +11,11 @@ import msgspec
 from confluent_kafka import KafkaException, TopicPartition
 
 from stream.core.errors import BrokerError, TopicError
-from stream.core.formats import BadRow, BadRows, read
-from stream.files import sink, source
+from stream.core.formats import BadRow, BadRows, Form
+from stream.files import sink
 from stream.kafka.client import Outbox, consumer, reach
 from stream.kafka.topics import creation
+from stream.mappings import read_log
 from stream.settings import Settings
 
 _encode = msgspec.json.Encoder().encode
@@ -22,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 def replay(
     settings: Settings,
-    form: str,
+    form: Form,
     data: Path,
     topic: str,
     rate: float | None,
@@ -41,7 +42,7 @@ def replay(
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(named)}")
     out, bad = Outbox(settings), BadRows()
     published, began, first = 0, time.monotonic(), None
-    for row in read(source(data), form):
+    for row in read_log(data, form):
         if isinstance(row, BadRow):
             bad.add(row)
             continue

@@ -104,7 +104,7 @@ def test_what_is_no_log_is_refused(tmp_path: Path, columns: dict[str, list[str]]
     with pytest.raises(DataError, match=message):
         prepare(tmp_path / "x.parquet", "parquet", tmp_path / "out", 100)
     assert not is_prepared(tmp_path / "out")
-    with pytest.raises(DataError, match="cannot be prepared"):
+    with pytest.raises(DataError, match="cannot be read"):
         prepare(tmp_path / "none.jsonl", "events", tmp_path / "out", 100)
     with pytest.raises(DataError, match="holds no prepared log"):
         Prepared.open(tmp_path / "out")
