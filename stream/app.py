@@ -27,8 +27,9 @@ from stream.failpoints import drop_some, stop_at
 from stream.health import Health
 from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
-from stream.kafka.client import admin, faust_options
+from stream.kafka.client import admin
 from stream.kafka.commit import Committer
+from stream.kafka.connection import faust_options
 from stream.kafka.identity import name as worker_name
 from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
