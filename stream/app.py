@@ -36,6 +36,7 @@ from stream.kafka.membership import Ownership
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
+from stream.kafka.rights import diagnose
 from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
@@ -73,6 +74,8 @@ class App(faust.App):
     listen: Callable[[], None]
     check: Callable[[], object]
     end_membership: Callable[[], None]
+    explain: Callable[[ForecartError], ForecartError]
+    ending: threading.Lock
     max_batch_bytes: int
 
     async def on_first_start(self) -> None:
@@ -140,6 +143,8 @@ def build(settings: Settings) -> App:
     app = App(settings.group, **_conf(settings, name))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
+    app.ending = threading.Lock()
+    app.explain = lambda error: diagnose(settings, error, admin(settings)) if kafka.reachable else error
     app.ownership = Ownership(settings.group, settings.chunk_events, drop_some(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     app.watch = TopicWatch(settings, lambda error: _end(app, error))
@@ -275,10 +280,12 @@ def _end(app: App, error: BaseException) -> None:
         error = FaultError(
             f"{type(error).__name__}: {error}", "a restart goes on from the last commit; please report it"
         )
-    print(f"forecart: {error}", file=sys.stderr, flush=True)
-    app.engine.producing.abort_now()
-    _scratch().cleanup()
-    os._exit(error.exit_code)
+    with app.ending:  # one ends it, though others may meet the same
+        error = app.explain(error)
+        print(f"forecart: {error}", file=sys.stderr, flush=True)
+        app.engine.producing.abort_now()
+        _scratch().cleanup()
+        os._exit(error.exit_code)
 
 
 def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str) -> None:

@@ -122,7 +122,9 @@ class Thread(driver.AIOKafkaConsumerThread):
         connected = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            client = self._ensure_consumer()._client
+            consumer = self._ensure_consumer()
+            self._see_refusals(consumer)
+            client = consumer._client
             if any(connection.connected() for connection in client._conns.values()):
                 connected = time.monotonic()
             elif time.monotonic() - connected > _ALONE_SECONDS:
@@ -133,6 +135,19 @@ class Thread(driver.AIOKafkaConsumerThread):
                 log.info("the consumer has found the brokers again by the bootstrap servers")
                 client.force_metadata_update()
                 connected = time.monotonic()
+
+    def _see_refusals(self, consumer: Any) -> None:
+        """End where the group turns us away: without partitions nothing is fetched, and nobody else would ask."""
+        try:
+            consumer._coordinator.check_errors()
+        except _REFUSED as error:
+            self._refuse(error)
+        except KafkaError as error:
+            log.warning("the consumer goes on after an error: %r", error)
+
+    def _refuse(self, error: KafkaError) -> None:
+        refusal = BrokerError(f"Kafka refuses what the worker reads: {error!r}", "check the rights of topic and group")
+        cast(Any, self.app).engine.fail(refusal)
 
     @property
     def ownership(self) -> Ownership:
@@ -165,10 +180,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         try:
             return await self._fetch(consumer, active_partitions, timeout, max_records)
         except _REFUSED as error:
-            refusal = BrokerError(
-                f"Kafka refuses what the worker reads: {error}", "check the rights of topic and group"
-            )
-            cast(Any, self.app).engine.fail(refusal)
+            self._refuse(error)
             return _Fetched()
         except KafkaError as error:  # a coordinator that is loading, a broker that goes: the consumer joins again
             log.warning("the consumer goes on after an error: %r", error)
