@@ -29,7 +29,7 @@ from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import admin
 from stream.kafka.commit import Committer
-from stream.kafka.connection import faust_options
+from stream.kafka.connection import aiokafka_options, faust_options
 from stream.kafka.identity import name as worker_name
 from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
@@ -74,6 +74,7 @@ class App(faust.App):
     listen: Callable[[], None]
     check: Callable[[], object]
     end_membership: Callable[[], None]
+    renew: Callable[[], None]
     explain: Callable[[ForecartError], ForecartError]
     ending: threading.Lock
     max_batch_bytes: int
@@ -82,7 +83,7 @@ class App(faust.App):
         """Listen first: metrics and probes answer while Kafka is waited for and the rest starts."""
         try:
             self.listen()
-            self.kafka.start(self._meet_outage)
+            self.kafka.start(self._meet_outage, self.renew)
             await self._once_kafka_answers(self.check)
             self.watch.start()
             await self._once_kafka_answers(lambda: self.reader.start(lambda error: _end(self, error)))
@@ -143,6 +144,7 @@ def build(settings: Settings) -> App:
     app = App(settings.group, **_conf(settings, name))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
+    app.renew = lambda: _renew(app, settings)
     app.ending = threading.Lock()
     app.explain = lambda error: diagnose(settings, error, admin(settings)) if kafka.reachable else error
     app.ownership = Ownership(settings.group, settings.chunk_events, drop_some(settings.failpoint))
@@ -169,6 +171,15 @@ def build(settings: Settings) -> App:
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
+
+
+def _renew(app: App, settings: Settings) -> None:
+    """Take up a renewed login: the consumer for its next connections, all other clients by being made anew."""
+    app.conf.broker_credentials = faust_options(settings).get("broker_credentials")
+    cast(BatchConsumer, app.consumer).renew(aiokafka_options(settings))
+    app.engine.restorer.recovery.reopen()
+    app.watch.reopen()
+    app.reader.reopen()
 
 
 def _pace(settings: Settings) -> Pace:

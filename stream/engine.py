@@ -134,12 +134,13 @@ class Engine:
         self._came.set()
 
     async def _after_outage(self) -> None:
-        """Recover after an outage, where no commit has proven since that the producer still works."""
+        """Recover after an outage, where no commit has proven that the producer works, with the login of now."""
         self._outages = self.kafka.outages
         if self._last:
             await self._last
         membership = self.ownership.current
-        if not membership or not self.restorer.recovered or self.producing.proved > self.kafka.since:
+        works = self.producing.proved > self.kafka.since and self.producing.made_at > self.kafka.renewed_at
+        if not membership or not self.restorer.recovered or works:
             return
         self._flying += 1
         self._idle.clear()

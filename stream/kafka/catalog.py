@@ -32,6 +32,7 @@ class CatalogReader:
         self._settings, self._catalog, self._heard = settings, catalog, heard
         self._rules = catalog.rules()
         self._reader: Any = None
+        self._stale = False
         self._ends: set[int] = set()  # partitions that are not yet read to their end
         self._asked = self._answered = 0.0  # monotonic seconds; 0: not yet
         self._stopped = threading.Event()
@@ -51,7 +52,7 @@ class CatalogReader:
             return
         if self._reader:  # a start that Kafka did not let end
             self._reader.close()
-        self._reader = consumer(self._settings, **{"group.id": f"{self._settings.group}-catalog", **_FETCH})
+        self._open()
         try:
             found = self._described(_START)
         except KafkaException as error:
@@ -76,6 +77,19 @@ class CatalogReader:
         self._thread = threading.Thread(target=self._follow, args=(fail,), name="catalog", daemon=True)
         self._thread.start()
 
+    def reopen(self) -> None:
+        """Let the thread go on with a new client, from where the one of now stands."""
+        self._stale = True
+
+    def _renew(self) -> None:
+        self._stale, places = False, self._reader.position(self._reader.assignment())
+        self._reader.close()
+        self._open()
+        self._reader.assign([TopicPartition(p.topic, p.partition, max(p.offset, 0)) for p in places])
+
+    def _open(self) -> None:
+        self._reader = consumer(self._settings, **{"group.id": f"{self._settings.group}-catalog", **_FETCH})
+
     def silence(self) -> float:
         """Return for how many seconds the topic has not answered; 0 where none is followed."""
         return time.monotonic() - self._answered if self._answered else 0.0
@@ -90,6 +104,8 @@ class CatalogReader:
     def _follow(self, fail: Callable[[BaseException], None]) -> None:
         try:
             while not self._stopped.is_set():
+                if self._stale:
+                    self._renew()
                 if self._take():
                     self._rules, self._answered = self._catalog.rules(), time.monotonic()
                 self._ask()

@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from stream.kafka.tokens import Tokens
 from stream.settings import Settings
 
 _OAUTH = "sasl.oauthbearer."
-_TLS = "it is a SSL listener"
+_TLS, _CLOSED = "it is a SSL listener", "it closes our connections, and may require SASL"
 _NAMES = {
     "bootstrap.servers",
     "security.protocol",
@@ -143,27 +144,39 @@ def _context(given: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
-def probe(settings: Settings, host: str, port: int, seconds: float = 3.0) -> str:
+def probe(settings: Settings, host: str, port: int, closed: bool = False, seconds: float = 3.0) -> str:
     """Return what is wrong with a broker's TLS, in words; nothing where nothing is, or nobody answers.
 
     Of a certificate librdkafka says no more than that it could not be verified, of a listener that speaks TLS where we
-    do not it says nothing.
+    do not it says nothing, nor of one that `closed` the connection since it requires SASL.
     """
     given = properties(settings)
     secured = given.get("security.protocol", "").endswith("SSL")
     try:
+        ours = given.get("ssl.certificate.location") if secured else None
+        if ours and ssl.cert_time_to_seconds(until := decoded(ours)["notAfter"]) < time.time():
+            return f"our certificate was valid until {until}"
         context = _context(given) if secured else _careless()
         with (
             socket.create_connection((host, port), seconds) as plain,
             context.wrap_socket(plain, server_hostname=host),
         ):
-            return "" if secured else _TLS
+            found = "" if secured else _TLS
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
     except ssl.SSLError as error:
-        return _TLS if not secured and "ALERT" in (error.reason or "") else ""
+        found = _TLS if not secured and "ALERT" in (error.reason or "") else ""
+    except ConnectionResetError:
+        found = ""
     except (OSError, SettingError):
         return ""
+    return found or (_CLOSED if closed and not _sasl(given) else "")
+
+
+def decoded(certificate: str) -> dict[str, Any]:
+    """Return what a file's first certificate says, as `ssl.SSLSocket.getpeercert` does."""
+    found: dict[str, Any] = ssl._ssl._test_decode_cert(certificate)  # type: ignore[attr-defined]  # there is no other
+    return found
 
 
 def _careless() -> ssl.SSLContext:

@@ -64,6 +64,7 @@ class Producing:
         self._committer: Committer | None = None
         self._thread: DaemonThread | None = None
         self._fenced_at = -math.inf  # monotonic seconds
+        self.made_at = 0.0  # when the producer of now was made, with the login of then
 
     @property
     def lost(self) -> bool:
@@ -81,6 +82,7 @@ class Producing:
         Raises ProducerLostError where Kafka does not answer, BrokerError where it refuses.
         """
         self.give_up()
+        self.made_at = time.monotonic()
         self._committer, self._thread = self._make(), DaemonThread("committer")
         await self._call(self._committer.start)
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.core.errors import UnreachableError
+from stream.core.errors import SettingError, UnreachableError
 from stream.kafka.client import admin, hear
 from stream.kafka.connection import properties
+from stream.kafka.renewal import Renewal
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,19 +50,21 @@ class Reachability(logging.Filter):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.address, self._settings = properties(settings)["bootstrap.servers"], settings
-        self.reachable, self.outages = False, 0
+        self.reachable, self.outages = False, 0  # those that ended, and renewed logins
         self.since = time.monotonic()  # of the last change
         self.disturbed_at = self.since  # when a client or a question last had no answer
         self.heard = hear(settings)
+        self._renew: Callable[[], None] = lambda: None
+        self.renewed_at = 0.0  # when another login was last taken up
         self._ever, self._told = False, 0.0
         self._lines, self._line, self._line_told = 0, "", 0.0
-        self._stopped = threading.Event()
+        self._stopped, self._renewal = threading.Event(), Renewal(settings)
         self._client: Any = None
         self._made = 0.0
 
-    def start(self, back: Callable[[], None] = lambda: None) -> None:
-        """Ask from now on; call `back` at the end of each outage."""
-        self._back = back
+    def start(self, back: Callable[[], None] = lambda: None, renew: Callable[[], None] = lambda: None) -> None:
+        """Ask from now on; call `back` at the end of each outage, `renew` before it where the login was renewed."""
+        self._back, self._renew = back, renew
         threading.Thread(target=self._run, name="reachability", daemon=True).start()
 
     def stop(self) -> None:
@@ -100,15 +103,25 @@ class Reachability(logging.Filter):
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            if self._renewal.changed():
+                self._take_up()
             self._take(self._ask())
             self._tell_lines()
             self._stopped.wait(_EVERY if self.reachable else _AWAY_EVERY)
 
+    def _take_up(self) -> None:
+        """Let all clients be made anew, as after an outage: a client keeps the login that it was made with."""
+        self._client, self.renewed_at = None, time.monotonic()
+        self._renew()
+        if self.reachable:
+            self.outages, self.since = self.outages + 1, time.monotonic()
+            self._back()
+
     def _ask(self) -> bool:
         now = time.monotonic()
-        if self._client is None or (not self.reachable and now - self._made > _ANEW_EVERY):
-            self._client, self._made = admin(self._settings, error_cb=self.note), now
         try:
+            if self._client is None or (not self.reachable and now - self._made > _ANEW_EVERY):
+                self._client, self._made = admin(self._settings, error_cb=self.note), now
             self._client.poll(0)
             self._client.describe_cluster(request_timeout=_ANSWER).result(2 * _ANSWER)
             return True
@@ -116,7 +129,9 @@ class Reachability(logging.Filter):
             self.heard.note(error)
             self._client.poll(0)
             self.heard.look()
-            return False
+        except SettingError as error:  # the files are being renewed
+            log.warning("the Kafka login cannot be used now: %s", error)
+        return False
 
     def _take(self, answered: bool) -> None:
         now = time.monotonic()

@@ -23,6 +23,11 @@ class Refusal(NamedTuple):
 # The first pattern that an error's text has says what is wrong; texts are those of librdkafka, OpenSSL and brokers.
 _TURNED_AWAY: tuple[tuple[str, str, str], ...] = (
     (
+        r"failed to acquire sasl oauthbearer token|oidc|the issuer at",
+        "the issuer gives no token",
+        "check sasl.oauthbearer.token.endpoint.url, client.id and client.secret in {file}, and https.ca.location",
+    ),
+    (
         r"invalid username or password|invalid credentials",
         "user name or password is wrong",
         "correct sasl.username and sasl.password in {file}",
@@ -38,17 +43,12 @@ _TURNED_AWAY: tuple[tuple[str, str, str], ...] = (
         "check audience, scope and issuer that the broker expects, and sasl.oauthbearer.scope in {file}",
     ),
     (
-        r"oidc|oauthbearer|the issuer at",
-        "the issuer gives no token",
-        "check sasl.oauthbearer.token.endpoint.url, client.id and client.secret in {file}, and https.ca.location",
-    ),
-    (
         r"(host ?name|ip address) mismatch|not valid for",
         "the broker's certificate is of another host than the address",
         "use a name that the certificate has as address, or let the broker have one with this name",
     ),
     (
-        r"alert certificate expired|alert number 45",
+        r"alert certificate expired|alert number 45|our certificate",
         "our certificate has expired",
         "renew the file of ssl.certificate.location in {file}",
     ),
@@ -106,8 +106,10 @@ def turns_away(text: str) -> bool:
 class Heard:
     """Why a cluster cannot be reached, by what its client told of its connections (librdkafka's `error_cb`)."""
 
-    def __init__(self, address: str, file: object = None, probe: Callable[[str, int], str] = lambda *_: "") -> None:
-        """`probe` says what is wrong with the TLS of a host and port."""
+    def __init__(
+        self, address: str, file: object = None, probe: Callable[[str, int, bool], str] = lambda *_: ""
+    ) -> None:
+        """`probe` says what is wrong with a host and port, which may have closed a connection."""
         self.address, self._file, self._probe = address, file, probe
         self.forget()
 
@@ -120,17 +122,17 @@ class Heard:
         cause = KafkaException(error) if isinstance(error, KafkaError) else error
         words = said(cause)
         tells = explain(words) is not _UNKNOWN
-        if tells or not self._tells:
+        if tells or not (self._tells or (self._words and words.startswith("_ALL_BROKERS_DOWN"))):
             self._words, self._tells = words, tells
         self.refused |= turns_away(words) or (not passing(cause) and kind(cause.args[0]) is Kind.REFUSED)
 
     def look(self) -> None:
         """Look ourselves at the TLS of a broker of which nothing tells enough; this may take seconds."""
-        found = re.search(r"ssl://(.+):(\d+)/.*certificate verify failed", self._words)
+        found = re.search(r"ssl://(.+):(\d+)/.*(certificate verify failed|alert)", self._words)
         if self._tells and not found:
             return
         host, _, port = self.address.split(",")[0].rpartition(":") if not found else (found[1], "", found[2])
-        if why := self._probe(host.strip("[]"), int(port)):
+        if why := self._probe(host.strip("[]"), int(port), self._words.startswith("_TRANSPORT")):
             self._words, self._tells = f"{self._words[: found.end()] if found else self._words}: {why}", True
 
     def why(self) -> str:

@@ -1,6 +1,5 @@
 """The least rights of a worker: needed, missing, granted. A broker tells what we may do where it is asked (KIP-430)."""
 
-import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from stream.core.errors import BrokerError, ForecartError
-from stream.kafka.connection import by_token, properties
+from stream.kafka.connection import by_token, decoded, properties
 from stream.kafka.errors import said
 from stream.kafka.tokens import TokenError, ask, claims
 from stream.settings import Settings
@@ -71,12 +70,13 @@ def needed(settings: Settings) -> list[Right]:
     ]
 
 
-def missing(settings: Settings, client: AdminClient, group: bool = True) -> list[Right]:
+def missing(settings: Settings, client: AdminClient, starting: bool = True, group: bool = True) -> list[Right]:
     """List what a worker needs and is not allowed, as far as Kafka tells: of transactional ids it does not.
 
-    Raises KafkaException or TimeoutError where there is no answer.
+    One that is not `starting` looks at no topic's settings any more. Raises KafkaException or TimeoutError where there
+    is no answer.
     """
-    wanted = needed(settings)
+    wanted = [right for right in needed(settings) if starting or right.operation is not AclOperation.DESCRIBE_CONFIGS]
     names = list(dict.fromkeys(right.name for right in wanted if right.kind is ResourceType.TOPIC))
     asked = client.describe_topics(TopicCollection(names), include_authorized_operations=True, request_timeout=_SECONDS)
     allowed = {(ResourceType.TOPIC, name): _allowed(answer) for name, answer in asked.items()}
@@ -144,7 +144,7 @@ def diagnose(settings: Settings, error: ForecartError, client: AdminClient) -> F
     if "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in error.message:
         found = [right for right in needed(settings) if right.kind is ResourceType.TRANSACTIONAL_ID]
     with suppress(KafkaException, TimeoutError):  # no answer explains nothing
-        found += missing(settings, client)
+        found += missing(settings, client, starting=False)
     return refusal(settings, found, error.message) if found else error
 
 
@@ -166,8 +166,7 @@ def principal(settings: Settings) -> str:
 
 def _subject(path: str) -> str:
     """Return a certificate's subject as Java writes it: the last part first."""
-    decoded = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]  # the one decoder of the standard library
-    parts = [pair for part in decoded["subject"] for pair in part]
+    parts = [pair for part in decoded(path)["subject"] for pair in part]
     return ",".join(f"{_SHORT.get(name, name)}={value}" for name, value in reversed(parts))
 
 

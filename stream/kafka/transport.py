@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _REST_SECONDS = 1.0  # after an error of the consumer's that may pass
 _ALONE_SECONDS, _LOOK_SECONDS = 60.0, 5.0  # without any connection, until the bootstrap servers are asked again
 _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+LOGIN = ("ssl_context", "sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider")
 _SIZE = attrgetter("size")
 _PARTITION_BYTES = 4 << 20  # of one partition in one answer to a fetch, at most
 _PARTITION_LEAST = 16 << 10
@@ -135,6 +136,12 @@ class Thread(driver.AIOKafkaConsumerThread):
                 log.info("the consumer has found the brokers again by the bootstrap servers")
                 client.force_metadata_update()
                 connected = time.monotonic()
+
+    def renew(self, options: Mapping[str, Any]) -> None:
+        """Let new connections log in with other options of aiokafka's; those that stand go on."""
+        if self._consumer is not None:
+            for name in LOGIN:
+                setattr(self._consumer._client, f"_{name}", options.get(name))
 
     def _see_refusals(self, consumer: Any) -> None:
         """End where the group turns us away: without partitions nothing is fetched, and nobody else would ask."""
@@ -300,6 +307,10 @@ class BatchConsumer(driver.Consumer):
                 # delivered: one that waited for room would hide what is read again after a recovery.
                 self._read_offset[tp] = None
                 yield tp, message
+
+    def renew(self, options: Mapping[str, Any]) -> None:
+        """See `Thread.renew`; callable from any thread."""
+        self._thread.renew(options)
 
     async def perform_seek(self) -> None:
         """Seek to the recovered positions; what is not recovered is not fetched."""

@@ -21,7 +21,9 @@ from confluent_kafka.admin import (
 )
 
 from stream.kafka import broker as embedded
+from stream.kafka.client import admin
 from stream.kafka.rights import Right
+from stream.settings import Settings
 from tests.kafka.nodes import Node
 from tests.stream.certificates import Authority
 from tests.stream.issuer import Issuer
@@ -94,16 +96,14 @@ class Secured(Node):
 
     def admin(self) -> AdminClient:
         """Return an administrator that may all."""
-        return AdminClient({"bootstrap.servers": self.address})
+        return admin(Settings(bootstrap_servers=self.address))
 
     def set_password(self, password: str, user: str = USER) -> None:
         """Let a user log in by SCRAM with another password."""
-        kinds = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
-        changes = [
-            UserScramCredentialUpsertion(user, ScramCredentialInfo(kind, 4096), password.encode()) for kind in kinds
-        ]
         client = self.admin()
-        for answer in client.alter_user_scram_credentials(changes).values():
+        for kind in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):  # one a request
+            change = UserScramCredentialUpsertion(user, ScramCredentialInfo(kind, 4096), password.encode())
+            [answer] = client.alter_user_scram_credentials([change]).values()
             answer.result(10)
 
     def at(self, listener: str) -> str:

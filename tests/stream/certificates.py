@@ -47,7 +47,7 @@ class Authority:
             f"[ca]\ndefault_ca=own\n[own]\ndatabase={self._folder}/index.txt\nnew_certs_dir={self._folder}\n"
             f"rand_serial=yes\nunique_subject=no\ndefault_md=sha256\npolicy=any\nx509_extensions=more\n"
             f"preserve=yes\ncertificate={self.pair.certificate}\nprivate_key={self.pair.key}\n"
-            f"[any]\ncommonName=supplied\norganizationName=optional\ncountryName=optional\n[more]\n{extensions}\n"
+            f"[any]\ncountryName=optional\norganizationName=optional\ncommonName=supplied\n[more]\n{extensions}\n"
         )
         return path
 
