@@ -88,7 +88,7 @@ class CatalogReader:
         self._reader.assign([TopicPartition(p.topic, p.partition, max(p.offset, 0)) for p in places])
 
     def _open(self) -> None:
-        self._reader = consumer(self._settings, **{"group.id": f"{self._settings.group}-catalog", **_FETCH})
+        self._reader = consumer(self._settings, **{"group.id": self._settings.group, **_FETCH})
 
     def silence(self) -> float:
         """Return for how many seconds the topic has not answered; 0 where none is followed."""

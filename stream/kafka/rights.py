@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from stream.core.errors import BrokerError, ForecartError
+from stream.core.errors import BrokerError, ForecartError, RightsError
 from stream.kafka.connection import by_token, decoded, properties
 from stream.kafka.errors import said
 from stream.kafka.tokens import TokenError, ask, claims
@@ -112,13 +112,13 @@ def _allowed(answer: Any) -> set[Any] | None:
 
 
 def require_sight(settings: Settings, client: AdminClient, names: list[str]) -> None:
-    """Raise BrokerError where topics are not missing, but not for us to see."""
+    """Raise RightsError where topics are not missing, but not for us to see."""
     asked = client.describe_topics(TopicCollection(names), request_timeout=_SECONDS) if names else {}
     if hidden := [name for name, answer in asked.items() if _allowed(answer) is not None]:
         raise refusal(settings, [Right(ResourceType.TOPIC, name, AclOperation.DESCRIBE) for name in hidden])
 
 
-def refusal(settings: Settings, rights: Iterable[Right], because: str = "") -> BrokerError:
+def refusal(settings: Settings, rights: Iterable[Right], because: str = "") -> RightsError:
     """Return the error of missing rights: each by resource and operation, who lacks it, and how to grant it."""
     rights, who = list(rights), principal(settings)
     listed = "; ".join(str(right) for right in rights)
@@ -126,21 +126,23 @@ def refusal(settings: Settings, rights: Iterable[Right], because: str = "") -> B
         f"kafka-acls --bootstrap-server HOST --add --allow-principal '{who}' {right.option()}" for right in rights
     )
     seen = f" ({because})" if because else ""
-    return BrokerError(
+    return RightsError(
         f"{who} is not allowed: {listed}{seen}",
         f"grant all that a worker needs: forecart topics apply --acls '{who}'; or this alone:\n    {options}",
     )
 
 
 def require(settings: Settings, client: AdminClient) -> None:
-    """Raise BrokerError that names each missing right."""
+    """Raise RightsError that names each missing right."""
     if found := missing(settings, client):
         raise refusal(settings, found)
 
 
 def diagnose(settings: Settings, error: ForecartError, client: AdminClient) -> ForecartError:
     """Return the error of missing rights where these explain an error, else the error itself."""
-    found = []
+    found: list[Right] = []
+    if isinstance(error, RightsError):
+        return error
     if "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in error.message:
         found = [right for right in needed(settings) if right.kind is ResourceType.TRANSACTIONAL_ID]
     with suppress(KafkaException, TimeoutError):  # no answer explains nothing

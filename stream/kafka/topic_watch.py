@@ -12,7 +12,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from stream.core.errors import BrokerError, ForecartError, TopicError
+from stream.core.errors import ForecartError, RightsError, TopicError
 from stream.core.position import ANEW, GROW, RESTORE
 from stream.kafka.client import admin
 from stream.kafka.errors import said
@@ -106,7 +106,7 @@ class TopicWatch:
     def check(self) -> None:
         """Raise TopicError where two answers say that a topic is gone, another one, or of another partition count.
 
-        Raises BrokerError where they say that a right was taken away.
+        Raises RightsError where they say that a right was taken away.
         """
         if not (before := self._look()):
             return
@@ -121,7 +121,7 @@ class TopicWatch:
         try:
             if lost := missing(self._settings, client, starting=False, group=False):
                 refused = refusal(self._settings, lost)
-                return [Fault(refused.message, refused.remedy, BrokerError)]
+                return [Fault(refused.message, refused.remedy, RightsError)]
             now = described(client, self._names)
         except (KafkaException, TimeoutError) as error:
             log.debug("the topics cannot be seen: %s", said(error))

@@ -240,7 +240,7 @@ def _refuse(found: Plan) -> None:
 def check(settings: Settings, client: AdminClient) -> int:
     """Return the input's number of partitions.
 
-    Raises BrokerError where a right is missing, TopicError where a topic is, or is wrong.
+    Raises RightsError where a right is missing, TopicError where a topic is, or is wrong.
     """
     answered("what we may do", _TIMEOUT, lambda: require(settings, client))
     found = plan(settings, client=client)

@@ -42,6 +42,7 @@ class Secured(Node):
         self.authority, self.issuer = Authority(data / "ca"), issuer
         self._own = self.authority.sign("broker", "/CN=broker", "DNS:localhost,IP:127.0.0.1")
         _pem(data / "broker.pem", self._own.key, self._own.certificate)
+        self._known = False
         super().__init__(data)
 
     def properties(self) -> dict[str, str]:
@@ -92,7 +93,9 @@ class Secured(Node):
             os.environ.pop("JDK_JAVA_OPTIONS")
             if before is not None:
                 os.environ["JDK_JAVA_OPTIONS"] = before
-        self.set_password(PASSWORD)
+        if not self._known:
+            self.set_password(PASSWORD)
+            self._known = True
 
     def admin(self) -> AdminClient:
         """Return an administrator that may all."""

@@ -17,6 +17,7 @@ from stream.kafka.rights import Right, needed, principal
 from stream.kafka.topics import apply
 from stream.settings import Settings, load
 from tests.access import plain
+from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.secured import USER, Secured, login, without
 from tests.kafka.shop import Shop, Upstream, wait_for
 from tests.stream.certificates import Authority, Pair
@@ -214,3 +215,56 @@ def test_a_worker_scores_with_the_least_rights(case: str, secured: Secured, desk
     shop.await_outcomes(40)
     assert len(shop.outcomes()) == upstream.sent
     assert worker.poll() is None
+
+
+@pytest.mark.chaos
+def test_tokens_end_while_a_worker_runs(secured: Secured, desk: Desk, shops):
+    secured.issuer.life = 15.0
+    try:
+        place = Guarded(shops(secured.address), secured, desk.token())
+        upstream = Upstream(place.shop, rate=50, seconds=60)
+        upstream.start()
+        began, worker = len(secured.issuer.given), place.start()
+        upstream.join()
+        place.shop.await_outcomes(40)
+    finally:
+        secured.issuer.life = 60.0
+    assert len(place.shop.outcomes()) == upstream.sent
+    assert worker.poll() is None
+    assert len(secured.issuer.given) - began > 3 * 3  # each client asks anew, several times
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("what", ["certificate", "password"])
+def test_a_renewed_login_is_taken_up_before_the_old_one_ends(what: str, tmp_path: Path, shops):
+    """A certificate of two minutes: all connections after it are made with the next one."""
+    life = 120.0
+    with Issuer() as issuer, Secured(tmp_path / "broker", issuer) as own:
+        if what == "certificate":
+            pair = own.authority.sign("short", "/CN=worker", end=timedelta(seconds=life))
+            lines = ["security.protocol=SSL", own.trust()]
+            lines += [f"ssl.certificate.location={pair.certificate}", f"ssl.key.location={pair.key}"]
+            place = Guarded(shops(own.address), own, lines, "MUTUAL")
+            apply(place.shop.settings, acls="User:CN=worker")
+        else:
+            place = Guarded(shops(own.address), own, login("SCRAM-SHA-512"))
+        signed, worker = time.monotonic(), place.start()
+        Upstream(place.shop, rate=50, seconds=10).run()
+        place.shop.await_outcomes(60)
+        if what == "certificate":
+            fresh = own.authority.sign("fresh", "/CN=worker")
+            for old, new in zip(pair, fresh, strict=True):
+                old.write_text(new.read_text())
+        else:
+            own.set_password("another one")
+            _file(place.shop.folder, login("SCRAM-SHA-512", "another one"))
+        wait_for(lambda: "were renewed: taken up" in place.shop.log_of("w").read_text(), 20, "the renewal")
+        if what == "certificate":
+            assert time.monotonic() - signed < life
+            time.sleep(max(signed + life + 5 - time.monotonic(), 0))
+        own.end(hard=False)
+        own.start()
+        Upstream(place.shop, rate=50, seconds=10).run()
+        place.shop.await_outcomes(90)
+        assert_exactly_once(place.shop.examine(), at_least=500)
+        assert worker.poll() is None
