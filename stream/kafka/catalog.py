@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 
 from stream.core.catalog import Catalog
 from stream.core.errors import StuckError, TopicError, UnreachableError
 from stream.core.rules import Rules
 from stream.kafka.client import Outbox, consumer, ended, reach
+from stream.kafka.rights import Right, require
 from stream.kafka.topics import creation
 from stream.settings import Settings
 
@@ -162,6 +164,7 @@ class CatalogReader:
 def publish(settings: Settings, records: Sequence[tuple[str, bytes | None]]) -> int:
     """Publish items' records, None to take one back; return how many. Raises BrokerError or TopicError."""
     client, topic = reach(settings), settings.catalog_topic
+    require(settings, client, [Right(ResourceType.TOPIC, topic, AclOperation.WRITE)])
     if topic not in client.list_topics(timeout=10).topics:
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(settings)}")
     out = Outbox(settings)

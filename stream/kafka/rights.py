@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from stream.core.errors import BrokerError, ForecartError, RightsError
+from stream.kafka.client import answered
 from stream.kafka.connection import by_token, decoded, properties
 from stream.kafka.errors import said
 from stream.kafka.tokens import TokenError, ask, claims
@@ -70,22 +71,28 @@ def needed(settings: Settings) -> list[Right]:
     ]
 
 
-def missing(settings: Settings, client: AdminClient, starting: bool = True, group: bool = True) -> list[Right]:
-    """List what a worker needs and is not allowed, as far as Kafka tells: of transactional ids it does not.
+def needed_still(settings: Settings) -> list[Right]:
+    """List what a worker that has started must be allowed: it looks at no topic's settings any more."""
+    return [right for right in needed(settings) if right.operation is not AclOperation.DESCRIBE_CONFIGS]
 
-    One that is not `starting` looks at no topic's settings any more. Raises KafkaException or TimeoutError where there
-    is no answer.
+
+def missing(wanted: Iterable[Right], client: AdminClient) -> list[Right]:
+    """List the wanted rights that we have not, as far as Kafka tells: of transactional ids it does not.
+
+    Raises KafkaException or TimeoutError where there is no answer.
     """
-    wanted = [right for right in needed(settings) if starting or right.operation is not AclOperation.DESCRIBE_CONFIGS]
-    names = list(dict.fromkeys(right.name for right in wanted if right.kind is ResourceType.TOPIC))
-    asked = client.describe_topics(TopicCollection(names), include_authorized_operations=True, request_timeout=_SECONDS)
-    allowed = {(ResourceType.TOPIC, name): _allowed(answer) for name, answer in asked.items()}
-    if group:
-        told = client.describe_consumer_groups(
-            [settings.group], include_authorized_operations=True, request_timeout=_SECONDS
-        )
-        allowed[ResourceType.GROUP, settings.group] = _allowed(told[settings.group])
-    return lacking(wanted, allowed)
+    wanted = list(wanted)
+    topics, groups = (
+        list(dict.fromkeys(right.name for right in wanted if right.kind is kind))
+        for kind in (ResourceType.TOPIC, ResourceType.GROUP)
+    )
+    how = {"include_authorized_operations": True, "request_timeout": _SECONDS}
+    asked: dict[tuple[Any, str], Any] = {}
+    if topics:
+        asked |= {(ResourceType.TOPIC, n): a for n, a in client.describe_topics(TopicCollection(topics), **how).items()}
+    if groups:
+        asked |= {(ResourceType.GROUP, n): a for n, a in client.describe_consumer_groups(groups, **how).items()}
+    return lacking(wanted, {resource: _allowed(answer) for resource, answer in asked.items()})
 
 
 def lacking(wanted: Iterable[Right], allowed: dict[tuple[Any, str], set[Any] | None]) -> list[Right]:
@@ -111,30 +118,23 @@ def _allowed(answer: Any) -> set[Any] | None:
         raise
 
 
-def require_sight(settings: Settings, client: AdminClient, names: list[str]) -> None:
-    """Raise RightsError where topics are not missing, but not for us to see."""
-    asked = client.describe_topics(TopicCollection(names), request_timeout=_SECONDS) if names else {}
-    if hidden := [name for name, answer in asked.items() if _allowed(answer) is not None]:
-        raise refusal(settings, [Right(ResourceType.TOPIC, name, AclOperation.DESCRIBE) for name in hidden])
-
-
 def refusal(settings: Settings, rights: Iterable[Right], because: str = "") -> RightsError:
     """Return the error of missing rights: each by resource and operation, who lacks it, and how to grant it."""
     rights, who = list(rights), principal(settings)
-    listed = "; ".join(str(right) for right in rights)
-    options = "\n    ".join(
+    commands = "\n    ".join(
         f"kafka-acls --bootstrap-server HOST --add --allow-principal '{who}' {right.option()}" for right in rights
     )
+    if {str(right) for right in rights} <= {str(right) for right in needed(settings)}:
+        commands = f"forecart topics apply --acls '{who}', for all that a worker needs; or this alone:\n    {commands}"
     seen = f" ({because})" if because else ""
     return RightsError(
-        f"{who} is not allowed: {listed}{seen}",
-        f"grant all that a worker needs: forecart topics apply --acls '{who}'; or this alone:\n    {options}",
+        f"{who} is not allowed: {'; '.join(str(right) for right in rights)}{seen}", f"grant it: {commands}"
     )
 
 
-def require(settings: Settings, client: AdminClient) -> None:
-    """Raise RightsError that names each missing right."""
-    if found := missing(settings, client):
+def require(settings: Settings, client: AdminClient, wanted: Iterable[Right]) -> None:
+    """Raise RightsError that names each of the rights that we have not."""
+    if found := answered("what we may do", 3 * _SECONDS, lambda: missing(wanted, client)):
         raise refusal(settings, found)
 
 
@@ -146,7 +146,7 @@ def diagnose(settings: Settings, error: ForecartError, client: AdminClient) -> F
     if "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in error.message:
         found = [right for right in needed(settings) if right.kind is ResourceType.TRANSACTIONAL_ID]
     with suppress(KafkaException, TimeoutError):  # no answer explains nothing
-        found += missing(settings, client, starting=False)
+        found += missing(needed_still(settings), client)
     return refusal(settings, found, error.message) if found else error
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ResourceType  # type: ignore[attr-defined]
 
 from stream.core.errors import ForecartError, RightsError, TopicError
 from stream.core.position import ANEW, GROW, RESTORE
 from stream.kafka.client import admin
 from stream.kafka.errors import said
-from stream.kafka.rights import missing, refusal
+from stream.kafka.rights import missing, needed_still, refusal
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class TopicWatch:
         self._client: AdminClient | None = None
         topics = (settings.events_topic, settings.changelog, settings.scores_topic, settings.dead_letters_topic)
         self._names = list(dict.fromkeys(topics))
+        self._rights = [right for right in needed_still(settings) if right.kind is ResourceType.TOPIC]
         self._first: dict[str, Seen] = {}
         self._stopped = threading.Event()
 
@@ -119,7 +120,7 @@ class TopicWatch:
     def _look(self) -> list[Fault]:
         client = self._client or admin(self._settings)
         try:
-            if lost := missing(self._settings, client, starting=False, group=False):
+            if lost := missing(self._rights, client):
                 refused = refusal(self._settings, lost)
                 return [Fault(refused.message, refused.remedy, RightsError)]
             now = described(client, self._names)

@@ -19,7 +19,7 @@ from stream.core.errors import BrokerError, TopicError, UnreachableError
 from stream.core.position import GROW
 from stream.kafka.client import answered, reach
 from stream.kafka.errors import passing, said
-from stream.kafka.rights import Right, grant, refusal, require, require_sight
+from stream.kafka.rights import Right, grant, needed, refusal, require
 from stream.records import BATCH, LETTER_ROOM
 from stream.settings import PREFIX, Settings
 
@@ -121,8 +121,7 @@ def plan(
     there = standing.get(settings.events_topic)
     topics = wanted(settings, partitions or (there.partitions if there else DEFAULT_PARTITIONS), replication or least)
     missing = [topic for topic in topics if topic.name not in standing]
-    unseen = [topic.name for topic in missing]
-    answered("the topics", _TIMEOUT, lambda: require_sight(settings, client, unseen))
+    require(settings, client, [Right(ResourceType.TOPIC, topic.name, AclOperation.DESCRIBE) for topic in missing])
     present = [topic for topic in topics if topic.name in standing]
     found = Plan(missing, present, [])
     for topic, config in zip(present, _configs(client, present), strict=True):
@@ -242,7 +241,7 @@ def check(settings: Settings, client: AdminClient) -> int:
 
     Raises RightsError where a right is missing, TopicError where a topic is, or is wrong.
     """
-    answered("what we may do", _TIMEOUT, lambda: require(settings, client))
+    require(settings, client, needed(settings))
     found = plan(settings, client=client)
     if found.missing:
         names = ", ".join(f"{topic.name} ({topic.role})" for topic in found.missing)

@@ -198,7 +198,7 @@ def _named(place: Guarded, right: Right, case: str, seconds: float, record_prope
     said = place.said()
     assert f"{_WHO} is not allowed: " in said
     assert str(right) in said
-    assert f"--acls '{_WHO}'" in said
+    assert f"forecart topics apply --acls '{_WHO}'" in said
     record_property("said", (case.replace("_", " "), f"after {seconds:.0f} s: {plain(place.name(said))}"))
 
 
