@@ -74,7 +74,7 @@ class App(faust.App):
     listen: Callable[[], None]
     check: Callable[[], object]
     end_membership: Callable[[], None]
-    renew: Callable[[], None]
+    renew: Callable[[], object]
     explain: Callable[[ForecartError], ForecartError]
     ending: threading.Lock
     max_batch_bytes: int
@@ -144,7 +144,7 @@ def build(settings: Settings) -> App:
     app = App(settings.group, **_conf(settings, name))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
-    app.renew = lambda: _renew(app, settings)
+    app.renew = lambda: app.loop.call_soon_threadsafe(_renew, app, settings)
     app.ending = threading.Lock()
     app.explain = lambda error: diagnose(settings, error, admin(settings)) if kafka.reachable else error
     app.ownership = Ownership(settings.group, settings.chunk_events, drop_some(settings.failpoint))
@@ -175,8 +175,12 @@ def build(settings: Settings) -> App:
 
 def _renew(app: App, settings: Settings) -> None:
     """Take up a renewed login: the consumer for its next connections, all other clients by being made anew."""
-    app.conf.broker_credentials = faust_options(settings).get("broker_credentials")
-    cast(BatchConsumer, app.consumer).renew(aiokafka_options(settings))
+    try:
+        credentials, options = faust_options(settings).get("broker_credentials"), aiokafka_options(settings)
+    except SettingError as error:  # renewed once more meanwhile, which is seen soon
+        return log.warning("the renewed login is not whole: %s", error)
+    app.conf.broker_credentials = credentials
+    cast(BatchConsumer, app.consumer).renew(options)
     app.engine.restorer.recovery.reopen()
     app.watch.reopen()
     app.reader.reopen()

@@ -54,7 +54,7 @@ class Reachability(logging.Filter):
         self.since = time.monotonic()  # of the last change
         self.disturbed_at = self.since  # when a client or a question last had no answer
         self.heard = hear(settings)
-        self._renew: Callable[[], None] = lambda: None
+        self._renew: Callable[[], object] = lambda: None
         self.renewed_at = 0.0  # when another login was last taken up
         self._ever, self._told = False, 0.0
         self._lines, self._line, self._line_told = 0, "", 0.0
@@ -62,7 +62,7 @@ class Reachability(logging.Filter):
         self._client: Any = None
         self._made = 0.0
 
-    def start(self, back: Callable[[], None] = lambda: None, renew: Callable[[], None] = lambda: None) -> None:
+    def start(self, back: Callable[[], None] = lambda: None, renew: Callable[[], object] = lambda: None) -> None:
         """Ask from now on; call `back` at the end of each outage, `renew` before it where the login was renewed."""
         self._back, self._renew = back, renew
         threading.Thread(target=self._run, name="reachability", daemon=True).start()
