@@ -7,9 +7,10 @@ from unittest.mock import Mock, patch
 
 import pytest
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError
 from faust.types import TP
 
+from stream.core.errors import BrokerError
 from stream.kafka.fetches import FetchedRecord
 from stream.kafka.membership import Ownership
 from stream.kafka.transport import LOGIN, BatchConsumer, Thread, _Fetched, parts
@@ -76,3 +77,14 @@ def test_a_renewed_login_is_what_the_next_connection_takes():
         return [made["sasl_plain_password"], made["ssl_context"]]
 
     assert asyncio.run(renewed()) == ["new", None]
+
+
+def test_a_group_that_turns_us_away_ends_the_worker_though_nothing_is_fetched():
+    failed: list[BaseException] = []
+    thread = Thread.__new__(Thread)
+    thread.app = SimpleNamespace(engine=SimpleNamespace(fail=failed.append))
+    refusing = Mock(side_effect=GroupAuthorizationFailedError("shop"))
+    thread._see_refusals(SimpleNamespace(_coordinator=SimpleNamespace(check_errors=refusing)))
+    [error] = failed
+    assert isinstance(error, BrokerError)
+    assert "GroupAuthorizationFailedError" in error.message
