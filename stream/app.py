@@ -27,14 +27,16 @@ from stream.failpoints import drop_some, stop_at
 from stream.health import Health
 from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
-from stream.kafka.client import admin, faust_options
+from stream.kafka.client import admin
 from stream.kafka.commit import Committer
+from stream.kafka.connection import aiokafka_options, faust_options
 from stream.kafka.identity import name as worker_name
 from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
+from stream.kafka.rights import diagnose
 from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
@@ -73,13 +75,16 @@ class App(faust.App):
     listen: Callable[[], None]
     check: Callable[[], object]
     end_membership: Callable[[], None]
+    renew: Callable[[], object]
+    explain: Callable[[ForecartError], ForecartError]
+    ending: threading.Lock
     max_batch_bytes: int
 
     async def on_first_start(self) -> None:
         """Listen first: metrics and probes answer while Kafka is waited for and the rest starts."""
         try:
             self.listen()
-            self.kafka.start(self._meet_outage)
+            self.kafka.start(self._meet_outage, self.renew)
             await self._once_kafka_answers(self.check)
             self.watch.start()
             await self._once_kafka_answers(lambda: self.reader.start(lambda error: _end(self, error)))
@@ -140,6 +145,9 @@ def build(settings: Settings) -> App:
     app = App(settings.group, **_conf(settings, name))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
+    app.renew = lambda: app.loop.call_soon_threadsafe(_renew, app, settings)
+    app.ending = threading.Lock()
+    app.explain = lambda error: diagnose(settings, error, admin(settings)) if kafka.reachable else error
     app.ownership = Ownership(settings.group, settings.chunk_events, drop_some(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     app.watch = TopicWatch(settings, lambda error: _end(app, error))
@@ -166,6 +174,19 @@ def build(settings: Settings) -> App:
     _wire(app, settings)
     log.info("%s scores %s with model %s", name, settings.events_topic, bundle.manifest.model)
     return app
+
+
+def _renew(app: App, settings: Settings) -> None:
+    """Take up a renewed login: the consumer for its next connections, all other clients by being made anew."""
+    try:
+        credentials, options = faust_options(settings).get("broker_credentials"), aiokafka_options(settings)
+    except SettingError as error:  # renewed once more meanwhile, which is seen soon
+        return log.warning("the renewed login is not whole: %s", error)
+    app.conf.broker_credentials = credentials
+    cast(BatchConsumer, app.consumer).renew(options)
+    app.engine.restorer.recovery.reopen()
+    app.watch.reopen()
+    app.reader.reopen()
 
 
 def _pace(settings: Settings) -> Pace:
@@ -277,10 +298,12 @@ def _end(app: App, error: BaseException) -> None:
         error = FaultError(
             f"{type(error).__name__}: {error}", "a restart goes on from the last commit; please report it"
         )
-    print(f"forecart: {error}", file=sys.stderr, flush=True)
-    app.engine.producing.abort_now()
-    _scratch().cleanup()
-    os._exit(error.exit_code)
+    with app.ending:  # one ends it, though others may meet the same
+        error = app.explain(error)
+        print(f"forecart: {error}", file=sys.stderr, flush=True)
+        app.engine.producing.abort_now()
+        _scratch().cleanup()
+        os._exit(error.exit_code)
 
 
 def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str) -> None:

@@ -134,12 +134,13 @@ class Engine:
         self._came.set()
 
     async def _after_outage(self) -> None:
-        """Recover after an outage, unless the producer of now began after it."""
+        """Recover after an outage, unless the producer of now began after it and with the login of now."""
         self._outages = self.kafka.outages
         if self._last:
             await self._last
         membership = self.ownership.current
-        if not membership or not self.restorer.recovered or self.producing.born > self.kafka.since:
+        works = self.producing.made_at > max(self.kafka.since, self.kafka.renewed_at)
+        if not membership or not self.restorer.recovered or works:
             return
         self._flying += 1
         self._idle.clear()

@@ -19,7 +19,7 @@ from stream.core.pace import COMMIT_SHARE
 from stream.core.position import Position
 from stream.kafka.client import again, producer, put
 from stream.kafka.clocks import Clocks
-from stream.kafka.errors import Kind, kind, passing, said
+from stream.kafka.errors import Kind, kind, passing, said, unauthorized
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.offsets import group_offset
 from stream.kafka.recovery import POSITION
@@ -280,9 +280,17 @@ class Committer:
         if isinstance(error, TimeoutError):
             self._abort(str(error))
         cause = error.args[0]
+        if unauthorized(cause):
+            self._abort_unauthorized(error)
         if cause.txn_requires_abort() and not cause.fatal():
             self._abort(said(error), kind(cause), cause.name() == "FENCED_INSTANCE_ID")
         self._lose(error, "the transaction failed")
+
+    def _abort_unauthorized(self, error: KafkaException) -> NoReturn:
+        """End at once: neither another transaction nor another producer would be allowed more."""
+        if error.args[0].txn_requires_abort():
+            self.abort()
+        raise BrokerError(f"the transaction failed: Kafka refuses it ({said(error)})", "check the rights") from error
 
     def _abort(self, text: str, why: Kind = Kind.PASSING, replaced: bool = False) -> NoReturn:
         try:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _REST_SECONDS = 1.0  # after an error of the consumer's that may pass
 _ALONE_SECONDS, _LOOK_SECONDS = 60.0, 5.0  # without any connection, until the bootstrap servers are asked again
 _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+LOGIN = ("ssl_context", "sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider")
 _SIZE = attrgetter("size")
 _PARTITION_BYTES = 4 << 20  # of one partition in one answer to a fetch, at most
 _PARTITION_LEAST = 16 << 10
@@ -122,7 +123,9 @@ class Thread(driver.AIOKafkaConsumerThread):
         connected = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            client = self._ensure_consumer()._client
+            consumer = self._ensure_consumer()
+            self._see_refusals(consumer)
+            client = consumer._client
             if any(connection.connected() for connection in client._conns.values()):
                 connected = time.monotonic()
             elif time.monotonic() - connected > _ALONE_SECONDS:
@@ -133,6 +136,25 @@ class Thread(driver.AIOKafkaConsumerThread):
                 log.info("the consumer has found the brokers again by the bootstrap servers")
                 client.force_metadata_update()
                 connected = time.monotonic()
+
+    def renew(self, options: Mapping[str, Any]) -> None:
+        """Let new connections log in with other options of aiokafka's; those that stand go on."""
+        if self._consumer is not None:
+            for name in LOGIN:
+                setattr(self._consumer._client, f"_{name}", options.get(name))
+
+    def _see_refusals(self, consumer: Any) -> None:
+        """End where the group turns us away: without partitions nothing is fetched, and nobody else would ask."""
+        try:
+            consumer._coordinator.check_errors()
+        except _REFUSED as error:
+            self._refuse(error)
+        except KafkaError as error:
+            log.warning("the consumer goes on after an error: %r", error)
+
+    def _refuse(self, error: KafkaError) -> None:
+        refusal = BrokerError(f"Kafka refuses what the worker reads: {error!r}", "check the rights of topic and group")
+        cast(Any, self.app).engine.fail(refusal)
 
     @property
     def ownership(self) -> Ownership:
@@ -165,10 +187,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         try:
             return await self._fetch(consumer, active_partitions, timeout, max_records)
         except _REFUSED as error:
-            refusal = BrokerError(
-                f"Kafka refuses what the worker reads: {error}", "check the rights of topic and group"
-            )
-            cast(Any, self.app).engine.fail(refusal)
+            self._refuse(error)
             return _Fetched()
         except KafkaError as error:  # a coordinator that is loading, a broker that goes: the consumer joins again
             log.warning("the consumer goes on after an error: %r", error)
@@ -288,6 +307,10 @@ class BatchConsumer(driver.Consumer):
                 # delivered: one that waited for room would hide what is read again after a recovery.
                 self._read_offset[tp] = None
                 yield tp, message
+
+    def renew(self, options: Mapping[str, Any]) -> None:
+        """See `Thread.renew`; callable from any thread."""
+        self._thread.renew(options)
 
     async def perform_seek(self) -> None:
         """Seek to the recovered positions; what is not recovered is not fetched."""
