@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -246,6 +247,45 @@ def test_the_lag_is_to_the_high_watermark_without_the_markers(rig, at, mark, lag
 
     asyncio.run(main())
     assert rig.gauge("forecart_consumer_lag") == lag
+
+
+@pytest.mark.parametrize(
+    ("clock", "since", "waited"),
+    [
+        (7200, 3, 3),  # events after two hours without any
+        (0, 600, 600),  # a backlog before the first score
+        (40, 7200, 40),  # behind, and catching up
+        (0, 0, 0),  # nothing is known yet
+    ],
+)
+def test_lag_in_seconds_is_how_long_the_oldest_unscored_record_has_waited(rig, clock, since, waited):
+    now = int(time.time() * 1000)
+
+    async def main():
+        await rig.join(0)
+        rig.ownership.current.owned[0].part.clock = clock and now - clock * 1000
+        rig.ownership.marks[0] = Mark(9, 9, stable=9, high=9, since=since and now - since * 1000)
+        rig.engine.refresh()
+
+    asyncio.run(main())
+    assert rig.gauge("forecart_consumer_lag_seconds") == pytest.approx(waited, abs=2)
+
+
+def test_progress_of_an_idle_worker_is_that_of_its_fetches(rig):
+    def since():
+        rig.engine.refresh()
+        return time.time() - rig.telemetry.registry.get_sample_value("forecart_last_progress_timestamp_seconds")
+
+    async def main():
+        await rig.join(0)
+        rig.engine.moved -= 35
+        rig.ownership.fetched_at = time.monotonic()
+        assert since() < 5
+        await rig.engine.take(rig.batch(0, 1))
+        rig.engine.moved -= 35  # work waits, and nothing moves
+        assert since() > 30
+
+    asyncio.run(main())
 
 
 def test_what_is_blocked_is_as_old_as_the_block_and_not_as_the_record_before(rig):
