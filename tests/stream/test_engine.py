@@ -8,7 +8,10 @@ import pytest
 
 from stream.core.clock import Clock
 from stream.core.errors import FaultError, StuckError
+from stream.kafka.errors import Kind
 from stream.kafka.membership import Mark
+from stream.offline import Line
+from tests.fakes import NOON
 from tests.stream.rig import Rig
 
 
@@ -247,6 +250,29 @@ def test_the_lag_is_to_the_high_watermark_without_the_markers(rig, at, mark, lag
 
     asyncio.run(main())
     assert rig.gauge("forecart_consumer_lag") == lag
+
+
+def test_rounds_bring_no_series_that_was_not_there_before(rig):
+    """A series that is born with its first value has no increase for Prometheus."""
+
+    def series():
+        families = rig.telemetry.registry.collect()
+        return {(s.name, *s.labels.items()) for f in families for s in f.samples if "lag" not in s.name}
+
+    async def main():
+        rig.telemetry.load(rig.scorer.manifest)
+        await rig.join(0)
+        before = series()
+        batch = rig.batch(0, 3)
+        batch.records[1] = Line(1, NOON, b"u", b"no event")
+        rig.committer.aborts = 1
+        rig.committer.why = Kind.PASSING
+        await rig.play(batch)
+        await rig.play(rig.batch(0, 3))
+        assert series() - before == set()
+
+    asyncio.run(main())
+    assert rig.committer.committed
 
 
 @pytest.mark.parametrize(
