@@ -146,7 +146,7 @@ class Telemetry:
             "forecart_build", "The running version, and the bundle's model once it is loaded.", registry=r
         )
         self.memory = Gauge("forecart_memory_limit_bytes", "What the process may take, by cgroup and host.", registry=r)
-        self.memory.set(memory_limit())
+        self.memory.set_function(memory_limit)  # a pod may be resized while it runs
         ProcessCollector(registry=r)
         GCCollector(registry=r)
         self.build.info({"version": version("forecart"), "bundle": ""})
