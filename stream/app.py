@@ -13,18 +13,17 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
 from typing import Any, cast
 
 import faust
 from faust.app.base import BootStrategy
 
 from stream.configured import catalog, scorer
-from stream.core.errors import FaultError, ForecartError, SettingError, StuckError, UnreachableError
+from stream.core.errors import BundleError, FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.core.pace import COMMIT_SHARE, Pace
 from stream.engine import Engine
 from stream.failpoints import drop_some, stop_at
-from stream.health import Health
+from stream.health import Health, stay
 from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import admin
@@ -52,6 +51,7 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 _GC_EVERY = 50_000
 _EXIT_SECONDS = 10.0  # for Faust's services to end, once nothing of ours is open
+_REFUSED_SECONDS = 60.0  # that metrics tell of a bundle that is refused, so that it is scraped
 _LEAVE_SECONDS = 5.0  # on the way out: well within the grace period
 _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
 
@@ -137,9 +137,10 @@ def __getattr__(attribute: str) -> Any:
 def build(settings: Settings) -> App:
     """Check the bundle and wire the parts, without asking Kafka anything; raise ForecartError."""
     inflate.require()
-    telemetry = Telemetry()
+    name = worker_name(settings)
+    telemetry = Telemetry(settings.group, name)
     bundle = _bundle(settings, telemetry)
-    name, client, kafka = worker_name(settings), admin(settings), Reachability(settings)
+    client, kafka = admin(settings), Reachability(settings)
     replica = Replica(name) if settings.leave_on_scale_down else None
     pause = stop_at(settings.failpoint)
     app = App(settings.group, **_conf(settings, name))
@@ -197,10 +198,14 @@ def _pace(settings: Settings) -> Pace:
 def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
     if settings.bundle is None:
         raise SettingError("no bundle is given", "give --bundle, or FORECART_BUNDLE")
-    bundle = load_bundle(settings.bundle)
-    telemetry.loads.labels("success").inc()
-    telemetry.model.info({"version": bundle.manifest.model, "items": str(bundle.manifest.items)})
-    telemetry.build.info({"version": version("forecart")})
+    try:
+        bundle = load_bundle(settings.bundle)
+    except BundleError as error:
+        telemetry.loads.labels("failure").inc()
+        log.error("the bundle is refused: %s", error)
+        stay(telemetry, settings.metrics_host, settings.metrics_port, error.message, _REFUSED_SECONDS)
+        raise
+    telemetry.load(bundle.manifest)
     return bundle
 
 

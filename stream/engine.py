@@ -313,7 +313,9 @@ class Engine:
     def refresh(self) -> None:
         """Bring the gauges up to date, when they are scraped."""
         refresh_gauges(self.telemetry, self.ownership)
-        self.telemetry.progress.set(time.time() - (time.monotonic() - self.moved))
+        # Without work it moves with each fetch that is tried: an idle worker is not a stuck one.
+        moved = self.moved if self.at_work else max(self.moved, self.ownership.fetched_at)
+        self.telemetry.progress.set(time.time() - (time.monotonic() - moved))
         self.telemetry.reachable.set(self.kafka.reachable)
 
     def live(self, limit: float) -> str:

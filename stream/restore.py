@@ -123,7 +123,7 @@ class Restorer:
         try:
             if membership := self.ownership.current:
                 self.telemetry.rebalances.inc()
-                self.telemetry.forget_partitions(partitions)
+                self.telemetry.own(partitions)
                 await self._until_recovered(membership, partitions)
         except Exception as error:
             self.fail(error)
