@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn, cast
 
 import msgspec
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from stream.core.errors import BrokerError, FaultError
 from stream.core.pace import COMMIT_SHARE
@@ -21,6 +21,7 @@ from stream.kafka.client import again, producer, put
 from stream.kafka.clocks import Clocks
 from stream.kafka.errors import Kind, kind, passing, said
 from stream.kafka.membership import Membership, Owned
+from stream.kafka.offsets import group_offset
 from stream.kafka.recovery import POSITION
 from stream.records import BATCH, LETTER_ROOM, Message
 from stream.round import Work
@@ -170,7 +171,10 @@ class Committer:
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._clocks.check()
             self._pause("after-flush")
-            offsets = [self._input_offset(number, stand) for number, stand in stands.items()]
+            offsets = [
+                group_offset(self._settings.events_topic, number, stand.offset, stand.held.topics.partitions)
+                for number, stand in stands.items()
+            ]
             deadline = max(deadline, time.monotonic() + self._timeout * _REST)
             self._do("send_offsets_to_transaction", deadline, offsets, metadata)
             self._pause("after-offsets")
@@ -212,11 +216,6 @@ class Committer:
 
     def _done(self) -> None:
         self._opened, self.proved = 0.0, time.monotonic()
-
-    def _input_offset(self, number: int, stand: Stand) -> TopicPartition:
-        """Return what the group commits: the offset, and with it the partition count that it belongs to."""
-        count = str(stand.held.topics.partitions)
-        return TopicPartition(self._settings.events_topic, number, stand.offset, metadata=count)
 
     def _produce(self, work: Work, deadline: float) -> None:
         settings = self._settings

@@ -121,10 +121,10 @@ class Producing:
             if self._committer is committer:
                 self.give_up()
             if error.fenced:
-                self._judge(error, committer)
+                self._check_fence(error, committer)
             raise
 
-    def _judge(self, error: ProducerLostError, committer: Committer) -> None:
+    def _check_fence(self, error: ProducerLostError, committer: Committer) -> None:
         """Raise FencedError where nothing but another process of this name explains that we are fenced."""
         now = time.monotonic()
         again, self._fenced_at = now - self._fenced_at < _TURN_SECONDS, now
