@@ -15,6 +15,7 @@ GIVEN = {
     "kafka_properties",
     "bundle",
     "name",
+    "release",
     "metrics_host",
     "metrics_port",
     "leave_on_scale_down",
