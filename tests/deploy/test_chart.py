@@ -374,6 +374,31 @@ REFUSED = {
     "more CPU than the limit": (resources("1500m", 1, "cpu"), "resources.limits.cpu"),
     "no quantity": (resources("2GB", "4Gi"), "resources/requests/memory"),
     "a kind of resources": (LEAST | {"resources": {"request": {"cpu": 1}}}, "request"),
+    "a resource that is none": (LEAST | {"resources": {"requests": {"gpu": 1}}}, "gpu"),
+    "a device without a limit": (LEAST | {"resources": {"requests": {"a.b/gpu": 1}}}, "resources.limits.a.b/gpu"),
+    "less of a device": (resources(1, 2, "a.b/gpu"), "must be the same"),
+    "a claim's name": (
+        LEAST | {"bundle": {"volume": {"persistentVolumeClaim": {"claimName": "My claim"}}}},
+        "claimName",
+    ),
+    "a claim's field": (
+        LEAST | {"bundle": {"volume": {"persistentVolumeClaim": {"claimName": "b", "readonly": True}}}},
+        "readonly",
+    ),
+    "an image's policy": (
+        LEAST | {"bundle": {"volume": {"image": {"reference": "x", "pullPolicy": "No"}}}},
+        "pullPolicy",
+    ),
+    "a host's folder": (LEAST | {"bundle": {"volume": {"hostPath": {}}}}, "path"),
+    "an image's name": (LEAST | {"image": {"repository": " forecart"}}, "repository"),
+    "an image's tag": (LEAST | {"image": {"tag": "one two"}}, "tag"),
+    "a toleration": (LEAST | {"tolerations": [{"key": "pool", "operator": "Maybe"}]}, "operator"),
+    "an affinity": (LEAST | {"affinity": {"hostAffinity": {}}}, "hostAffinity"),
+    "a scraper": (LEAST | {"networkPolicy": {"enabled": True, "scrapers": [{}]}}, "scrapers"),
+    "an annotation": (LEAST | {"podAnnotations": {"my note": "x"}}, "my note"),
+    "a priority": (LEAST | {"priorityClassName": "high..er"}, "priorityClassName"),
+    "a secret to pull with": (LEAST | {"imagePullSecrets": [{"name": ""}]}, "imagePullSecrets"),
+    "too many": (LEAST | {"replicas": 3_000_000_000}, "replicas"),
     "one place twice": (LEAST | {"spreadOver": ["zone", "zone"]}, "spreadOver"),
     "no account's name": (LEAST | {"serviceAccount": {"name": "Our account"}}, "serviceAccount"),
 }
@@ -429,6 +454,11 @@ def test_an_image_volume_is_refused_where_kubernetes_would_drop_it(render, versi
         assert isinstance(made, str) and says in made
     else:
         assert {"name": "bundle", **IMAGE} in worker(made)[0]["volumes"]
+
+
+def test_large_numbers_stay_whole(render):
+    spec = render(LEAST | {"replicas": 1_000_000, "terminationGracePeriodSeconds": 86_400_000})["StatefulSet"]["spec"]
+    assert (spec["replicas"], spec["template"]["spec"]["terminationGracePeriodSeconds"]) == (1_000_000, 86_400_000)
 
 
 def test_a_rollout_waits_until_a_bundle_has_held(render):

@@ -57,14 +57,22 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Of devices and large pages none are shared: request and limit are one. */}}
 {{- define "forecart.check.resources" -}}
 {{- $limits := .Values.resources.limits | default dict -}}
 {{- range $name, $asked := .Values.resources.requests -}}
+{{- $whole := regexMatch "/|^hugepages-" $name -}}
 {{- if hasKey $limits $name -}}
 {{- $limit := get $limits $name -}}
-{{- if gt (include "forecart.quantity" $asked | float64) (include "forecart.quantity" $limit | float64) -}}
+{{- $asks := include "forecart.quantity" $asked | float64 -}}
+{{- $may := include "forecart.quantity" $limit | float64 -}}
+{{- if gt $asks $may -}}
 {{- fail (printf "resources.requests.%s is %v, above its limit of %v: lower it, or raise resources.limits.%s" $name $asked $limit $name) -}}
+{{- else if and $whole (ne $asks $may) -}}
+{{- fail (printf "resources.requests.%s is %v, its limit %v: both must be the same" $name $asked $limit) -}}
 {{- end -}}
+{{- else if $whole -}}
+{{- fail (printf "resources.requests.%s has no limit: give resources.limits.%s the same" $name $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
