@@ -21,6 +21,7 @@ from faust.app.base import BootStrategy
 from stream.configured import catalog, scorer
 from stream.core.errors import BundleError, FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.core.pace import COMMIT_SHARE, Pace
+from stream.core.rollout import Member
 from stream.engine import Engine
 from stream.failpoints import drop_some, stop_at
 from stream.health import Health, stay
@@ -29,6 +30,7 @@ from stream.kafka.catalog import CatalogReader
 from stream.kafka.client import admin
 from stream.kafka.commit import Committer
 from stream.kafka.connection import aiokafka_options, faust_options
+from stream.kafka.group_watch import GroupWatch
 from stream.kafka.identity import name as worker_name
 from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
@@ -70,6 +72,7 @@ class App(faust.App):
     engine: Engine
     reader: CatalogReader
     watch: TopicWatch
+    group: GroupWatch
     kafka: Reachability
     health: Health
     listen: Callable[[], None]
@@ -86,6 +89,8 @@ class App(faust.App):
             self.listen()
             self.kafka.start(self._meet_outage, self.renew)
             await self._once_kafka_answers(self.check)
+            await self._once_kafka_answers(self.group.admit)
+            self.group.start()
             self.watch.start()
             await self._once_kafka_answers(lambda: self.reader.start(lambda error: _end(self, error)))
         except ForecartError as error:
@@ -143,7 +148,8 @@ def build(settings: Settings) -> App:
     client, kafka = admin(settings), Reachability(settings)
     replica = Replica(name) if settings.leave_on_scale_down else None
     pause = stop_at(settings.failpoint)
-    app = App(settings.group, **_conf(settings, name))
+    me = Member(name, settings.release, bundle.manifest.model)
+    app = App(settings.group, **_conf(settings, me))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
     app.renew = lambda: app.loop.call_soon_threadsafe(_renew, app, settings)
@@ -152,6 +158,7 @@ def build(settings: Settings) -> App:
     app.ownership = Ownership(settings.group, settings.chunk_events, drop_some(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     app.watch = TopicWatch(settings, lambda error: _end(app, error))
+    app.group = GroupWatch(settings, me, lambda error: _end(app, error))
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules, topic_decoder(settings.mapping)),
         producing=Producing(
@@ -209,7 +216,7 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
     return bundle
 
 
-def _conf(settings: Settings, name: str) -> dict[str, Any]:
+def _conf(settings: Settings, me: Member) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
         "env": {},  # else some 75 names without a prefix, BROKER_URL among them, win over what is given here
@@ -218,7 +225,8 @@ def _conf(settings: Settings, name: str) -> dict[str, Any]:
         "topic_disable_leader": True,
         "processing_guarantee": "at_least_once",  # the transaction is ours
         "consumer_auto_offset_reset": "none",  # what is out of range is lost, or damage: nobody skips it
-        "consumer_group_instance_id": name,
+        "consumer_group_instance_id": me.name,
+        "broker_client_id": me.client_id,  # what tells other workers whose this group is
         "broker_session_timeout": session,
         "broker_heartbeat_interval": session / 5,
         "broker_request_timeout": max(session * 2, 60.0),
@@ -278,6 +286,7 @@ def _wire(app: App, settings: Settings) -> None:
         engine.restorer.recovery.close()
         app.reader.stop()
         app.watch.stop()
+        app.group.stop()
         app.health.stop()
         app.kafka.stop()
         log.info("stopped: positions are committed")

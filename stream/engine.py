@@ -332,8 +332,4 @@ class Engine:
 
     def ready(self) -> str:
         """Return why the worker is not ready: Kafka answers, partitions are assigned and recovered, model loaded."""
-        if why := self.kafka.why_not():
-            return why
-        if self.ownership.current is None:
-            return "not assigned"
-        return "" if self.restorer.recovered else self.restorer.waiting or "recovering"
+        return self.kafka.why_not() or self.restorer.why_not()

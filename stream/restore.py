@@ -28,6 +28,7 @@ _IN_DOUBT = (*_REFUSED, Kind.MEMBERSHIP)  # whether we may write is proven by a 
 _HEARTBEAT_SECONDS, _LOOK_SECONDS = 3.0, 0.2
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 _REST_SECONDS = (0.5, 10.0)  # between two attempts: at first, and at most
+_REBALANCE_SECONDS = 90.0  # Kafka's bound of a rebalance is 60; then what was kept is caught up
 
 
 class Restorer:
@@ -49,11 +50,29 @@ class Restorer:
         self.producing, self.recovery = producing, recovery
         self.ownership, self.telemetry = ownership, telemetry
         self.seek, self.fail = seek, fail
-        self.recovered = self.stopping = False
+        self.stopping = False
         self.waiting = ""  # what for, between two attempts
         self._kafka, self._on_scorer, self._moved = kafka, on_scorer, moved
+        self._proven: Membership | None = None  # the last one whose partitions were recovered
         self._thread = DaemonThread("recovery")
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
+
+    @property
+    def recovered(self) -> bool:
+        """Tell whether all partitions of the current membership are recovered, and it was proven."""
+        return self._proven is not None and self.ownership.current is self._proven
+
+    def why_not(self) -> str:
+        """Return why nothing is scored; a rebalance that leaves a worker all it had is no reason while it lasts."""
+        membership = self.ownership.current
+        if self.stopping:
+            return "stopping"
+        if self.recovered:
+            return ""
+        keeps = self._proven is not None and (membership is None or membership.whole)
+        if keeps and time.monotonic() - self.ownership.dropped_at < _REBALANCE_SECONDS:
+            return ""
+        return "not assigned" if membership is None else self.waiting or "recovering"
 
     def _note_abort(self, error: Aborted) -> None:
         self.telemetry.transactions.labels("aborted").inc()
@@ -86,10 +105,10 @@ class Restorer:
             else:
                 self.producing.give_up()
             certain = isinstance(error, Aborted) and error.why not in _IN_DOUBT
-            self.recovered = self.recovered and certain
             owned, renewed = membership.owned, self.ownership.renew(membership)
             if renewed is None:
                 return
+            self._proven = renewed if certain else None
             membership.owned = {}  # no other round begins in them
             await self._on_scorer(_take_back, list(owned.values()))
             if self.ownership.current is not renewed:
@@ -130,7 +149,7 @@ class Restorer:
 
     async def _until_recovered(self, membership: Membership, partitions: set[int]) -> None:
         """Recover, again after each abort and outage, until it is done or the membership ended."""
-        self.recovered, rest = False, _REST_SECONDS[0]
+        rest = _REST_SECONDS[0]
         while not self.stopping:
             try:
                 await self._kafka.wait(partial(self._wanted, membership))
@@ -191,7 +210,7 @@ class Restorer:
         membership.owned.update(found)
         self.telemetry.recovering.set(0)
         self.telemetry.recovery.observe(time.monotonic() - began)
-        self.recovered, self.waiting = self.ownership.current is membership, ""
+        self._proven, self.waiting = membership, ""
 
     def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, Owned] | None:
         kept = {number: membership.kept.pop(number, None) for number in sorted(partitions)}

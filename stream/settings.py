@@ -28,6 +28,10 @@ class Settings(BaseModel):
     bundle: Path | None = Field(None, description="The folder of the model.")
     group: str = Field("forecart", min_length=1, description="The consumer group; names the transactions too.")
     name: str = Field("", description="This worker, unique in its group: pod name; empty: a slot of this host.")
+    release: str = Field("", description="Which deployment this worker is of, NAMESPACE/NAME; empty: not known.")
+    rollout_seconds: float = Field(
+        3600.0, ge=1, description="Two bundles in one group for so long, no worker changing, are no rollout."
+    )
     events_topic: str = Field("events", description="Input: what shoppers do.")
     mapping: Path | None = Field(
         None, description="What the events' fields are called in the input, and which types mean what; none: as ours."

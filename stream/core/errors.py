@@ -11,6 +11,7 @@ ForecartError
 │   └── UnreachableError Kafka does not answer: a worker waits for it, a command ends
 ├── TopicError           a topic is missing or has the wrong shape
 ├── PositionError        the stored position does not fit the input topic
+├── GroupError           the group is another release's, or another bundle's
 ├── FencedError          another process has this worker's name
 ├── AbortedError         transactions keep failing
 ├── StuckError           no progress within a deadline
@@ -86,6 +87,12 @@ class TopicError(ForecartError):
 
 class PositionError(ForecartError):
     """Operator action: decide by hand; the message lists the choices."""
+
+    exit_code = 78
+
+
+class GroupError(ForecartError):
+    """Operator action: give each release and each bundle a group of its own."""
 
     exit_code = 78
 

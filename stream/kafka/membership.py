@@ -72,16 +72,17 @@ class Membership:
     instance: str | None
     owned: dict[int, Owned] = field(default_factory=dict)
     kept: dict[int, Owned] = field(default_factory=dict)  # from before the rebalance, to be caught up
+    whole: bool = False  # all of its partitions' sessions were kept by a rebalance
 
     def metadata(self) -> bytes:
         """Return what a transaction is fenced with; raise ValueError where this is no membership."""
         return group_metadata(self.group, self.generation, self.member, self.instance)
 
     def keep(self, last: "Membership", partitions: set[int]) -> None:
-        """Take the clean sessions of partitions from another membership, to be caught up."""
-        for number in partitions & set(last.owned):
-            held = last.owned.pop(number)
-            if not held.ahead:
+        """Take the clean sessions of partitions from another membership, to be caught up, also if they still were."""
+        for number in partitions & {*last.owned, *last.kept}:
+            held = last.owned.pop(number, None) or last.kept.pop(number, None)
+            if held and not held.ahead:
                 self.kept[number] = held
 
     def renewed(self) -> "Membership":
@@ -183,12 +184,13 @@ class Ownership:
         self.part = self.fetch = sys.maxsize  # bytes of records in a batch, and in a fetch, at most
         self.current: Membership | None = None
         self.marks: dict[int, Mark] = {}
-        self.fetched_at = time.monotonic()
+        self.fetched_at = self.dropped_at = time.monotonic()
         self.rest_until = 0.0  # monotonic seconds: what is fetched before would only wait
         self._last: Membership | None = None
 
     def drop(self) -> None:
         """End the membership: a rebalance begins."""
+        self.dropped_at = time.monotonic()
         self._last, self.current = self.current or self._last, None
 
     def take(self, generation: int, member: str, instance: str | None, partitions: set[int]) -> Membership:
@@ -196,6 +198,7 @@ class Ownership:
         new = Membership(self.group, generation, member, instance)
         if self._last:
             new.keep(self._last, partitions)
+            new.whole = partitions <= set(new.kept)
         self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
         self.current = self._last = new
         return new

@@ -223,8 +223,8 @@ def test_readiness_and_liveness(rig):
         rig.engine.moved += 100
         rig.ownership.fetched_at -= 100
         assert "nothing was asked" in rig.engine.live(60)
-        rig.ownership.drop()
-        assert rig.engine.ready() == "not assigned"
+        await rig.engine.stop()
+        assert rig.engine.ready() == "stopping"
 
     asyncio.run(main())
 
