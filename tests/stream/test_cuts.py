@@ -99,7 +99,7 @@ class Replica:
         gone = set(part.store.idle(part.clock, ttl))
         sessions = {user: part.store.get(user).tobytes() for user in part.store if user not in gone}
         table = part.newcomers
-        return sessions, sorted(zip(table.names, map(table.get, table.names, table.index), strict=True)), part.clock
+        return sessions, sorted(zip(table.names, map(table.get, table.names), strict=True)), part.clock
 
 
 cuts = st.lists(
