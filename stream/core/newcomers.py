@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.events import ID_LENGTH_MAX
-from stream.core.hashing import fingerprints, keyed
+from stream.core.hashing import keyed
 from stream.core.manifest import Vocabulary
 from stream.core.rules import INDEX
 from stream.core.session import NEVER
@@ -245,7 +245,7 @@ def load(table: Table, vocabulary: Vocabulary, name: bytes, value: bytes | None)
     if not _sound(found):
         return "a number out of its range"
     category = int(vocabulary.category_at(np.array([found.category], np.uint64))[0])
-    print_ = fingerprints([item])
+    print_ = vocabulary.unknown_prints([item])
     table.put(item, int(vocabulary.newcomer(print_)[0]), category, found, int(print_[0]))
     return ""
 

@@ -168,9 +168,10 @@ def test_where_the_catalog_names_an_item_its_double_is_not_named():
 def test_the_double_of_an_item_of_the_model_is_not_taken_for_it():
     place = Place()
     twin = double(KNOWN[7])
-    assert place.scorer.vocabulary.place([twin])[0] > len(KNOWN)
     place.see((user, KNOWN[0]) for user in STRANGERS)
     assert twin in place.see([("a", twin)])[0]
+    ring = place.part.store.get("a")["recent_item"]  # what explanations and other models read
+    assert BUNDLE.vocabulary.item_of(ring)[0] == BUNDLE.vocabulary.place([twin])[0] > len(KNOWN)
     assert place.listed(twin, STRANGERS) == 0
 
 
