@@ -61,6 +61,7 @@ def evaluate(
     targets: str = "all",
     shortest: int = 1,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
+    users: int = USERS,
 ) -> Examples:
     """Score a log in time order and measure the events from `since` (ms) on.
 
@@ -68,9 +69,9 @@ def evaluate(
     same events as arrays. With `targets="last"` only each shopper's last event is asked for, and none before
     a shopper's `shortest` first events are known. A tie at the end of a list is a miss, if lists are of one
     item more than the model's k. With `weigh` the items that training did not see join the lists as in one
-    partition without a catalog.
+    partition without a catalog, once so many `users` vouch for them.
     """
-    accepted, rank, intent = _scored(log, sequences, manifest, (warm, step), weigh, since, progress)
+    accepted, rank, intent = _scored(log, sequences, manifest, (warm, step), weigh, since, progress, users)
     label, known = labels(log, manifest.meaning, end)
     inside = accepted & (log.time >= since)
     unscored = int((log.time >= since).sum() - inside.sum())
@@ -87,6 +88,7 @@ def _scored(
     weigh: Weigh | None,
     since: int,
     progress: Callable[[int, int], None],
+    users: int,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
     """Return which events were scored, their next items' ranks, 0: not listed, and their intents (n, horizons).
 
@@ -102,7 +104,7 @@ def _scored(
     sessions = np.zeros(len(log.users), record(manifest))
     rank, intent = np.zeros(len(log), np.int64), np.zeros((len(log), len(manifest.meaning.horizons)))
     accepted, table = np.zeros(len(log), bool), Table()
-    rules = Rules(category=np.zeros(manifest.items + 1, np.uint64), users=USERS)  # as a worker's settings are at first
+    rules = Rules(category=np.zeros(manifest.items + 1, np.uint64), users=users)
     for begin, stop, step in [(0, split, steps[0]), (split, len(order), steps[1])]:
         for at in range(begin, stop, CHUNK):
             rows = order[at : min(at + CHUNK, stop)]
