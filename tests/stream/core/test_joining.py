@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream.core.features import Events
 from stream.core.hashing import keyed
-from stream.core.joining import ByCategory, join
+from stream.core.joining import ByCategory, join, own_newcomers
 from stream.core.manifest import Novelty, Vocabulary
 from stream.core.newcomers import Table
 from stream.core.rules import Others, Rules
@@ -200,6 +200,16 @@ def test_a_newcomer_without_a_price_of_its_own_has_the_shops():
     theirs, _ = joined(Table(), priced, by=PRICED)
     assert dict(said[-1]) == pytest.approx(dict(theirs[-1]))
     assert dict(said[-1])["dear"] != pytest.approx(dict(said[-1])["cheap"])
+
+
+def test_recent_items_whose_indices_are_a_newcomer_s_by_chance_are_not_it():
+    table = Table()
+    table.see("n1", 7, 0, 0, math.nan, NOON, 1e9, item=11)
+    own = np.float32([[0.1, 0.2, 0.3]])
+    answers = {"recent": np.array([[7, 7, 2]]), "own": own, "met": np.array([[12, 11, 11]], np.uint64)}
+    slots, given = own_newcomers(table, answers, 3)
+    assert slots.tolist() == [[-1, 0, -1]]
+    assert given.tolist() == np.float32([[0, 0.2, 0]]).tolist()
 
 
 def test_under_the_index_of_a_pin_no_other_item_is_listed(monkeypatch):
