@@ -12,8 +12,9 @@ from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
 from stream.core.decoding import Decoder, Native
 from stream.core.errors import BundleError
-from stream.core.events import REASONS, BadEvent, Event
+from stream.core.events import ID_LENGTH_MAX, REASONS, BadEvent, Event, bad_id, plain
 from stream.core.features import Arrays, Events, Ints, encode
+from stream.core.hashing import fingerprints
 from stream.core.joining import Answers, join
 from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
@@ -197,9 +198,18 @@ class Scorer:
         whole = self.decoder.all(values, newest, largest, lambda: _positions(number, records))
         if whole is None or not self.types.keys() >= {event.type for event in whole}:
             return self._sort_out(number, records, newest.tolist())
+        if not self._well_named(records, whole):
+            return self._sort_out(number, records, newest.tolist())
         if any(map(_HEADERS, records)) and any(self._heavy(record.headers) for record in records):
             return self._sort_out(number, records, newest.tolist())
         return whole, range(len(whole)), []
+
+    def _well_named(self, records: Sequence[Record], events: list[Event]) -> bool:
+        """Tell whether the ids of events are such as may be published, mostly by a look at the bytes alone."""
+        longest, printable = self.limits.id_characters, self.limits.printable
+        if longest == ID_LENGTH_MAX and (not printable or plain([record.value for record in records])):
+            return True
+        return not any(bad_id(event, longest, printable) for event in events)
 
     def _heavy(self, headers: Sequence[tuple[str, bytes]]) -> bool:
         return bool(headers) and (len(headers) > HEADERS or header_bytes(headers) > self.limits.event_bytes)
@@ -218,6 +228,8 @@ class Scorer:
                 rejected.append((i, event.reason))
             elif event.type not in types:
                 rejected.append((i, "unknown_type"))
+            elif bad_id(event, self.limits.id_characters, self.limits.printable):
+                rejected.append((i, "bad_id"))
             elif self._heavy(r.headers):
                 rejected.append((i, "oversized"))
             else:
@@ -278,8 +290,10 @@ class Scorer:
         if self.weigh is None or novelty is None:
             return []
         names = [event.item_id for event in events]
-        changed = join(part.newcomers, batch, scores, names, novelty, self.manifest.items, self.weigh, rules)
-        packed = pack(part.newcomers, self.vocabulary, changed)
+        new, users = np.flatnonzero(batch.item > self.manifest.items), np.zeros(len(events), np.uint64)
+        users[new] = fingerprints([events[row].user_id for row in new.tolist()])
+        changed = join(part.newcomers, batch, scores, names, novelty, self.manifest.items, self.weigh, rules, users)
+        packed = pack(part.newcomers, changed)
         return [Message(ITEM + name.encode(), value) for name, value in packed]
 
     def _evict(self, part: Partition) -> list[Message]:

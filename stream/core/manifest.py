@@ -152,6 +152,11 @@ class Vocabulary:
         found = _find(prints, self.item_print, self._item_order)
         return np.where((found == 0) & (prints != 0), self.newcomer(prints), found)
 
+    def unknown_prints(self, items: Sequence[str]) -> NDArray[np.uint64]:
+        """Return fingerprints of unknown items, none of which is a known item's, even if an id is made to have it."""
+        prints = fingerprints(items)
+        return np.where(_find(prints, self.item_print, self._item_order) != 0, ~prints, prints)
+
     def newcomer(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the indices of unknown items: above the known ones, and the same in every process."""
         known = len(self.items)
@@ -169,7 +174,7 @@ class Vocabulary:
         """Return the indices of items, newcomers included."""
         found = np.fromiter((self.item_index.get(item, 0) for item in items), np.int64, len(items))
         if len(unknown := np.flatnonzero(found == 0)):
-            found[unknown] = self.newcomer(fingerprints([items[i] for i in unknown.tolist()]))
+            found[unknown] = self.newcomer(self.unknown_prints([items[i] for i in unknown.tolist()]))
         return found
 
     def category_at(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
