@@ -17,9 +17,7 @@ from models.checkpoint import Checkpoint
 from models.learned import unlearned
 from models.ranking import Ranking
 from models.steps import describe, weigh
-from stream.core.errors import BundleError, CheckpointError
-from stream.core.manifest import Manifest
-from stream.runtime import (
+from stream.bundle_files import (
     CATALOG,
     CATEGORIES,
     INTENT,
@@ -32,9 +30,11 @@ from stream.runtime import (
     TOP,
     VOCABULARY,
     Ids,
-    Network,
     digest,
 )
+from stream.core.errors import BundleError, CheckpointError
+from stream.core.manifest import Manifest
+from stream.runtime import Network
 
 
 def write(
