@@ -32,4 +32,5 @@ def scorer(settings: Settings, bundle: Bundle, source: str, rules: Callable[[], 
         settings.explain,
         Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
         rules or catalog(settings, bundle).rules,
+        settings.max_users,
     )

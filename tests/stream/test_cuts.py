@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stream.core.events import Event
 from stream.core.manifest import Novelty, Vocabulary
+from stream.idle import displace
 from stream.kafka.recovery import POSITION, Position
 from stream.offline import Line
 from stream.records import Limits, Message
@@ -66,6 +67,7 @@ class Replica:
     reader: Rehydrator
     log: list[Line]
     part: Partition
+    most: int = 0
     changelog: list[Message] = field(default_factory=list)
     scores: list[bytes] = field(default_factory=list)
     dead: list[Message] = field(default_factory=list)
@@ -90,6 +92,8 @@ class Replica:
         self.part = part = Partition(self.part.number, SessionStore(self.reader.layout))
         self.reader.apply(part.store, [(m.key, m.value) for m in kept], part.newcomers)
         positions = [msgspec.json.decode(m.value, type=Position) for m in kept if m.key == POSITION]
+        if self.most:
+            assert displace(part.store, self.most) == []
         for position in positions[-1:]:
             part.position, part.clock = position.offset, position.clock
 
@@ -108,12 +112,12 @@ cuts = st.lists(
 )
 
 
-def _replay(drawn, steps):
-    """Score the logs in the given steps, one of each partition, and what remains at once."""
+def _replay(drawn, steps, most=0):
+    """Score the logs in the given steps, one of each partition, and what remains at once; `most` shoppers are kept."""
     bundle = _bundle()
-    scorer = Scorer(bundle, True, Limits(2000, 500, HOUR), "events")
+    scorer = Scorer(bundle, True, Limits(2000, 500, HOUR), "events", most=most)
     logs = [
-        Replica(Rehydrator(bundle), log, Partition(number, SessionStore(scorer.layout)))
+        Replica(Rehydrator(bundle), log, Partition(number, SessionStore(scorer.layout)), most)
         for number, log in enumerate(_log(drawn))
     ]
     for *counts, together, restart in [*steps, (99, 99, True, "")]:
@@ -125,6 +129,7 @@ def _replay(drawn, steps):
         )
         for one, work in zip(logs, works, strict=True):
             one.commit(work)
+            assert not most or len(one.part.store) <= most
             if restart:
                 one.restart(restart == "compacted")
     return [(one.scores, one.dead, *one.state(bundle.manifest.meaning.ttl)) for one in logs]
@@ -143,9 +148,10 @@ VIEW, NEW = (0, "a", 0, 0, "i1", "event"), (0, "a", 0, 0, "new1", "event")
 
 
 @settings(max_examples=300)
-@given(st.lists(records, max_size=40), cuts)
-@example([VIEW, (0, "b", 2, 0, "i1", "event"), VIEW], [])
-@example([NEW, (*NEW[:4], "new2", "event"), NEW, VIEW], [(2, 0, True, ""), (1, 0, True, "compacted")])
-def test_no_cut_can_be_seen(drawn, steps):
+@given(st.lists(records, max_size=40), cuts, st.integers(0, 5))
+@example([VIEW, (0, "b", 2, 0, "i1", "event"), VIEW], [], 0)
+@example([NEW, (*NEW[:4], "new2", "event"), NEW, VIEW], [(2, 0, True, ""), (1, 0, True, "compacted")], 0)
+@example([VIEW, (0, "b", 0, 0, "i1", "event"), VIEW, (0, "b", 0, 0, "i1", "event")], [], 1)
+def test_no_cut_can_be_seen(drawn, steps, most):
     """Hold any cut against one record at a time: scores, dead letters, live sessions, unseen items, clock."""
-    assert _replay(drawn, steps) == _replay(drawn, [(1, 1, False, "")] * len(drawn))
+    assert _replay(drawn, steps, most) == _replay(drawn, [(1, 1, False, "")] * len(drawn), most)
