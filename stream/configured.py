@@ -43,4 +43,5 @@ def scorer(
         Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
         rules or catalog(settings, bundle).rules,
         decoder,
+        settings.max_users,
     )

@@ -76,6 +76,9 @@ class Settings(BaseModel):
         description="What a compressed batch inflates to; beyond it, all of it are dead letters.",
     )
     max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
+    max_users: int = Field(
+        0, ge=0, description="Shoppers kept of a partition; beyond it the longest idle go first. 0: no bound."
+    )
     max_future_seconds: int = Field(
         3600, ge=0, description="How far an event may lie after its Kafka timestamp, and after now."
     )
