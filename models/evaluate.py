@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.batches import Sequences
+from models.enough import enough
 from models.histories import Log, labels
 from stream.core import score
 from stream.core.features import Events
@@ -186,7 +187,7 @@ def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDAr
 
 
 def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, Any]:
-    """Return the metrics, as `evaluate` prints them; what cannot be computed is None.
+    """Return the metrics, as `evaluate` prints them; what has too few examples is None.
 
     Those of intent are the first horizon's; under `horizons` stand those of each.
     """
@@ -194,12 +195,12 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     # Papers draw their splits so that every target was seen in training.
     parts = {"known": examples.known_item, "new": examples.fresh}
     ranking |= {f"{name}_{part}": v[at] for part, at in parts.items() for name, v in ranking.items()}
-    values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
-    joined = RANKING["hr"](examples.rank[examples.joined])
+    ranking[f"hr@{k}_joined"] = RANKING["hr"](examples.rank[examples.joined])
+    users = examples.users
+    values = {name: float(v.mean()) if enough(len(v), users) else None for name, v in ranking.items()}
     each = {name: intent_figures(examples, j) for j, name in enumerate(horizons)}
     return {
         **values,
-        f"hr@{k}_joined": float(joined.mean()) if len(joined) else None,
         "targets_joined": int(examples.joined.sum()),
         **each[horizons[0]],
         "users": examples.users,
@@ -213,9 +214,11 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
 
 
 def intent_figures(examples: Examples, horizon: int) -> dict[str, Any]:
-    """Return the metrics of one horizon, None where they cannot be computed, and the counts of labels."""
+    """Return the metrics of one horizon, None where they have too few purchases, and the counts of labels."""
     known = examples.known[:, horizon]
     label, p = examples.labels[known, horizon], examples.intent[known, horizon]
-    found = {name: float(measure(label, p, None)) if len(label) else float("nan") for name, measure in INTENT.items()}
-    values: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in found.items()}
-    return values | {"labelled": len(label), "positives": int(label.sum())}
+    counts = {"labelled": len(label), "positives": int(label.sum())}
+    if not enough(counts["positives"], examples.users):
+        return dict.fromkeys(INTENT) | counts
+    found = {name: float(measure(label, p, None)) for name, measure in INTENT.items()}
+    return {name: None if np.isnan(value) else value for name, value in found.items()} | counts

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from stream.core.catalog import Catalog
 from stream.core.clock import Clock
+from stream.core.decoding import Decoder
 from stream.core.rules import Rules
 from stream.records import Limits
 from stream.round import Scorer
@@ -22,7 +23,13 @@ def catalog(settings: Settings, bundle: Bundle) -> Catalog:
     return Catalog(bundle.vocabulary, categories, settings.category_cap, settings.exclude_bought)
 
 
-def scorer(settings: Settings, bundle: Bundle, source: str, rules: Callable[[], Rules] | None = None) -> Scorer:
+def scorer(
+    settings: Settings,
+    bundle: Bundle,
+    source: str,
+    rules: Callable[[], Rules] | None = None,
+    decoder: Decoder | None = None,
+) -> Scorer:
     """Make the scorer of a topic or log `source`; without `rules` those of the settings hold."""
     return Scorer(
         bundle,
@@ -32,4 +39,5 @@ def scorer(settings: Settings, bundle: Bundle, source: str, rules: Callable[[], 
         settings.explain,
         Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
         rules or catalog(settings, bundle).rules,
+        decoder,
     )

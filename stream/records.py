@@ -107,8 +107,10 @@ class Publisher:
         self._manifest, self._vocabulary, self._step = bundle.manifest, bundle.vocabulary, bundle.intent_step
         self._topic, self._largest = topic, limits.dead_letter_bytes
         # Written as a dictionary by horizon is, and made in a third of the time.
-        names = {f"p{i}": horizon for i, horizon in enumerate(bundle.manifest.meaning.horizons)}
-        self._intent: Any = msgspec.defstruct("Intent", [(p, float) for p in names], rename=names, gc=False)
+        horizons, self._published = bundle.manifest.meaning.horizons, bundle.manifest.published
+        names = {f"p{i}": horizons[i] for i in self._published}
+        made = msgspec.defstruct("Intent", [(p, float) for p in names], rename=names, gc=False)
+        self._intent: Any = made if names else dict  # an empty one is left out
 
     def scored(
         self,
@@ -126,7 +128,7 @@ class Publisher:
         probabilities, model = self._intent, self._manifest.model
         done = (scores.outcome == SCORED).tolist()
         # Seven digits are more than float32 holds, and half the bytes of its shortest double.
-        intent = scores.intent.astype(np.float64).round(7).tolist()
+        intent = scores.intent[:, self._published].astype(np.float64).round(7).tolist()
         length, started, late = scores.length.tolist(), scores.started.tolist(), scores.late.tolist()
         nothing: list[list[Any]] = [[]] * len(events)
         recommended, why = self._recommended(scores) or nothing, self._why(scores) or nothing
@@ -140,8 +142,8 @@ class Publisher:
                 event.timestamp,
                 now,
                 model,
-                probabilities(*p),
                 SessionView(so_far, since),
+                probabilities(*p),
                 items,
                 is_late,
                 because,
@@ -168,7 +170,7 @@ class Publisher:
         ]
 
     def _why(self, scores: Scores) -> list[list[Cause]]:
-        if scores.after is None:
+        if scores.after is None or 0 not in self._published:  # causes are of the first horizon
             return []
         return causes(scores.after, self._step, self._manifest, self._vocabulary)
 

@@ -95,21 +95,29 @@ class Restorer:
     async def begin_again(self, membership: Membership, error: Aborted | ProducerLostError | None) -> None:
         """Restore what a transaction held that was aborted, or whose end is not known; a failure ends the process.
 
-        An abort is rolled back where nothing else is wrong. Without an error an outage has ended: producer and
-        membership are proven anew before events come, since librdkafka hangs on a coordinator that it remembers, and
-        clean sessions are caught up only.
+        What is not in the changelog is undone in memory. An abort is over with that where nothing else is wrong; else
+        sessions are caught up. Without an error an outage has ended: producer and membership are proven anew before
+        events come, since librdkafka hangs on a coordinator that it remembers.
         """
         try:
             if error:
                 self._note(error)
             else:
                 self.producing.give_up()
-            if isinstance(error, Aborted) and error.why not in _IN_DOUBT:
-                return await self._roll_back(membership)
-            self._proven = None
-            partitions = set(membership.owned)
-            if renewed := self.ownership.renew(membership, keep=error is None):
-                await self._until_recovered(renewed, partitions)
+            certain = isinstance(error, Aborted) and error.why not in _IN_DOUBT
+            owned, renewed = membership.owned, self.ownership.renew(membership)
+            if renewed is None:
+                return
+            self._proven = renewed if certain else None
+            membership.owned = {}  # no other round begins in them
+            await self._on_scorer(_take_back, list(owned.values()))
+            if self.ownership.current is not renewed:
+                return
+            if certain:
+                await self._go_on(renewed, owned)
+            else:
+                renewed.kept.update(owned)
+                await self._until_recovered(renewed, set(owned))
         except Exception as failure:
             self.fail(failure)
 
@@ -122,18 +130,10 @@ class Restorer:
         except Exception as failure:
             self.fail(failure)
 
-    async def _roll_back(self, old: Membership) -> None:
-        """Undo what is not in the changelog, on the thread that scores, and go on from there; nothing is read."""
-        new = self.ownership.renew(old)
-        if new is None:
-            return
-        self._proven = new
-        owned, old.owned = old.owned, {}  # no other round begins in them
-        await self._on_scorer(_take_back, list(owned.values()))
-        if self.ownership.current is not new:
-            return
+    async def _go_on(self, membership: Membership, owned: dict[int, Owned]) -> None:
+        """Go on from where sessions stand; nothing is read."""
         await self.seek({number: held.part.position for number, held in owned.items()})
-        new.owned.update(owned)
+        membership.owned.update(owned)
         self.telemetry.transactions.labels("rolled_back").inc()
         log.info("rolled back to positions %s", {number: held.part.position for number, held in owned.items()})
 
@@ -142,7 +142,7 @@ class Restorer:
         try:
             if membership := self.ownership.current:
                 self.telemetry.rebalances.inc()
-                self.telemetry.forget_partitions(partitions)
+                self.telemetry.own(partitions)
                 await self._until_recovered(membership, partitions)
         except Exception as error:
             self.fail(error)
@@ -202,6 +202,7 @@ class Restorer:
             stands = {number: Stand.of(held) for number, held in found.items()}
             await self.producing.commit([], stands, membership)
         for number, held in found.items():
+            held.confirm()
             self.telemetry.lost.labels(number).inc(held.lost)
             held.lost = 0
         # What is owned is fetched: first the consumer must stand where the sessions do.

@@ -10,8 +10,9 @@ import numpy as np
 from stream.core import score
 from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
+from stream.core.decoding import Decoder, Native
 from stream.core.errors import BundleError
-from stream.core.events import REASONS, BadEvent, Event, decode, decode_all
+from stream.core.events import REASONS, BadEvent, Event
 from stream.core.features import Arrays, Events, Ints, encode
 from stream.core.joining import Answers, join
 from stream.core.newcomers import Table, pack
@@ -40,6 +41,7 @@ _SWEEPS = 24  # in a TTL
 _EVICTED = 4096  # sessions in a chunk at most: a round's bytes bound their tombstones, too
 _DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
 _TIMESTAMP, _KEY, _HEADERS = attrgetter("timestamp"), attrgetter("key"), attrgetter("headers")
+_OFFSET = attrgetter("offset")
 _FAILURES = ("unscorable", "not_finite")
 
 
@@ -105,7 +107,9 @@ class Scorer:
         explain: bool = False,
         clock: Clock = EVERY,
         rules: Callable[[], Rules] | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
+        self.decoder = decoder or Native()
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
         self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
         self.along = bundle.along(recommend)
@@ -119,7 +123,7 @@ class Scorer:
         self.replay, self._failed = bundle.replay, 0
         self.limits, self.publisher = limits, Publisher(bundle, topic, limits)
         self.layout = record(bundle.manifest)
-        self.types = {name: i for i, name in enumerate(bundle.manifest.meaning.types)}
+        self.types = self.decoder.types(bundle.manifest.meaning.types)
         keep_blocks()
 
     def process(self, part: Partition, records: Sequence[Record], now: int) -> Work:
@@ -159,7 +163,7 @@ class Scorer:
         stamps = np.fromiter(map(_TIMESTAMP, records), np.int64, len(records))
         # A record's time comes from its producer's clock, as the event's does: both are held to `now`.
         newest = np.where(stamps >= DATED, np.minimum(stamps, now), now) + self.limits.future
-        events, at, rejected = self._decode(records, newest)
+        events, at, rejected = self._decode(part.number, records, newest)
         sources, stamps = ([records[i] for i in at], stamps[at]) if rejected else (records, stamps)
         clock = _clock(part.clock, _times(stamps, events), now + self.limits.future)
         part.clock = int(clock[-1]) if len(clock) else part.clock
@@ -186,27 +190,28 @@ class Scorer:
         )
 
     def _decode(
-        self, records: Sequence[Record], newest: Ints
+        self, number: int, records: Sequence[Record], newest: Ints
     ) -> tuple[list[Event], Sequence[int], list[tuple[int, str]]]:
         """Return the events, the places of their records, and (place, reason) of the others."""
-        whole = decode_all([record.value for record in records], newest, self.limits.event_bytes)
+        values, largest = [record.value for record in records], self.limits.event_bytes
+        whole = self.decoder.all(values, newest, largest, lambda: _positions(number, records))
         if whole is None or not self.types.keys() >= {event.type for event in whole}:
-            return self._sort_out(records, newest.tolist())
+            return self._sort_out(number, records, newest.tolist())
         if any(map(_HEADERS, records)) and any(self._heavy(record.headers) for record in records):
-            return self._sort_out(records, newest.tolist())
+            return self._sort_out(number, records, newest.tolist())
         return whole, range(len(whole)), []
 
     def _heavy(self, headers: Sequence[tuple[str, bytes]]) -> bool:
         return bool(headers) and (len(headers) > HEADERS or header_bytes(headers) > self.limits.event_bytes)
 
     def _sort_out(
-        self, records: Sequence[Record], newest: list[int]
+        self, number: int, records: Sequence[Record], newest: list[int]
     ) -> tuple[list[Event], list[int], list[tuple[int, str]]]:
         """Decode records one by one; an event of one is not believed beyond its `newest` (ms)."""
         events, at, rejected = [], [], []
         largest, types = self.limits.event_bytes, self.types
         for i, r in enumerate(records):
-            event = decode(r.value, newest[i], largest)
+            event = self.decoder.one(r.value, newest[i], largest, f"{number}-{r.offset}")
             if fault := fault_of(r):
                 rejected.append((i, fault.reason))
             elif isinstance(event, BadEvent):
@@ -287,6 +292,11 @@ class Scorer:
             part.swept = part.clock
         part.store.remove(gone := gone[:_EVICTED])
         return [Message(USER + user.encode(), None) for user in gone]
+
+
+def _positions(number: int, records: Sequence[Record]) -> list[str]:
+    """Return where records lie, which are the ids of events without one."""
+    return [f"{number}-{offset}" for offset in map(_OFFSET, records)]
 
 
 def _times(stamps: Ints, events: Sequence[Event]) -> Ints:

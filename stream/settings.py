@@ -34,6 +34,9 @@ class Settings(BaseModel):
         3600.0, ge=1, description="Two bundles in one group for so long, no worker changing, are no rollout."
     )
     events_topic: str = Field("events", pattern=_TOPIC, description="Input: what shoppers do.")
+    mapping: Path | None = Field(
+        None, description="What the events' fields are called in the input, and which types mean what; none: as ours."
+    )
     scores_topic: str = Field("scores", pattern=_TOPIC, description="Output: one score an event.")
     dead_letters_topic: str = Field(
         "dead-letters", pattern=_TOPIC, description="Output: what could not be scored, and why."

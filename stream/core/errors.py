@@ -7,6 +7,7 @@ ForecartError
 ├── CheckpointError      a training run cannot be read or resumed
 ├── ParityError          the exported step does not agree with the trained one
 ├── BrokerError          Kafka refuses what is asked
+│   ├── RightsError      rights are missing, which the message names
 │   └── UnreachableError Kafka does not answer: a worker waits for it, a command ends
 ├── TopicError           a topic is missing or has the wrong shape
 ├── PositionError        the stored position does not fit the input topic
@@ -16,6 +17,8 @@ ForecartError
 ├── StuckError           no progress within a deadline
 └── FaultError           something happened that must not: a bug
 """
+
+from stream.core.printable import printable_lines
 
 
 class ForecartError(Exception):
@@ -29,7 +32,7 @@ class ForecartError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+        return printable_lines(f"{self.message}\n  {self.remedy}" if self.remedy else self.message)
 
 
 class DataError(ForecartError):
@@ -66,6 +69,10 @@ class BrokerError(ForecartError):
     """Operator action: check address, network and credentials."""
 
     exit_code = 69
+
+
+class RightsError(BrokerError):
+    """Operator action: grant the rights that the message names, by `forecart topics apply --acls`."""
 
 
 class UnreachableError(BrokerError):

@@ -69,8 +69,8 @@ class Score(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event_time: int
     scored_at: int
     model: str
-    intent: dict[str, float]
     session: SessionView
+    intent: dict[str, float] = {}
     recommendations: list[Recommendation] = []
     late: bool = False
     why: list[Cause] = []
@@ -119,7 +119,7 @@ def decode(raw: bytes | None, newest: int, largest: int) -> Event | BadEvent:
     try:
         event = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return BadEvent(_why(raw, error))
+        return BadEvent(reason_of(raw, error))
     return BadEvent("future") if event.timestamp > newest else event
 
 
@@ -135,7 +135,8 @@ def decode_all(raws: Sequence[bytes | None], newest: NDArray[np.int64], largest:
     return None if (times > newest).any() else events
 
 
-def _why(raw: bytes, error: Exception) -> str:
+def reason_of(raw: bytes, error: Exception) -> str:
+    """Name the reason why a record cannot be decoded."""
     if isinstance(error, RecursionError):
         return "too_deep"
     if isinstance(error, msgspec.ValidationError):

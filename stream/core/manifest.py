@@ -76,8 +76,8 @@ class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A bundle's description; `files` maps each file to its SHA-256.
 
-    A horizon without a calibration is left as the network says; without any there is no such field, so that the
-    names of bundles from before it stand.
+    A horizon without a calibration is left as the network says; without any there is no such field, nor one of
+    horizons that training knew no purchase of, so that the names of bundles from before them stand.
     """
 
     format: int = FORMAT
@@ -91,6 +91,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     categories: int
     dimension: int  # of the catalog's vectors
     calibration: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit
+    unlearned: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # horizons whose intent is not published
     novelty: Novelty | None = None  # None: only the catalog is recommended
     files: dict[str, str] = {}
     parity: dict[str, float] = {}
@@ -100,6 +101,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         for horizon, (scale, _) in (self.calibration or {}).items():
             if horizon not in self.meaning.horizons or not scale > 0:
                 raise ValueError(f"the calibration of {horizon!r} is of no horizon, or turns the order around")
+        if lost := set(self.unlearned or ()) - set(self.meaning.horizons):
+            raise ValueError(f"{min(lost)!r}, whose intent is not published, is no horizon")
+
+    @property
+    def published(self) -> list[int]:
+        """The places of the horizons whose intent is published."""
+        lost = self.unlearned or ()
+        return [place for place, horizon in enumerate(self.meaning.horizons) if horizon not in lost]
 
     @property
     def fingerprint(self) -> int:

@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 
 from stream.core.errors import BrokerError, TopicError
-from stream.core.formats import BadRow, BadRows, read
-from stream.files import sink, source
+from stream.core.formats import BadRow, BadRows, Form
+from stream.files import sink
 from stream.kafka.client import Outbox, consumer, reach
+from stream.kafka.rights import Right, require
 from stream.kafka.topics import creation
+from stream.mappings import read_log
 from stream.settings import Settings
 
 _encode = msgspec.json.Encoder().encode
@@ -22,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 def replay(
     settings: Settings,
-    form: str,
+    form: Form,
     data: Path,
     topic: str,
     rate: float | None,
@@ -36,15 +39,17 @@ def replay(
     `heard` is told again and again how many there are. Raises BrokerError or TopicError.
     """
     client = reach(settings)
+    require(settings, client, [Right(ResourceType.TOPIC, topic, AclOperation.WRITE)])
     if topic not in client.list_topics(timeout=10).topics:
         named = settings.model_copy(update={"events_topic": topic})
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(named)}")
     out, bad = Outbox(settings), BadRows()
     published, began, first = 0, time.monotonic(), None
-    for row in read(source(data), form):
+    for row in read_log(data, form):
         if isinstance(row, BadRow):
             bad.add(row)
             continue
+        bad.saw(row.timestamp, row.timestamp)
         first = row.timestamp if first is None else first
         due = published / rate if rate else (row.timestamp - first) / 1000 / speed if speed else 0.0
         while (wait := began + due - time.monotonic()) > 0 and not stopped():
@@ -72,6 +77,7 @@ def capture(
 ) -> tuple[int, int]:
     """Write a topic's committed records to a file; return (written, left out). `heard` is told how many there are."""
     client = reach(settings)
+    require(settings, client, [Right(ResourceType.TOPIC, topic, AclOperation.READ)])
     known = client.list_topics(timeout=10).topics.get(topic)
     if known is None:
         raise TopicError(f"there is no topic {topic}", "check --topic")

