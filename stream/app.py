@@ -42,6 +42,7 @@ from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.kubernetes import Replica
+from stream.logs import hush, is_no_step, set_levels
 from stream.mappings import topic_decoder
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
@@ -131,6 +132,7 @@ def __getattr__(attribute: str) -> Any:
     if attribute != "app":
         raise AttributeError(attribute)
     try:
+        hush()
         built = build(load_settings())
     except ForecartError as error:
         print(f"forecart: {error}", file=sys.stderr)
@@ -331,21 +333,12 @@ def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str
         log.warning("scaled down, but %s stays a member until its session times out: %s", name, error.message)
 
 
-def _is_no_step(record: logging.LogRecord) -> bool:
-    """Leave out the steps that Faust's services log under our modules' names, unless they warn."""
-    return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
-
-
 def run(settings: Settings) -> None:
     """Work until SIGTERM or Ctrl-C; exits the process."""
-    logging.basicConfig(
-        level={"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper()),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler = logging.getLogger().handlers[0]
-    handler.addFilter(_is_no_step)
-    for noisy in ("faust", "mode", "aiokafka"):
-        logging.getLogger(noisy).setLevel(logging.ERROR if settings.log_level != "debug" else logging.DEBUG)
+    handler.addFilter(is_no_step)
+    set_levels(settings.log_level)
     app = build(settings)
     if settings.log_level != "debug":
         handler.addFilter(app.kafka)

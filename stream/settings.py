@@ -57,6 +57,12 @@ class Settings(BaseModel):
     exclude_bought: bool = Field(False, description="List nothing that was bought among the shopper's recent events.")
     only_categories: str = Field("", description="List these categories alone, separated by commas; empty: all.")
     category_cap: int = Field(0, ge=0, description="Items of one category in a list at most; 0: no bound.")
+    unseen_users: int = Field(
+        3, ge=0, le=32, description="Shoppers who must meet an unseen item before others' lists hold it; 0: none."
+    )
+    catalog_only: bool = Field(True, description="With a catalog topic, list no unseen item that it does not name.")
+    printable_ids: bool = Field(True, description="An event with ids that are not printable is a dead letter.")
+    max_id_characters: int = Field(256, ge=1, le=256, description="An event with a longer id is a dead letter.")
     explain: bool = Field(False, description="Say with each score which recent events made it; costs throughput.")
     start: Literal["earliest", "latest"] = Field("earliest", description="Where a new group begins.")
     on_lost: Literal["stop", "continue"] = Field("stop", description="When input was deleted before it was read.")
@@ -77,6 +83,9 @@ class Settings(BaseModel):
         description="What a compressed batch inflates to; beyond it, all of it are dead letters.",
     )
     max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
+    max_users: int = Field(
+        0, ge=0, description="Shoppers kept of a partition; beyond it the longest idle go first. 0: no bound."
+    )
     max_future_seconds: int = Field(
         3600, ge=0, description="How far an event may lie after its Kafka timestamp, and after now."
     )

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
+from stream.idle import displace
 from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
 from stream.kafka.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
@@ -149,6 +150,8 @@ class Recovery:
             return None  # another member may be right
         for number, part in parts.items():
             owned = part.owned
+            if self._settings.max_users:  # which may be less than before, or more came by growth
+                owned.part.owed = owned.part.owed + displace(owned.part.store, self._settings.max_users)
             owned.changelog, owned.read_at = max(owned.changelog, part.end), time.monotonic()
             log.info(
                 "partition %d: %d shoppers, position %d, changelog %d",

@@ -62,7 +62,7 @@ def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
     sequences = Sequences(log, vocab, fakes.manifest().meaning, int(log.time.max()), 10)
     facts, end = bestsellers.manifest(fakes.manifest().meaning, len(vocab.items), 2), int(log.time.max())
     step = bestsellers.step(sequences, len(vocab.items), 2)
-    found = evaluate(log, sequences, facts, step, step, bestsellers.weigh, NOON, end)
+    found = evaluate(log, sequences, facts, step, step, bestsellers.weigh, NOON, end, users=0)
     # a: 1, 1, new, new; b: 2, new. The targets of a: 1 and, twice, new; of b: new.
     assert found.known_item.tolist() == [True, False, False, False]
     assert found.joined.tolist() == [False, True, True, False]
@@ -84,7 +84,7 @@ def test_an_unseen_item_joins_before_the_measured_part_too_whoever_saw_it():
     sequences = Sequences(log, vocab, fakes.manifest().meaning, end, 10)
     facts, step = bestsellers.manifest(fakes.manifest().meaning, 2, 2), bestsellers.step(sequences, 2, 2)
     for weigh, found in ((bestsellers.weigh, True), (None, False)):
-        examples = evaluate(log, sequences, facts, step, step, weigh, NOON + 5 * MINUTE, end)
+        examples = evaluate(log, sequences, facts, step, step, weigh, NOON + 5 * MINUTE, end, users=0)
         assert examples.joined.tolist() == [True]
         assert (examples.rank > 0).tolist() == [found]
 
