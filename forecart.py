@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from stream.core.errors import ForecartError, SettingError
+from stream.mappings import TABLES
+from stream.sampling import SAMPLES
 
 COMMANDS = {
     "demo": "stream.demo.cli",
@@ -24,6 +26,7 @@ COMMANDS = {
     "explain": "stream.cli",
     "settings": "stream.cli",
     "capacity": "stream.cli",
+    "map": "stream.cli_map",
     "shoppers": "models.cli",
     "prepare": "models.cli_prepare",
     "train": "models.cli",
@@ -35,6 +38,10 @@ COMMANDS = {
     "export": "export.cli",
 }
 _INSTALL = "pip install --constraint constraints.txt '.[train]', where Forecart's source is"
+
+
+TABLES["parquet"] = lambda *log: importlib.import_module("models.parquet").rows(*log)
+SAMPLES["parquet"] = lambda *log: importlib.import_module("models.parquet").first(*log)
 
 
 class Lazy(TyperGroup):

@@ -3,10 +3,12 @@
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from msgspec import UNSET
 
 from export import index as indices
 from export.fold import fold
@@ -14,12 +16,9 @@ from export.graph import share, write_intent, write_step, write_top
 from export.index import NEVER
 from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
-from models.learned import unlearned
 from models.ranking import Ranking
 from models.steps import describe, weigh
-from stream.core.errors import BundleError, CheckpointError
-from stream.core.manifest import Manifest
-from stream.runtime import (
+from stream.bundle_files import (
     CATALOG,
     CATEGORIES,
     INTENT,
@@ -32,9 +31,11 @@ from stream.runtime import (
     TOP,
     VOCABULARY,
     Ids,
-    Network,
     digest,
 )
+from stream.core.errors import BundleError
+from stream.core.manifest import Manifest
+from stream.runtime import Network
 
 
 def write(
@@ -42,26 +43,21 @@ def write(
 ) -> Manifest:
     """Write the bundle to a folder that is not there yet, with an index of the catalog where one is asked for.
 
-    Raise ParityError, BundleError, or SettingError for an index that misses, and leave nothing; CheckpointError where a
-    horizon has learned from no purchase, unless `any_intent`.
+    The intent of a horizon that has learned from no purchase is not published, unless `any_intent`. Raise ParityError,
+    BundleError, or SettingError for an index that misses, and leave nothing.
     """
-    if (lost := unlearned(checkpoint.run.data)) and not any_intent:
-        raise CheckpointError(
-            f"`intent` would mean nothing within {' and '.join(lost)}",
-            "train with a --horizon that the log knows purchases of, or export with --any-intent and ignore it",
-        )
     if target.exists():
         raise BundleError(f"{target} exists", "a bundle is never overwritten: give another folder, or delete it")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
         folder = Path(name) / "bundle"
         folder.mkdir()
-        manifest = _fill(folder, checkpoint, state_dtype, index)
+        manifest = _fill(folder, checkpoint, state_dtype, index, **({"unlearned": UNSET} if any_intent else {}))
         folder.rename(target)
     return manifest
 
 
-def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str) -> Manifest:
+def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str, **facts: Any) -> Manifest:
     run, network = checkpoint.run, checkpoint.network.cpu().eval()
     category = torch.tensor(run.category_of)
     with torch.inference_mode():
@@ -82,7 +78,7 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str) ->
     files = {name.removesuffix(".npy"): folder / name for name in tables}
     write_top(checkpoint, files, folder / TOP)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
-    manifest = describe(checkpoint, state_dtype, training=_training(checkpoint), files=_hashes(folder))
+    manifest = describe(checkpoint, state_dtype, training=_training(checkpoint), files=_hashes(folder), **facts)
     runtime = Network(folder, manifest)
     real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
     parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})

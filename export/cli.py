@@ -28,7 +28,7 @@ def export(
     ] = "never",
     state: Annotated[str, typer.Option(help="Stored type of the shoppers' states: float16 or float32.")] = STATES[0],
     any_intent: Annotated[
-        bool, typer.Option("--any-intent", help="Export though nothing was learned of a horizon: ignore its `intent`.")
+        bool, typer.Option("--any-intent", help="Publish the `intent` of a horizon, too, that nothing was learned of.")
     ] = False,
 ) -> None:
     """Export a checkpoint to a bundle: ONNX step, catalog, vocabulary, manifest, parity vectors.
@@ -42,11 +42,16 @@ def export(
     from export.index import CHOICES
     from models.checkpoint import load
     from models.config import check_state
+    from models.learned import unlearned
 
     check_state(state)
     if index not in CHOICES:
         raise SettingError(f"--index is {index!r}", "give auto, always or never")
     point = load(checkpoint)
-    with Console(stderr=True).status("exporting and comparing"):
+    console = Console(stderr=True)
+    if not any_intent:
+        for horizon, why in unlearned(point.run.data).items():
+            console.print(f"no `intent` within {horizon} will be published: {why}; --any-intent does", style="yellow")
+    with console.status("exporting and comparing"):
         manifest = write(point, bundle, state, index, any_intent=any_intent)
     print(json.dumps({"bundle": str(bundle), "model": manifest.model, "parity": manifest.parity}))

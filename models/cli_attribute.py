@@ -7,13 +7,14 @@ import typer
 
 from models import options
 from models.options import DataOption
-from stream.options import FormatOption
+from stream.options import MappingOption, OptionalFormat, chosen
 
 
 def attribute(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    form: FormatOption,
     data: DataOption,
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     user: Annotated[list[str] | None, typer.Option(help="A shopper; else the one of the newest event.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every shopper of the log.")] = False,
     newest: Annotated[int, typer.Option(min=1, help="Events that are explained, the newest.")] = 32,
@@ -33,4 +34,4 @@ def attribute(
     from stream.display import show
 
     point = load(checkpoint)
-    show(explain(point, options.load(data, form), user or [], everyone, newest), as_json)
+    show(explain(point, options.load(data, chosen(form, mapping)), user or [], everyone, newest), as_json)

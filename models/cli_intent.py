@@ -1,6 +1,5 @@
 """The command `intent`: who predicts purchases best, with intervals."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +10,12 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from models import options
+from models.enough import RULE, TOO_FEW, enough
 from models.options import DataOption, GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
+from stream.core.formats import Form, name_of
 from stream.core.manifest import Meaning
-from stream.options import FormatOption
+from stream.options import MappingOption, OptionalFormat, chosen
 
 if TYPE_CHECKING:
     from models.config import TrainConfig
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def intent(
-    form: FormatOption,
     data: DataOption,
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     folds: Annotated[int, typer.Option(min=2, max=50, help="Groups of shoppers, each tested on by the others.")] = 5,
     tail: Annotated[float, typer.Option(min=0.01, max=0.9, help="The last part of the log, tested on.")] = 0.25,
     horizon: HorizonOption = None,
@@ -39,7 +41,7 @@ def intent(
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any dial of training: name=value.")] = None,
 ) -> None:
-    """Compare the LSTM with LightGBM, logistic regression and the base rate; the last line is JSON.
+    """Compare the LSTM with LightGBM, logistic regression and the base rate; programs get a line of JSON.
 
     Shoppers are dealt out over folds: each fold's are scored by models of the others' events before the tail.
     The LSTM's probabilities are calibrated on sequences that were kept from it.
@@ -51,8 +53,9 @@ def intent(
 
     config = options.config(preset, setting, "dropout=0.3", seed=seed)
     meaning = options.meaning(horizon or ["24h"], gap)
-    given, log = _fitting(truth or [], meaning), options.load(data, form)
-    true = [_truth(path, data, form, log) for path in given]
+    source = chosen(form, mapping)
+    given, log = _fitting(truth or [], meaning), options.load(data, source)
+    true = [_truth(path, data, source, log) for path in given]
     parts = list(splits(log, folds, cutoff(log, tail)))
     check(parts, meaning)
     with console.status("comparing") as status:
@@ -63,7 +66,7 @@ def intent(
         found = {name: compared(pooled, j, rounds, seed) for j, name in enumerate(meaning.horizons)}
     for name, result in found.items():
         console.print(_table(name, result))
-    print(json.dumps({"format": form, "folds": folds, "tail": tail, "seed": seed, "horizons": found}))
+    options.line({"format": name_of(source), "folds": folds, "tail": tail, "seed": seed, "horizons": found})
 
 
 def _contenders(log: "Log", config: "TrainConfig", meaning: Meaning) -> "dict[str, Predict]":
@@ -84,15 +87,15 @@ def _fitting(truth: list[Path], meaning: Meaning) -> list[Path]:
     return truth
 
 
-def _truth(path: Path, data: Path, form: str, log: "Log") -> NDArray[np.float64]:
+def _truth(path: Path, data: Path, form: Form, log: "Log") -> NDArray[np.float64]:
     """Return the true probabilities in the order of the log; raise DataError where one is missing."""
-    from stream.core.formats import BadRow, read
+    from stream.core.formats import BadRow
+    from stream.mappings import read_log
 
     try:
         lines = (msgspec.json.decode(line) for line in path.read_bytes().splitlines())
         of = {line["event_id"]: float(line["probability"]) for line in lines}
-        with data.open("rb") as file:
-            rows = [row for row in read(file, form) if not isinstance(row, BadRow)]
+        rows = [row for row in read_log(data, form) if not isinstance(row, BadRow)]
         p = np.array([of[row.event_id] for row in rows])
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path} has no probability of each event: {error}", "write it by shoppers --truth") from error
@@ -102,13 +105,19 @@ def _truth(path: Path, data: Path, form: str, log: "Log") -> NDArray[np.float64]
 
 
 def compared(pooled: "Pooled", horizon: int, rounds: int, seed: int) -> dict[str, Any]:
-    """Measure each contender on the events whose label is known, and the LSTM against each of the others."""
+    """Measure each contender on the events whose label is known, and the LSTM against each of the others.
+
+    There are no figures of too few purchases.
+    """
     from models.intervals import intervals, paired
     from stream.core.quality import INTENT
 
     known = pooled.known[:, horizon]
     label, user = pooled.label[known, horizon], pooled.user[known]
     p = {name: values[known, horizon] for name, values in pooled.p.items() if values.shape[1] > horizon}
+    facts = {"events": len(label), "positives": int(label.sum()), "users": len(np.unique(user))}
+    if not enough(facts["positives"], facts["users"]):
+        return facts | {"contenders": {name: dict.fromkeys(INTENT) for name in p}, "pr_auc_of_lstm_above": {}}
     figures = {
         name: {metric: intervals(metric, label, values, user, rounds, seed) for metric in INTENT}
         for name, values in p.items()
@@ -118,7 +127,6 @@ def compared(pooled: "Pooled", horizon: int, rounds: int, seed: int) -> dict[str
         for name, values in p.items()
         if name != "lstm"
     }
-    facts = {"events": len(label), "positives": int(label.sum()), "users": len(np.unique(user))}
     return facts | {"contenders": figures, "pr_auc_of_lstm_above": more}
 
 
@@ -128,12 +136,16 @@ def _table(horizon: str, result: dict[str, Any]) -> Table:
     for metric in next(iter(result["contenders"].values())):
         cells = (_cell(figures[metric], "{:.4f}") for figures in result["contenders"].values())
         table.add_row(metric, *cells)
-    more = result["pr_auc_of_lstm_above"]
-    cells = (_cell(more[name], "{:+.1%}") if name in more else "" for name in result["contenders"])
-    table.add_row("pr_auc of lstm above", *cells)
+    if more := result["pr_auc_of_lstm_above"]:
+        cells = (_cell(more[name], "{:+.1%}") if name in more else "" for name in result["contenders"])
+        table.add_row("pr_auc of lstm above", *cells)
+    else:
+        table.caption = f"{TOO_FEW}: {RULE}"
     return table
 
 
-def _cell(interval: "Interval", form: str) -> str:
+def _cell(interval: "Interval | None", form: str) -> str:
+    if interval is None:
+        return TOO_FEW
     value, low, high = (form.format(number) for number in interval)
     return f"{value}\n{low} to {high}"

@@ -7,10 +7,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from models.options import console
+from models.options import console, tell_missing
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
-from stream.options import report, writable
+from stream.options import MappingOption, chosen, known, report, writable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -22,9 +22,10 @@ def _group() -> None:
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not; Parquet: a file or a folder.")],
+    data: Annotated[Path, typer.Option("--data", help="The log, compressed or not; Parquet: a file or a folder.")],
     out: Annotated[Path, typer.Option(callback=writable, help="The folder for the partitions.")],
-    form: Annotated[str, typer.Option("--format", help=f"Of the log: parquet, {', '.join(FORMATS)}.")] = "parquet",
+    form: Annotated[str, typer.Option("--format", help=f"Of the log: parquet, {', '.join(FORMATS)}.")] = "",
+    mapping: MappingOption = None,
     each: Annotated[int, typer.Option(min=1, help="Events a partition, about; training holds one.")] = 1_000_000,
 ) -> None:
     """Prepare a log that is larger than memory: partitions of whole shoppers, which train reads one by one.
@@ -34,11 +35,11 @@ def prepare(
     from models.prepared import PARQUET, is_prepared
     from models.prepared import prepare as write
 
-    if form not in (PARQUET, *FORMATS):
-        raise SettingError(f"there is no format {form!r}", f"the formats are {PARQUET}, {', '.join(FORMATS)}")
+    source = chosen(known(form, PARQUET) if form else "", mapping, PARQUET)
     if is_prepared(out):
         raise SettingError(f"{out} holds a prepared log", "give another --out, or delete the folder")
     with console.status(f"preparing {data}") as status:
-        facts, bad = write(data, form, out, each, status.update)
+        facts, bad = write(data, source, out, each, status.update)
     report(bad, console)
+    tell_missing(source, whole=False)
     print(json.dumps({"prepared": str(out), **msgspec.to_builtins(facts)}))

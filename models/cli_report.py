@@ -10,7 +10,7 @@ import typer
 from models import options
 from models.options import DataOption, advance, bar
 from stream.core.errors import SettingError
-from stream.options import FormatOption, writable
+from stream.options import MappingOption, OptionalFormat, chosen, writable
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -23,8 +23,9 @@ app = typer.Typer(no_args_is_help=True)
 @app.command()
 def report(
     checkpoints: Annotated[list[Path], typer.Argument(help="Folders of finished runs; the first is spoken of.")],
-    form: FormatOption,
     data: DataOption,
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     tail: Annotated[float, typer.Option(min=0.001, max=0.99, help="Part of the log, the latest, to measure on.")] = 0.1,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     rounds: Annotated[int, typer.Option(min=20, help="Resamples of the shoppers, for the intervals.")] = 300,
@@ -47,16 +48,17 @@ def report(
         raise SettingError(f"there is no folder {out.parent}", "give --out in a folder that exists")
     writable(out.parent)
     points = _named(checkpoints, [load(folder, device) for folder in checkpoints])
-    log = options.load(data, form)
+    log = options.load(data, chosen(form, mapping))
     since = cutoff(log, tail)
     examples = _examined(points, log, since)
     runs = {name: point.run for name, point in points.items()}
     with bar() as bars:
         found = gather(examples, runs, log, since, rounds, advance(bars, "intervals", None))
     replace_file(out, render(found, data.name, datetime.now(UTC)).encode())
-    figures = found.first.figures.items()
-    bounds = {"intervals": {name: [one.low, one.high] for name, one in figures}}
-    print(json.dumps({"report": str(out)} | {name: one.value for name, one in figures} | bounds | found.examples))
+    figures = found.first.figures
+    values = dict.fromkeys(found.metrics) | {name: one.value for name, one in figures.items()}
+    bounds = {"intervals": {name: [one.low, one.high] for name, one in figures.items()}}
+    print(json.dumps({"report": str(out)} | values | bounds | found.examples))
 
 
 def _named(folders: list[Path], points: "list[Checkpoint]") -> "dict[str, Checkpoint]":

@@ -13,14 +13,16 @@ import typer
 from rich.table import Table
 
 from models import options
+from models.enough import RULE
 from models.options import DataOption, GapOption, HorizonOption, console
-from stream.core.errors import SettingError
-from stream.options import FormatOption, pairs, writable
+from stream.core.errors import DataError, SettingError
+from stream.core.formats import name_of
+from stream.options import MappingOption, OptionalFormat, chosen, pairs, writable
 
 if TYPE_CHECKING:
     from models.batches import Sequences
     from models.checkpoint import Run
-    from models.cli import Validate
+    from models.holdout import Holdout
     from models.network import Network
     from models.search import Dials, Result
 
@@ -29,8 +31,9 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def search(
-    form: FormatOption,
     data: DataOption,
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     out: Annotated[
         Path, typer.Option(callback=writable, help="The folder of the search; one interrupted there goes on.")
     ] = Path("runs/search"),
@@ -59,13 +62,15 @@ def search(
 
     check_device(device)
     config = options.config(preset, ["judged=0", *(setting or [])], "epochs=2", device=device, seed=seed)
-    log, facts = options.load(data, form), {"path": data.name, "format": form}
+    source = chosen(form, mapping)
+    log, facts = options.load(data, source, whole=True), {"path": data.name, "format": name_of(source)}
     sequences, _, run, validate = prepared(log, config, options.meaning(horizon, gap), facts, holdout_tail)
     out.mkdir(parents=True, exist_ok=True)
     first = {name: getattr(config, name) for name in SPACE if name not in pairs(setting, "epochs=2")}
     train, until = partial(_trial, sequences, run, validate, out), minutes * 60 or float("inf")
     results = look(out / "trials.jsonl", train, first, trials, run.identity(), until, seed, partial(_heard, trials))
-    given = [f"--format {form} --data {data} --preset {preset} --seed {seed}", *(f"--set {w}" for w in setting or ())]
+    how = f"--mapping {mapping}" if mapping else f"--format {form}"
+    given = [f"{how} --data {data} --preset {preset} --seed {seed}", *(f"--set {w}" for w in setting or ())]
     more = [f"--holdout-tail {holdout_tail} --device {device}", *(f"--horizon {span}" for span in horizon or ())]
     _tell(results, preset, given, [*more, *([f"--gap {gap}"] if gap else []), f"--out {out / 'best'}"])
 
@@ -88,7 +93,7 @@ def _heard(trials: int, number: int, result: "Result") -> None:
 def _trial(
     sequences: "Sequences",
     run: "Run",
-    validate: "Validate | None",
+    validate: "Holdout | None",
     out: Path,
     dials: "Dials",
     hear: Callable[[int, float], None],
@@ -109,7 +114,7 @@ def _trial(
 
 
 def _trained(
-    sequences: "Sequences", run: "Run", folder: Path, validate: "Validate", hear: Callable[[int, float], None]
+    sequences: "Sequences", run: "Run", folder: Path, validate: "Holdout", hear: Callable[[int, float], None]
 ) -> float:
     """Train in a folder, or go on there; say each epoch's figure, and return the best."""
     from models.train import train
@@ -118,6 +123,8 @@ def _trained(
 
     def measure(network: "Network") -> dict[str, Any]:
         metrics = validate(network)
+        if "selection" not in metrics:
+            raise DataError(f"trials cannot be compared on the tail: {RULE}", "hold out a longer --holdout-tail")
         said.append(metrics["selection"])
         hear(len(said), said[-1])
         return metrics

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Self
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from stream.core.errors import DataError
 from stream.core.events import Event
 from stream.core.features import price_level
-from stream.core.formats import BadRow, BadRows, read
+from stream.core.formats import BadRow, BadRows, Form
 from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
+from stream.mappings import read_log
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -96,13 +98,9 @@ class Log:
         return np.r_[True, self.user[1:] != self.user[:-1]] if len(self) else np.zeros(0, bool)
 
 
-def load(path: Path, form: str, progress: Callable[[int], None] = lambda _: None) -> Log:
+def load(path: Path, form: Form, progress: Callable[[int], None] = lambda _: None) -> Log:
     """Read a log; `progress` hears the number of events now and then. Raises DataError."""
-    try:
-        with path.open("rb") as file:
-            return gather(read(file, form), timed=form != "sessions", progress=progress)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check the path given by --data") from error
+    return gather(read_log(path, form), timed=form != "sessions", progress=progress)
 
 
 def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int], None] = lambda _: None) -> Log:
@@ -119,14 +117,16 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
             continue
         user(users(row.user_id))
         item(items(row.item_id))
-        if row.price is not None:
+        if row.price is not None and isfinite(row.price):
             _price(prices, items(row.item_id), row.timestamp, row.price)
         category(categories(row.category_id) if row.category_id else -1)
         type_(types(row.type))
         time(row.timestamp)
     if not columns[0]:
-        raise DataError("the log has no events", "check the path and the format")
+        raise no_events(bad)
     arrays = [np.frombuffer(column, np.int64) for column in columns]
+    if timed:
+        bad.saw(int(arrays[4].min()), int(arrays[4].max()))
     order = np.lexsort((arrays[4], arrays[0]))
     first = [prices.get(n, (0, np.nan)) for n in range(len(items.index))]
     return Log(
@@ -144,6 +144,11 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
         timed=timed,
         bad=bad,
     )
+
+
+def no_events(bad: BadRows) -> DataError:
+    """Return the error for a log without events, which says what was left out of it."""
+    return DataError("\n  ".join(["the log has no events", *bad.lines()]), "check the path and the format")
 
 
 def _price(prices: dict[int, tuple[int, float]], item: int, time: int, price: float) -> None:

@@ -1,4 +1,4 @@
-"""Which horizons a run can have learned anything of: labels that its log knows, and purchases among them."""
+"""What a run can have learned of purchases: events by type, labels that its log knows, and purchases among them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,23 +6,51 @@ from typing import Any
 import numpy as np
 
 from models.batches import Sequences
+from models.histories import KNOWN_TYPES
+from stream.core.manifest import Meaning
+from stream.core.mapping import counted
+from stream.core.proposal import meaning_of
 
-Counts = dict[str, dict[str, int]]
 
-
-def labelled(parts: Iterable[Sequences], horizons: tuple[str, ...]) -> Counts:
-    """Count the known labels and the positives among them by horizon."""
-    found = np.zeros((2, len(horizons)), np.int64)
+def taught(parts: Iterable[Sequences], meaning: Meaning) -> dict[str, Any]:
+    """Count the events by type and, by horizon, the known labels and the positives among them."""
+    labels, types = np.zeros((2, len(meaning.horizons)), np.int64), np.zeros(len(meaning.types), np.int64)
     for part in parts:
-        found += part.known.sum(0), (part.known & part.label).sum(0)
-    return {name: {"known": k, "positives": p} for name, k, p in zip(horizons, *found.tolist(), strict=True)}
+        labels += part.known.sum(0), (part.known & part.label).sum(0)
+        types += np.bincount(part.type, minlength=len(types))
+    found = zip(meaning.horizons, *labels.tolist(), strict=True)
+    return {
+        "types": dict(zip(meaning.types, types.tolist(), strict=True)),
+        "labels": {name: {"known": k, "positives": p} for name, k, p in found},
+    }
 
 
-def unlearned(data: dict[str, Any]) -> list[str]:
-    """Say of each horizon without a purchase among its labels why a run's data teach nothing of it."""
-    counts: Counts = data.get("labels", {})
-    return [f"{name} ({_why(n['known'])})" for name, n in counts.items() if not n["positives"]]
+def unlearned(data: dict[str, Any]) -> dict[str, str]:
+    """Return the horizons without a purchase among their labels, and why a run's data teach nothing of each."""
+    counts: dict[str, dict[str, int]] = data.get("labels", {})
+    return {name: _why(n["known"]) for name, n in counts.items() if not n["positives"]}
 
 
 def _why(known: int) -> str:
     return f"no purchase among {known:,} labels" if known else "no event is followed by so much log"
+
+
+def findings(data: dict[str, Any], purchase: str) -> list[str]:
+    """Say what types were met, which of them have no meaning, and what is not learned; `purchase` is the type."""
+    types: dict[str, int] = data["types"]
+    met = {name: n for name, n in types.items() if n}
+    said = [f"types: {counted(met)}"]
+    if own := [name for name in met if name not in KNOWN_TYPES]:
+        said.append(
+            f"of their own, without a meaning: {', '.join(own)}; a mapping can make them views, carts, purchases"
+        )
+    if not types.get(purchase):
+        likely = [repr(name) for name in met if meaning_of(name) == "purchase"]
+        said.append(
+            f"no event is a purchase, which is called {purchase}"
+            + (f": is it {' or '.join(likely)}?" if likely else "")
+        )
+        said.append("name it in a mapping, as `purchase` under types: `forecart map --data FILE` writes one")
+    for horizon, why in unlearned(data).items():
+        said.append(f"purchases within {horizon}: nothing can be learned ({why}), and no `intent` will be published")
+    return said

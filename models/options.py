@@ -1,6 +1,7 @@
 """What the commands of training share: a log read in sight, dials, what a model means, bars of progress."""
 
-import time
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +10,11 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stream.core.errors import SettingError
+from stream.core.errors import DataError, SettingError
+from stream.core.formats import Form
 from stream.core.manifest import Meaning, milliseconds
+from stream.core.mapped_log import MappedFormat
+from stream.core.printable import printable
 from stream.options import pairs, report, terminal
 
 if TYPE_CHECKING:  # torch and numpy are loaded when a command runs
@@ -43,34 +47,34 @@ def advance(bars: Progress, name: str, total: int | None) -> Callable[[int, int]
     return lambda done, of: bars.update(task, completed=done, total=of)
 
 
-def spoken(every: float = 60.0) -> Callable[[str, str], None]:
-    """Return what writes progress as lines where no terminal shows bars: a stage's start, then a line a minute."""
-    last: tuple[str, float] = ("", 0.0)
-
-    def say(stage: str, progress: str) -> None:
-        nonlocal last
-        if not console.is_terminal and (stage != last[0] or time.monotonic() - last[1] > every):
-            last = stage, time.monotonic()
-            console.print(f"{stage}{progress and ': '}{progress}")
-
-    return say
+def line(found: dict[str, Any]) -> None:
+    """Write for programs what a table shows to people, as a line of JSON; a terminal has the table."""
+    if not sys.stdout.isatty():
+        print(json.dumps(found))
 
 
-def figures(metrics: dict[str, Any]) -> str:
-    """Write numbers with their names in a line."""
-    return " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float))
+def load(data: Path, form: Form, whole: bool = False) -> "Log":
+    """Read a log, and say what is in it and what was left out.
 
-
-def load(data: Path, form: str) -> "Log":
-    """Read a log, and say what is in it and what was left out."""
+    Raises DataError where all that training learns from lacks a type of a mapping: `whole`.
+    """
     from models.histories import load as read
 
     with console.status(f"reading {data}") as status:
         log = read(data, form, lambda n: status.update(f"reading {data}: {n:,} events"))
     report(log.bad, console)
+    tell_missing(form, whole)
     parts = counted(len(log), "event"), counted(len(log.users), "shopper"), counted(len(log.items), "item")
     console.print(f"{', '.join(parts)} in {data}")
     return log
+
+
+def tell_missing(form: Form, whole: bool) -> None:
+    """Say which types of a mapping a log, now read, lacks; raise DataError for it where the log is `whole`."""
+    for text in form.missing() if isinstance(form, MappedFormat) else ():
+        if whole:
+            raise DataError(text, "correct `types` in the mapping, or take out what there is none of")
+        console.print(printable(text), style="yellow")
 
 
 def counted(n: int, noun: str) -> str:

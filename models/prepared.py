@@ -1,6 +1,6 @@
 """A log too large for memory, prepared on disk: Parquet partitions by shopper, each sorted by shopper and time.
 
-The only home of polars. The log is streamed: a file of one of the formats becomes Parquet first, a folder of Parquet
+The log is streamed: a file of one of the formats becomes Parquet first, a folder of Parquet
 is read as it is. What stands in memory as a whole are the tables of distinct items, categories and types, and one
 partition at a time. A shopper is known by a 64-bit hash, and in a partition by a number; the names are not kept.
 """
@@ -18,24 +18,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.checkpoint import replace_file
-from models.histories import KNOWN_TYPES, Log
+from models.columns import COLUMNS, scan
+from models.histories import KNOWN_TYPES, Log, no_events
 from stream.core.errors import DataError
-from stream.core.events import ID_LENGTH_MAX, Event
-from stream.core.formats import BadRow, BadRows, read
+from stream.core.events import Event
+from stream.core.formats import BadRow, BadRows, Form, name_of
+from stream.mappings import read_log
 
 FACTS, _STAGE = "prepared.json", "staged"
 _ROWS = 500_000  # of a file, in memory at once
 _GROUP = 65_536  # rows in a Parquet group: what each open partition holds back
-_TIMES = (0, 2**53)
-_IDS = ("user_id", "type", "item_id")
 _TABLES = ("item", "category", "type")
 PARQUET = "parquet"
-_COLUMNS = (*_IDS, "category_id", "timestamp", "price")
-_SCHEMA = {"n": pl.Int64, **dict.fromkeys(_COLUMNS[:-2], pl.String), "timestamp": pl.Int64, "price": pl.Float64}
+_SCHEMA = {"n": pl.Int64, **dict.fromkeys(COLUMNS[:-2], pl.String), "timestamp": pl.Int64, "price": pl.Float64}
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was prepared: events, partitions, the time of the last event in ms, rows left out by reason."""
+    """What was prepared: events, partitions, times of the first and the last one in ms, rows left out by reason."""
 
     path: str
     format: str
@@ -44,6 +43,7 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     partitions: int
     end: int
     bad: dict[str, int]
+    begin: int = 0
 
 
 def is_prepared(folder: Path) -> bool:
@@ -94,27 +94,27 @@ class Prepared:
 
 
 def prepare(
-    data: Path, form: str, out: Path, each: int, progress: Callable[[str], None] = lambda _: None
+    data: Path, form: Form, out: Path, each: int, progress: Callable[[str], None] = lambda _: None
 ) -> tuple[Facts, BadRows]:
     """Write a log as partitions of about `each` events; raise DataError where it cannot be read or has no events.
 
-    `form` is a format's name, or `parquet`: a file, or a folder of files, with columns named like an event's fields.
+    `form` is a format's name, or `parquet`: a file, or a folder of files, with columns named like an event's fields;
+    `parquet:s` has times in seconds.
     """
-    stage = out / _STAGE
+    stage, (name, _, unit) = out / _STAGE, name_of(form).partition(":")
     shutil.rmtree(stage, ignore_errors=True)
     bad = BadRows()
     try:
         stage.mkdir(parents=True)
-        if form == PARQUET:
-            rows = _checked(data)
-            _count_bad(rows, bad)
-            rows = rows.filter(pl.col("reason").is_null())
+        if name == PARQUET:
+            rows = scan(data, unit or "ms", bad, stage)
         else:
             rows = pl.scan_parquet(_staged(data, form, stage, bad, progress))
-        rows = rows.select("n", *_COLUMNS)
-        events, end = _collect(rows.select(pl.len(), pl.col("timestamp").max())).row(0)
+        rows = rows.select("n", *COLUMNS)
+        time = pl.col("timestamp")
+        events, begin, end = _collect(rows.select(pl.len(), time.min(), time.max().alias("end"))).row(0)
         if not events:
-            raise DataError("the log has no events", "check the path and the format")
+            raise no_events(bad)
         progress(f"{events:,} events: items, categories and types")
         partitions = -(-events // each)
         _partition(rows, _tables(rows, out), partitions, stage)
@@ -123,19 +123,21 @@ def prepare(
             _sort(stage, partition, out)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
-            f"{data} cannot be prepared: {error}", f"give the path of a log, and its --format (here {form})"
+            f"{data} cannot be prepared: {error}", f"give the path of a log, and its --format (here {name_of(form)})"
         ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+    if form != "sessions":
+        bad.saw(begin, end)
     facts = Facts(
-        path=data.name, format=form, timed=form != "sessions", events=events, partitions=partitions, end=end,
-        bad=dict(bad.count),
+        path=data.name, format=name_of(form), timed=form != "sessions", events=events, partitions=partitions,
+        begin=begin, end=end, bad=dict(bad.count),
     )  # fmt: skip
     replace_file(out / FACTS, msgspec.json.format(msgspec.json.encode(facts), indent=1))
     return facts, bad
 
 
-def _staged(data: Path, form: str, stage: Path, bad: BadRows, progress: Callable[[str], None]) -> list[Path]:
+def _staged(data: Path, form: Form, stage: Path, bad: BadRows, progress: Callable[[str], None]) -> list[Path]:
     """Write a file's events as Parquet, some rows at a time."""
 
     def good(rows: Iterable[Event | BadRow]) -> Iterator[tuple[int, str, str, str, str | None, int, float | None]]:
@@ -146,71 +148,14 @@ def _staged(data: Path, form: str, stage: Path, bad: BadRows, progress: Callable
                 yield n, row.user_id, row.type, row.item_id, row.category_id or None, row.timestamp, row.price
 
     paths: list[Path] = []
-    with data.open("rb") as file:
-        events = good(read(file, form))
-        while rows := list(islice(events, _ROWS)):
-            paths.append(stage / f"rows-{len(paths):05}.parquet")
-            pl.DataFrame(rows, _SCHEMA, orient="row").write_parquet(paths[-1])
-            progress(f"{rows[-1][0] + 1:,} rows read")
+    events = good(read_log(data, form))
+    while rows := list(islice(events, _ROWS)):
+        paths.append(stage / f"rows-{len(paths):05}.parquet")
+        pl.DataFrame(rows, _SCHEMA, orient="row").write_parquet(paths[-1])
+        progress(f"{rows[-1][0] + 1:,} rows read")
     if not paths:
-        raise DataError("the log has no events", "check the path and the format")
+        raise no_events(bad)
     return paths
-
-
-def _checked(data: Path) -> pl.LazyFrame:
-    """Scan Parquet: each row with its number and, where it is no event, the reason."""
-    frame = pl.scan_parquet(data / "**/*.parquet" if data.is_dir() else data)
-    schema = frame.collect_schema()
-    if lacking := [name for name in (*_IDS, "timestamp") if name not in schema]:
-        raise DataError(f"{data} has no column {', '.join(lacking)}", "name the columns like the fields of an event")
-    if "category_id" not in schema:
-        frame = frame.with_columns(category_id=pl.lit(None, pl.String))
-    if "price" not in schema:
-        frame = frame.with_columns(price=pl.lit(None, pl.Float64))
-    time = pl.col("timestamp")
-    time = time.dt.epoch("ms") if schema["timestamp"].is_temporal() else time.cast(pl.Int64, strict=False)
-    ids = {name: _as_text(name, schema) for name in (*_IDS, "category_id")}
-    length = {name: text.str.len_chars() for name, text in ids.items()}
-    missing = pl.any_horizontal(pl.col(name).is_null() for name in (*_IDS, "timestamp"))
-    reason = (
-        pl.when(missing).then(pl.lit("missing_field"))
-        .when(pl.any_horizontal(pl.col(name).is_not_null() & text.is_null() for name, text in ids.items()))
-        .then(pl.lit("not_utf8"))
-        .when(pl.any_horizontal(n > ID_LENGTH_MAX for n in length.values())).then(pl.lit("wrong_type"))
-        .when(pl.any_horizontal(length[name] == 0 for name in _IDS)).then(pl.lit("wrong_type"))
-        .when(time.is_null() | (time <= _TIMES[0]) | (time >= _TIMES[1])).then(pl.lit("wrong_type"))
-    )  # fmt: skip
-    category = pl.when(length["category_id"] > 0).then(ids["category_id"])
-    return frame.with_row_index("n").select(
-        pl.col("n").cast(pl.Int64), *(ids[name].alias(name) for name in _IDS),
-        category.alias("category_id"), time.alias("timestamp"),
-        pl.col("price").cast(pl.Float64, strict=False), reason.alias("reason"),
-    )  # fmt: skip
-
-
-def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
-    """Return a column as text, null where bytes are no UTF-8."""
-    if schema.get(name) != pl.Binary:
-        return pl.col(name).cast(pl.String, strict=False)
-
-    def decode(raw: pl.Series) -> pl.Series:
-        return pl.Series(raw.name, [_utf8(value) for value in raw], pl.String)
-
-    return pl.col(name).map_batches(decode, pl.String, is_elementwise=True)
-
-
-def _utf8(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _count_bad(rows: pl.LazyFrame, bad: BadRows) -> None:
-    found = rows.filter(pl.col("reason").is_not_null()).group_by("reason").agg(pl.len(), pl.col("n").min())
-    for reason, count, first in _collect(found).iter_rows():
-        bad.count[reason] = count
-        bad.first[reason] = BadRow(first + 1, reason, "")
 
 
 def _tables(rows: pl.LazyFrame, out: Path) -> dict[str, pl.DataFrame]:

@@ -8,6 +8,7 @@ import torch
 from msgspec import UNSET
 
 from models.checkpoint import Checkpoint
+from models.learned import unlearned
 from models.network import Network
 from models.ranking import Ranking, rows_of
 from stream.core.features import NUMERIC, Arrays
@@ -19,6 +20,7 @@ from stream.core.scoring import Step
 def describe(checkpoint: Checkpoint, dtype: str, **more: Any) -> Manifest:
     """Describe the step of a trained network, or of a baseline: the run's calibration is the network's alone."""
     run, state = checkpoint.run, checkpoint.network.state(1)
+    more = {"unlearned": tuple(unlearned(run.data)) or UNSET} | more
     return Manifest(
         meaning=run.meaning,
         inputs=NUMERIC,

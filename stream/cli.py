@@ -14,7 +14,18 @@ from rich.table import Table
 from stream import cli_capacity, cli_explain, cli_topics
 from stream import settings as configuration
 from stream.core.errors import BrokerError, SettingError
-from stream.options import Config, FormatOption, Json, Servers, counted, pairs, report, terminal
+from stream.options import (
+    Config,
+    Json,
+    MappingOption,
+    OptionalFormat,
+    Servers,
+    chosen,
+    counted,
+    pairs,
+    report,
+    terminal,
+)
 
 app = typer.Typer(no_args_is_help=True)
 console = terminal()
@@ -155,8 +166,9 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
 
 @app.command()
 def replay(
-    form: FormatOption,
     data: Annotated[Path, typer.Option("--data", help="The log, gzipped or not; - reads stdin.")],
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     topic: Annotated[str | None, typer.Option(help="Where to; else the input topic of the settings.")] = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second.")] = None,
     speed: Annotated[float | None, typer.Option(min=0.001, help="Times the log's own pace.")] = None,
@@ -174,9 +186,10 @@ def replay(
     settings = configuration.load(config, bootstrap_servers=bootstrap_servers)
     if rate and speed:
         raise SettingError("--rate and --speed contradict each other", "give one of them")
+    source = chosen(form, mapping)
     stopped, target = _interruption().is_set, topic or settings.events_topic
     with counted("events published", console) as heard:
-        published, bad = publish(settings, form, data, target, rate, speed, limit, stopped, heard)
+        published, bad = publish(settings, source, data, target, rate, speed, limit, stopped, heard)
     report(bad, console)
     line = {"published": published, "left_out": dict(bad.count)}
     print(json.dumps(line) if as_json else f"{published:,} events published, {sum(bad.count.values()):,} rows left out")
@@ -239,7 +252,8 @@ def settings(
 @app.command()
 def score(
     bundle: Annotated[Path, typer.Option("--bundle", help="The model's folder.")],
-    form: FormatOption = "events",
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     data: Annotated[Path, typer.Option("--data", help="The log; else stdin.")] = Path("-"),
     dead_letters: Annotated[Path | None, typer.Option(help="Where to write what could not be scored.")] = None,
     recommend: Annotated[bool | None, typer.Option("--recommend/--intent-only", help="With items, or without.")] = None,
@@ -252,7 +266,9 @@ def score(
     """
     from stream.offline import score_log
 
-    counts, bad = score_log(configuration.load(recommend=recommend), bundle, form, data, dead_letters)
+    settings = configuration.load(recommend=recommend)
+    source = chosen(form, mapping or (None if form else settings.mapping), "events")
+    counts, bad = score_log(settings, bundle, source, data, dead_letters)
     sys.stdout.flush()
     report(bad, console)
     console.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) or "no events")

@@ -11,6 +11,7 @@ import typer
 from stream import settings as configuration
 from stream.core.catalog import BadItem, decode
 from stream.core.errors import DataError, SettingError
+from stream.core.plain import raw_lines
 from stream.files import source
 from stream.options import Config, Json, Servers, terminal
 
@@ -60,8 +61,8 @@ def load(
 
 
 def _records(file: Path) -> Iterator[tuple[str, bytes | None]]:
-    with source(file) as lines:
-        for number, line in enumerate(lines, 1):
+    with source(file) as opened:
+        for number, line in enumerate(raw_lines(opened), 1):
             if line.strip():
                 yield _record(number, line)
 

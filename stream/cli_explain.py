@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from stream.options import FormatOption, report, terminal
+from stream.options import MappingOption, OptionalFormat, chosen, report, terminal
 
 
 def explain(
     bundle: Annotated[Path, typer.Option("--bundle", help="The model's folder.")],
-    form: FormatOption = "events",
+    form: OptionalFormat = "",
+    mapping: MappingOption = None,
     data: Annotated[Path, typer.Option("--data", help="The log; else stdin.")] = Path("-"),
     user: Annotated[list[str] | None, typer.Option(help="A shopper; else the one of the newest event.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Every shopper of the log.")] = False,
@@ -33,6 +34,8 @@ def explain(
     from stream.display import show
     from stream.explain import explain_log
 
-    found, bad = explain_log(settings.load(), bundle, form, data, user or [], everyone, recommend)
+    given = settings.load()
+    source = chosen(form, mapping or (None if form else given.mapping), "events")
+    found, bad = explain_log(given, bundle, source, data, user or [], everyone, recommend)
     report(bad, terminal())
     show(found, as_json)

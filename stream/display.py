@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.core.explanation import Amounts, Explanation
+from stream.core.printable import printable
+from stream.terminal import stdout
 
 _encode = msgspec.json.Encoder().encode
 
@@ -16,15 +18,17 @@ def show(explanations: Iterable[Explanation], as_json: bool) -> None:
     """Write to stdout: tables on a terminal, else, or if asked to, a line of JSON each."""
     for each in explanations:
         if as_json or not sys.stdout.isatty():
-            sys.stdout.buffer.write(_encode(each) + b"\n")
-            sys.stdout.buffer.flush()
+            out = stdout()
+            out.write(_encode(each) + b"\n")
+            out.flush()
         else:
-            _tables(each, Console(markup=False, highlight=False))
+            _tables(each, Console(markup=False, emoji=False, highlight=False))
 
 
 def _tables(one: Explanation, console: Console) -> None:
     horizons = list(one.explained)
-    console.print(f"\n{one.user_id} after {one.event_id or 'the newest event'}, by {one.method}", style="bold")
+    event = printable(one.event_id) or "the newest event"
+    console.print(f"\n{printable(one.user_id)} after {event}, by {one.method}", style="bold")
     scores = Table("score", *horizons)
     scores.add_row("of now", *(f"{one.intent[h]:.4f}" for h in horizons))
     scores.add_row("explained: of the events below alone", *(f"{one.explained[h]:.4f}" for h in horizons))
@@ -32,13 +36,14 @@ def _tables(one: Explanation, console: Console) -> None:
     if one.baseline:
         scores.add_row("baseline: of neutral inputs", *(f"{one.baseline[h]:.4f}" for h in horizons))
     console.print(scores)
-    item = f"next: {one.recommendation.item_id}" if one.recommendation else ""
+    item = f"next: {printable(one.recommendation.item_id)}" if one.recommendation else ""
     events = Table("event", "before it, s", "type", "item", *horizons, *([item] if item else []))
     for share in one.events:
         bound = "≥ " if share.at_least else ""
         recommended = "" if share.next_item is None else f"{bound}{share.next_item:+.4f}"
         age = f"{(one.event_time - share.event_time) / 1000:,.0f}"
-        row = (share.event_id, age, share.type, share.item_id or "unknown", *_signed(share.contribution, horizons))
+        event, kind, what = map(printable, (share.event_id, share.type, share.item_id or "unknown"))
+        row = (event, age, kind, what, *_signed(share.contribution, horizons))
         events.add_row(*row, *([recommended] if item else []))
     console.print(events)
     table = Table("field", *horizons)

@@ -15,9 +15,10 @@ from stream.core import session
 from stream.core.errors import DataError
 from stream.core.events import Recommendation, Score
 from stream.core.explanation import Amounts, Explanation, Share
-from stream.core.formats import BadRows
+from stream.core.formats import BadRows, Form
 from stream.core.ring import Outputs, fields, without_each, without_fields
 from stream.core.session import Sessions
+from stream.mappings import decoder_of
 from stream.offline import run
 from stream.records import Message
 from stream.round import Partition, Scorer
@@ -59,14 +60,14 @@ class _Shoppers:
 
 
 def explain_log(
-    settings: Settings, folder: Path, form: str, data: Path, users: Sequence[str], everyone: bool, recommend: bool
+    settings: Settings, folder: Path, form: Form, data: Path, users: Sequence[str], everyone: bool, recommend: bool
 ) -> tuple[list[Explanation], BadRows]:
     """Score a log, then explain the newest score of the given shoppers, of all, or of the newest event's shopper.
 
     With `recommend` the first recommendation is explained too. Raises DataError where a shopper has no score.
     """
     bundle = load(folder)
-    scorer = Scorer(bundle, False, limits(settings), str(data))
+    scorer = Scorer(bundle, False, limits(settings), str(data), decoder=decoder_of(form))
     part, shoppers = Partition(0, SessionStore(scorer.layout)), _Shoppers(bundle.manifest.meaning.ring)
     _, bad = run(scorer, part, form, data, shoppers.publish)
     if not shoppers.newest:
@@ -111,8 +112,9 @@ def explain(bundle: Bundle, heads: Sessions, seen: Sequence[_Seen], recommend: b
 
 
 def _amounts(bundle: Bundle, values: NDArray[Any]) -> Amounts:
-    horizons = bundle.manifest.meaning.horizons
-    return dict(zip(horizons, values.astype(np.float64).round(7).tolist(), strict=True))
+    horizons, published = bundle.manifest.meaning.horizons, bundle.manifest.published
+    amounts = values.astype(np.float64).round(7).tolist()
+    return {horizons[place]: amounts[place] for place in published}
 
 
 def _best(bundle: Bundle, by_event: Outputs, row: int) -> Recommendation:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from stream.core.errors import DataError
+from stream.terminal import stdout
 
 
 def source(path: Path) -> BinaryIO:
@@ -21,7 +22,7 @@ def source(path: Path) -> BinaryIO:
 def sink(path: Path) -> IO[bytes]:
     """Open a file to write; raise DataError."""
     if str(path) == "-":
-        return sys.stdout.buffer
+        return stdout()
     try:
         return cast(IO[bytes], gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb"))
     except OSError as error:

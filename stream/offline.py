@@ -5,7 +5,8 @@ import select
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -13,20 +14,30 @@ from typing import IO, BinaryIO
 import msgspec
 
 from stream.configured import scorer
-from stream.core.events import REASONS
-from stream.core.formats import HOPELESS, BadRow, BadRows, raw_lines, read, wrong_format
+from stream.core.events import REASONS, Event
+from stream.core.formats import HOPELESS, BadRow, BadRows, Form, Format, named, read, wrong_format
+from stream.core.plain import raw_lines
 from stream.files import sink, source
+from stream.mappings import decoder_of, is_parquet, read_log
 from stream.records import Headers, Message
 from stream.round import Partition, Scorer
 from stream.runtime import load as load_bundle
 from stream.sessions import SessionStore
 from stream.settings import Settings
+from stream.terminal import stdout
 
 _CHUNK = 4096
 _PATIENCE = 1.0  # seconds after which lines are scored, however few they are
 _PAUSE = 0.2  # seconds without input after which they are scored, too
 _UNREADABLE = REASONS[: REASONS.index("unknown_type")]  # the checks before it are those of the format
 _encode = msgspec.json.Encoder().encode
+
+
+class _Timed(msgspec.Struct, gc=False):
+    timestamp: int
+
+
+_timed = msgspec.json.Decoder(_Timed).decode
 
 
 @dataclass(slots=True)
@@ -54,6 +65,15 @@ class _Pausing(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return self._raw.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
         if not select.select([self._raw], [], [], _PAUSE)[0]:
             self._idle()
@@ -66,7 +86,7 @@ class _Scoring:
 
     scorer: Scorer
     part: Partition
-    form: str
+    raw: Format | None  # of a log whose lines go in as they are
     letters: IO[bytes] | None
     publish: Callable[[list[Message]], None]
     counts: Counter[str] = field(default_factory=Counter)
@@ -106,7 +126,7 @@ class _Scoring:
     def _reject(self, message: Message) -> None:
         headers = {name: value.decode() for name, value in message.headers if name.startswith("forecart-")}
         value = message.value or b""
-        if self.form == "events":  # of other formats the offset is no line, and `read` tells what was no event
+        if self.raw:  # of other formats the offset is no line, and `read` tells what was no event
             text = value[:80].decode(errors="backslashreplace")
             self.bad.add(BadRow(int(headers["forecart-offset"]) + 1, headers["forecart-reason"], text))
         if self.letters:
@@ -115,37 +135,42 @@ class _Scoring:
     def judge(self, enough: int) -> None:
         """Raise DataError where at least so many lines were read, and none was of the format."""
         unreadable = sum(self.counts[reason] for reason in _UNREADABLE)
-        if self.form == "events" and enough <= unreadable == self.counts.total():
-            raise wrong_format(self.form, self.bad)
+        if self.raw and enough <= unreadable == self.counts.total():
+            raise wrong_format(self.raw, self.bad)
 
 
 def score_log(
-    settings: Settings, bundle: Path, form: str, data: Path, dead_letters: Path | None
+    settings: Settings, bundle: Path, form: Form, data: Path, dead_letters: Path | None
 ) -> tuple[Counter[str], BadRows]:
     """Score a log and print the scores as lines come; return the counts of outcomes, and the rows left out."""
-    made = scorer(settings, load_bundle(bundle), str(data))
+    made = scorer(settings, load_bundle(bundle), str(data), decoder=decoder_of(form))
     return run(made, Partition(0, SessionStore(made.layout)), form, data, _print, dead_letters)
 
 
 def _print(scores: list[Message]) -> None:
-    sys.stdout.buffer.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
-    sys.stdout.buffer.flush()
+    out = stdout()
+    out.write(b"".join(m.value + b"\n" for m in scores if m.value is not None))
+    out.flush()
 
 
 def run(
     scorer: Scorer,
     part: Partition,
-    form: str,
+    form: Form,
     data: Path,
     publish: Callable[[list[Message]], None],
     dead_letters: Path | None = None,
 ) -> tuple[Counter[str], BadRows]:
     """Take a log through a scorer; `publish` has the scores of some lines at a time. Returns as `score_log` does."""
-    file = source(data)
+    file = None if is_parquet(form) else source(data)
     letters = sink(dead_letters) if dead_letters else None
-    scoring = _Scoring(scorer, part, form, letters, publish)
+    raw = named("events") if form == "events" else form if isinstance(form, Format) and decoder_of(form) else None
+    scoring = _Scoring(scorer, part, raw, letters, publish)
+    rows = read(_pausing(file, scoring.idle), form) if file else read_log(data, form)
     try:
-        for line in _lines(_pausing(file, scoring.idle), form, scoring.bad):
+        for line in (
+            _raw_lines(_pausing(file, scoring.idle), scoring.bad) if raw and file else _events(rows, scoring.bad)
+        ):
             scoring.add(line)
         scoring.emit()
         scoring.judge(1)
@@ -166,16 +191,21 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _lines(file: BinaryIO, form: str, bad: BadRows) -> Iterator[Line]:
-    """Yield the log as records; canonical lines go in raw, so that bad ones meet what the worker does with them."""
-    if form == "events":
-        for offset, raw in enumerate(raw_lines(file)):
-            yield Line(offset, _now(), None, raw)
-        return
+def _raw_lines(file: BinaryIO, bad: BadRows) -> Iterator[Line]:
+    """Yield lines as records, so that bad ones meet what the worker does with them."""
+    for offset, raw in enumerate(raw_lines(file)):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            bad.saw(*[_timed(raw).timestamp] * 2)
+        yield Line(offset, _now(), None, raw)
+
+
+def _events(rows: Iterable[Event | BadRow], bad: BadRows) -> Iterator[Line]:
+    """Yield the events of a log as records."""
     offset = 0
-    for row in read(file, form):
+    for row in rows:
         if isinstance(row, BadRow):
             bad.add(row)
         else:
+            bad.saw(row.timestamp, row.timestamp)
             yield Line(offset, _now(), row.user_id.encode(), _encode(row))
             offset += 1

@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 
 from stream.core.errors import SettingError
-from stream.core.formats import FORMATS, BadRows
+from stream.core.formats import FORMATS, NUMBERED, BadRows, Form, named
+from stream.core.values import UNITS
+from stream.mappings import load as load_mapping
 
 _WIDE = 160  # columns where no terminal tells how many there are
 
@@ -24,29 +26,59 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 def terminal(stderr: bool = True) -> Console:
     """Make a console that takes no text for markup; what goes to a file or program is not broken at 80 columns."""
-    console = Console(stderr=stderr, markup=False)
+    console = Console(stderr=stderr, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE
     return console
 
 
 def report(bad: BadRows, console: Console) -> None:
-    """Say which rows of a log were left out."""
+    """Say what was left out of a log, and of which days the rest is."""
     for line in bad.lines():
         console.print(line, style="yellow")
+    for line, style in zip(bad.days(), ("", "yellow"), strict=False):
+        console.print(line, style=style)
 
 
-def _known(form: str) -> str:
-    if form not in FORMATS:
-        raise SettingError(f"there is no format {form!r}", f"the formats are {', '.join(FORMATS)}")
-    return form
+def known(form: str, other: str = "") -> str:
+    """Return a format's name as it was given; raise SettingError where it is none, nor `other`, which has units too."""
+    name, _, unit = form.partition(":")
+    if name == "parquet" != other:
+        raise SettingError("Parquet is prepared first", "forecart prepare --format parquet --data PATH --out FOLDER")
+    try:
+        return form if name == other and unit in ("", *UNITS) else named(form).name
+    except KeyError as error:
+        names, units = (", ".join(filter(None, (other, *each))) for each in (FORMATS, NUMBERED))
+        raise SettingError(
+            f"there is no format {form!r}",
+            f"the formats are {names}; {units} take the unit of their times behind a colon: s, us or ns",
+        ) from error
 
 
-FormatOption = Annotated[str, typer.Option("--format", callback=_known, help=f"Of the log: {', '.join(FORMATS)}.")]
-OptionalFormat = Annotated[
-    str,
-    typer.Option("--format", callback=lambda form: form and _known(form), help=f"Of the log: {', '.join(FORMATS)}."),
+_OF_THE_LOG = typer.Option(
+    "--format",
+    callback=lambda form: form and known(form),
+    help=f"Of the log: {', '.join(FORMATS)}; {NUMBERED[-1]}:s has its times in seconds.",
+)
+FormatOption = Annotated[str, _OF_THE_LOG]
+OptionalFormat = Annotated[str, _OF_THE_LOG]
+
+
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", help="A file that describes the shop's own log, instead of --format.")
 ]
+
+
+def chosen(form: str, mapping: Path | None, usual: str = "") -> Form:
+    """Return the format of a log: a mapping's, or a name; raise SettingError for both, or for neither."""
+    if mapping and form:
+        raise SettingError("--mapping and --format contradict each other", "give one of them")
+    if not mapping and not (form or usual):
+        raise SettingError(
+            "no format is given",
+            "give --format, or --mapping for a log of your own: `forecart map --data FILE` proposes one",
+        )
+    return load_mapping(mapping) if mapping else form or usual
 
 
 def writable(path: Path) -> Path:

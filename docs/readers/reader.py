@@ -27,7 +27,7 @@ try:
             sys.exit(f"{topic}: {message.error().str()}")
         score = json.loads(message.value())
         items = [each["item_id"] for each in score.get("recommendations", [])[:3]]
-        print(score["event_id"], score["user_id"], score["intent"], items, flush=True)
+        print(score["event_id"], score["user_id"], score.get("intent", {}), items, flush=True)
         consumer.store_offsets(message)  # only what was handled is committed
         left -= 1
 finally:

@@ -33,6 +33,6 @@ def calibrated(outputs: Arrays, manifest: Manifest) -> Arrays:
     scale, shift = np.array([manifest.calibration.get(horizon, (1.0, 0.0)) for horizon in horizons]).T
     raw: NDArray[Any] = outputs["intent"]
     p = expit(scale * logit(raw.astype(np.float64)) + shift)
-    for shorter, longer in pairwise(ascending(horizons)):
+    for shorter, longer in pairwise(place for place in ascending(horizons) if place in manifest.published):
         p[:, longer] = np.maximum(p[:, longer], p[:, shorter])
     return {**outputs, "intent": p.astype(np.float32)}

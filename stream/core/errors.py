@@ -11,11 +11,14 @@ ForecartError
 │   └── UnreachableError Kafka does not answer: a worker waits for it, a command ends
 ├── TopicError           a topic is missing or has the wrong shape
 ├── PositionError        the stored position does not fit the input topic
+├── GroupError           the group is another release's, or another bundle's
 ├── FencedError          another process has this worker's name
 ├── AbortedError         transactions keep failing
 ├── StuckError           no progress within a deadline
 └── FaultError           something happened that must not: a bug
 """
+
+from stream.core.printable import printable_lines
 
 
 class ForecartError(Exception):
@@ -29,7 +32,7 @@ class ForecartError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+        return printable_lines(f"{self.message}\n  {self.remedy}" if self.remedy else self.message)
 
 
 class DataError(ForecartError):
@@ -84,6 +87,12 @@ class TopicError(ForecartError):
 
 class PositionError(ForecartError):
     """Operator action: decide by hand; the message lists the choices."""
+
+    exit_code = 78
+
+
+class GroupError(ForecartError):
+    """Operator action: give each release and each bundle a group of its own."""
 
     exit_code = 78
 

@@ -1,69 +1,85 @@
 """The formats of event logs, one entry each: training, scoring and replay read them all through `read`."""
 
-import codecs
-import csv
-import gzip
-import io
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 import msgspec
 
 from stream.core.errors import DataError
 from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
+from stream.core.packed import readable
+from stream.core.plain import LONG, SHOWN, text_lines
+from stream.core.tables import Row, table
+from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
-LONGEST = 1_048_576  # bytes of a line, as of a record: what follows up to its end is skipped
-_SHOWN = 80  # characters of a bad row
 _NEVER = 2**53
-# None of the formats quotes: a stray quote is a character, and a row is always one line.
-_unquoted = partial(csv.reader, quoting=csv.QUOTE_NONE)
 _NO_TEXT = re.compile("[\udc80-\udcff]")
-_LONG = "\ud800"  # before what is kept of a line that is too long: no bytes become it
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is no event: its line, counted from 1, the reason, and how it begins."""
+    """A row that is no event: its line, counted from 1, the reason, how it begins, and what is wrong with it.
+
+    One that is not `lost` is an event without a value that could not be read: the reason is the field's name.
+    """
 
     line: int
     reason: str
     text: str
+    hint: str = ""
+    lost: bool = True
 
 
 @dataclass(slots=True)
 class BadRows:
-    """The rows that were no events: counts by reason, and the first line of each."""
+    """What a reader tells: rows that were no events, by reason, values left out, by field, and the time of the rest."""
 
     count: Counter[str] = field(default_factory=Counter)
     first: dict[str, BadRow] = field(default_factory=dict)
+    values: Counter[str] = field(default_factory=Counter)
+    first_value: dict[str, BadRow] = field(default_factory=dict)
+    period: tuple[int, int] | None = None  # of the events, ms
 
     def __len__(self) -> int:
         return self.count.total()
 
-    def add(self, row: BadRow) -> None:
-        """Count one row."""
-        self.count[row.reason] += 1
-        self.first.setdefault(row.reason, row)
+    def add(self, row: BadRow, n: int = 1) -> None:
+        """Count a row, or several of its kind."""
+        count, first = (self.count, self.first) if row.lost else (self.values, self.first_value)
+        count[row.reason] += n
+        first.setdefault(row.reason, row)
+
+    def saw(self, first: int, last: int) -> None:
+        """Take note of events' times (ms)."""
+        before, after = self.period or (first, last)
+        self.period = min(before, first), max(after, last)
+
+    def days(self) -> list[str]:
+        """Say the first and the last day of the log and, where all its times are strange, what they may be."""
+        if not self.period:
+            return []
+        first, last = self.period
+        hint = looks_like(last if last < EARLY else first)
+        return [f"from {day(first)} to {day(last)}", *([hint] if hint and (last < EARLY or first >= LATE) else [])]
 
     def lines(self) -> list[str]:
         """Describe what was left out, one line a reason."""
+        rows = [(f"left out: {reason}", n, self.first[reason]) for reason, n in self.count.most_common()]
+        rows += [(f"read without {name}", n, self.first_value[name]) for name, n in self.values.most_common()]
         return [
-            f"{n} row{'' if n == 1 else 's'} left out: {reason}, first in line {first.line}: {first.text!r}"
-            for reason, n in self.count.most_common()
-            for first in (self.first[reason],)
+            f"{n} row{'' if n == 1 else 's'} {what}, first in line {first.line}: {first.text!r}"
+            + (first.hint and f" ({first.hint})")
+            for what, n, first in rows
         ]
 
 
 class _Bad(Exception):
-    """Raised by a row's parser; its argument is the reason."""
+    """Raised by a row's parser; its arguments are the reason and, where it helps, what is wrong with which value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +87,58 @@ class Format:
     """A log format: what a file looks like, and how one row becomes events."""
 
     expects: str
-    parse: Callable[[list[str], int], Iterable[Event]]
-    header: tuple[str, ...] = ()
+    parse: Callable[..., Iterable[Event | BadRow]]  # of a row's cells, its line and, where `numbered`, the unit
+    header: tuple[str, ...] = ()  # of a table
+    spare: tuple[str, ...] = ()  # its columns that may be absent
     header_may_lack: bool = False
-    split: Callable[[Iterator[str]], Iterator[list[str]]] = _unquoted
+    numbered: bool = False  # times are numbers, whose unit can be named
+    name: str = ""
+
+    def rows(self, lines: Iterator[str]) -> Iterator[Row]:
+        """Split lines into rows."""
+        if self.header:
+            return table(lines, self.header, self.spare, self.header_may_lack, self.means)
+        return ((number, [line], 0) for number, line in enumerate(lines, 1) if line.strip())
+
+    @property
+    def means(self) -> str:
+        """Say what a file of the format looks like."""
+        return f"{self.name} means: {self.expects}"
 
 
-def read(file: BinaryIO, name: str) -> Iterator[Event | BadRow]:
-    """Yield the events and the bad rows of a log, gzipped or not, in its order.
+Form = str | Format
+"""A format, or the name of one."""
+
+
+def name_of(form: Form) -> str:
+    """Return a format's name."""
+    return form if isinstance(form, str) else form.name
+
+
+def named(form: str) -> Format:
+    """Return the format of a name; `NAME:UNIT` has times in s, us or ns. Raises KeyError for what is none.
+
+    >>> named("retailrocket:s").name
+    'retailrocket:s'
+    """
+    name, colon, unit = form.partition(":")
+    found = FORMATS[name]
+    if not colon:
+        return replace(found, name=form)
+    if not found.numbered or unit not in UNITS:
+        raise KeyError(form)
+    return replace(found, name=form, parse=partial(found.parse, unit=unit))
+
+
+def read(file: BinaryIO, form: Form) -> Iterator[Event | BadRow]:
+    """Yield the events and the bad rows of a log in its order, whatever its compression and encoding.
 
     Raises DataError where the file cannot be read, or is not of the format at all.
     """
-    form = FORMATS[name]
+    form = named(form) if isinstance(form, str) else form
     good, bad = 0, BadRows()
-    with _readable():
-        for row in _rows(_text(file), form, name):
+    with readable():
+        for row in _rows(text_lines(file), form):
             if isinstance(row, BadRow):
                 bad.add(row)
             else:
@@ -94,93 +147,36 @@ def read(file: BinaryIO, name: str) -> Iterator[Event | BadRow]:
             if not good and len(bad) >= HOPELESS:
                 break
     if bad and not good:
-        raise wrong_format(name, bad)
+        raise wrong_format(form, bad)
 
 
-def raw_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a log as bytes without their ends, `LONGEST` at most; raise DataError where they break off."""
-    with _readable():
-        for line, _ in _lines(_plain(file)):
-            yield line.rstrip(b"\r\n")
-
-
-def wrong_format(name: str, bad: BadRows) -> DataError:
+def wrong_format(form: Format, bad: BadRows) -> DataError:
     """Return the error for a log of which these rows were read, and none was of the format."""
-    found = [f"not one of the first {len(bad)} rows is of format {name}", *bad.lines()]
-    return DataError("\n  ".join(found), f"{name} means: {FORMATS[name].expects}")
+    found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines(), *bad.days()[1:]]
+    return DataError("\n  ".join(found), form.means)
 
 
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except EOFError as error:
-        raise DataError(
-            "the log cannot be read to its end: its gzip stream has none",
-            "it was cut off or damaged: copy it again, whole",
-        ) from error
-    except (OSError, zlib.error) as error:
-        raise DataError(f"the log cannot be read to its end: {error}", "check that it is whole") from error
-
-
-def _plain(file: BinaryIO) -> BinaryIO:
-    buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file))
-    zipped = buffered.peek(2)[:2] == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.GzipFile(fileobj=buffered)) if zipped else buffered
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Yield lines with their ends, and whether one was too long and is cut."""
-    while line := file.readline(LONGEST + 1):
-        cut = rest = len(line) > LONGEST and line[-1:] != b"\n"
-        while rest:
-            tail = file.readline(LONGEST)
-            rest = bool(tail) and tail[-1:] != b"\n"
-        yield (line[:LONGEST] if cut else line), cut
-
-
-def _text(file: BinaryIO) -> Iterator[str]:
-    """Yield lines as text; a byte that is no UTF-8 becomes a lone surrogate, which no text has: its row is bad."""
-    mark = codecs.BOM_UTF8
-    for line, cut in _lines(_plain(file)):
-        text, mark = line.removeprefix(mark).decode(errors="surrogateescape"), b""
-        yield _LONG + text[:_SHOWN].partition("\r")[0] if cut else text
-
-
-def _rows(lines: Iterator[str], form: Format, name: str) -> Iterator[Event | BadRow]:
-    rows = form.split(lines)
-    line = 0
-    while True:
-        line += 1
+def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
+    for line, cells, wider in form.rows(lines):
         try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield BadRow(line, "not_csv", str(error))
-            continue
-        if len(row) < 2 and not "".join(row).strip() and (line > 1 or not form.header):
-            continue  # a blank line
-        if line == 1 and form.header:
-            if tuple(row[: len(form.header)]) == form.header:
-                continue
-            if not form.header_may_lack:
-                raise DataError(f"the first line is {_shown(row)!r}", f"{name} means: {form.expects}")
-        try:
-            if row and row[0].startswith(_LONG):
+            if cells[0].startswith(LONG):
                 raise _Bad("oversized")
-            if any(_NO_TEXT.search(cell) for cell in row):
+            if not all(map(str.isascii, cells)) and any(map(_NO_TEXT.search, cells)):
                 raise _Bad("not_utf8")
-            yield from form.parse(row, line)
+            if wider:
+                raise _Bad("extra_field" if wider > 0 else "missing_field")
+            yield from form.parse(cells, line)
         except _Bad as bad:
-            yield BadRow(line, str(bad), _shown(row).encode(errors="backslashreplace").decode())
+            yield BadRow(line, bad.args[0], _shown(cells), *bad.args[1:])
+        except ValueError as error:  # of a value that cannot be read
+            yield BadRow(line, "wrong_type", _shown(cells), str(error))
 
 
 def _shown(row: list[str]) -> str:
-    return ",".join(row).removeprefix(_LONG)[:_SHOWN]
+    return ",".join(row).removeprefix(LONG)[:SHOWN].rstrip("\r\n").encode(errors="backslashreplace").decode()
 
 
-def _event(line: int, prefix: str, **fields: object) -> Event:
+def _event(line: int, prefix: str, **fields: Any) -> Event:
     if not all(fields[name] for name in ("user_id", "item_id")):
         raise _Bad("missing_field")
     if any(len(value) > ID_LENGTH_MAX for value in fields.values() if isinstance(value, str)):
@@ -188,14 +184,15 @@ def _event(line: int, prefix: str, **fields: object) -> Event:
     try:
         return msgspec.convert({"event_id": f"{prefix}-{line}", **fields}, Event)
     except msgspec.ValidationError as error:
-        raise _Bad("wrong_type") from error
+        raise _Bad("wrong_type", looks_like(fields["timestamp"])) from error
 
 
-def _whole(text: str) -> int:
+def _number(name: str, text: str, line: int) -> tuple[float | None, list[BadRow]]:
+    """Return a number that an event may lack; one that cannot be read is told, and the event goes without it."""
     try:
-        return int(text)
+        return number(text), []
     except ValueError as error:
-        raise _Bad("wrong_type") from error
+        return None, [BadRow(line, name, text, str(error), lost=False)]
 
 
 def _typed(types: dict[str, str], name: str) -> str:
@@ -204,65 +201,75 @@ def _typed(types: dict[str, str], name: str) -> str:
     return types[name]
 
 
-def _cells(row: list[str], count: int) -> list[str]:
-    if len(row) != count:
-        raise _Bad("missing_field" if len(row) < count else "extra_field")
-    return row
-
-
-def _canonical(row: list[str], line: int) -> Iterable[Event]:
-    event = decode(row[0].rstrip("\r\n").encode(), _NEVER, _NEVER)
+def _canonical(row: list[str], line: int, unit: str = "ms") -> Iterable[Event | BadRow]:
+    raw = row[0].rstrip("\r\n").encode()
+    event = decode(raw, _NEVER, _NEVER)
     if isinstance(event, BadEvent):
-        raise _Bad(event.reason)
+        if event.reason != "wrong_type":
+            raise _Bad(event.reason)
+        return _written(raw, line, unit)
+    if unit != "ms":
+        event = msgspec.structs.replace(event, timestamp=scaled(event.timestamp, unit))
     return (event,)
+
+
+def _written(raw: bytes, line: int, unit: str) -> Iterable[Event | BadRow]:
+    """Read an event whose time or numbers are text, or whose time is only too large for milliseconds."""
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        hint = "an array: write an object a line, as jq -c '.[]' does" if raw.lstrip().startswith(b"[") else ""
+        raise _Bad("wrong_type", hint) from error
+    fields["timestamp"] = moment(str(fields.get("timestamp")), unit)
+    unread = []
+    for name in ("price", "quantity"):
+        if isinstance(text := fields.get(name), str):
+            fields[name], bad = _number(name, text, line)
+            unread += bad
+    try:
+        return [*unread, msgspec.convert(fields, Event)]
+    except msgspec.ValidationError as error:
+        raise _Bad("wrong_type", looks_like(fields["timestamp"])) from error
 
 
 _RETAILROCKET = ("timestamp", "visitorid", "event", "itemid", "transactionid")
 
 
-def _retailrocket(row: list[str], line: int) -> Iterable[Event]:
-    time, user, name, item, _ = _cells(row, 5)
+def _retailrocket(row: list[str], line: int, unit: str = "ms") -> Iterable[Event]:
+    time, user, name, item, _ = row
     kind = _typed({t: t for t in ("view", "addtocart", "transaction")}, name)
-    return (_event(line, "retailrocket", user_id=user, type=kind, item_id=item, timestamp=_whole(time)),)
+    ids = {"user_id": whole_id(user), "item_id": whole_id(item)}
+    return (_event(line, "retailrocket", **ids, type=kind, timestamp=moment(time, unit)),)
 
 
 _TAOBAO = ("user_id", "item_id", "category_id", "behavior", "timestamp")
 _TAOBAO_TYPES = {"pv": "view", "cart": "addtocart", "fav": "favourite", "buy": "transaction"}
-# The nine days of the collection in UTC+8, seconds: the original has stray rows from other years.
-_TAOBAO_PERIOD = range(1_511_539_200, 1_512_316_800)
+# The nine days of the collection in UTC+8, ms: the original has stray rows from other years.
+_TAOBAO_PERIOD = range(1_511_539_200_000, 1_512_316_800_000)
 
 
 def _taobao(row: list[str], line: int) -> Iterable[Event]:
-    user, item, category, name, text = _cells(row, 5)
-    kind, time = _typed(_TAOBAO_TYPES, name), _whole(text)
+    user, item, category, name, text = row
+    kind, time = _typed(_TAOBAO_TYPES, name), moment(text, "s")
     if time not in _TAOBAO_PERIOD:
-        raise _Bad("out_of_period")
-    fields = {"user_id": user, "type": kind, "item_id": item, "category_id": category}
-    return (_event(line, "taobao", **fields, timestamp=time * 1000),)
+        raise _Bad("out_of_period", day(time))
+    ids = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category)}
+    return (_event(line, "taobao", **ids, type=kind, timestamp=time),)
 
 
 _REES46 = (
     *("event_time", "event_type", "product_id", "category_id", "category_code"),
     *("brand", "price", "user_id", "user_session"),
 )
-_REES46_TYPES = {
-    "view": "view",
-    "cart": "addtocart",
-    "remove_from_cart": "removefromcart",
-    "purchase": "transaction",
-}
+_REES46_TYPES = {"view": "view", "cart": "addtocart", "remove_from_cart": "removefromcart", "purchase": "transaction"}
 
 
-def _rees46(row: list[str], line: int) -> Iterable[Event]:
-    text, name, item, category, _, _, price, user, session = _cells(row, 9)
-    try:
-        time = datetime.strptime(text, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
-        cost = float(price) if price else None
-    except ValueError as error:
-        raise _Bad("wrong_type") from error
-    fields = {"user_id": user, "type": _typed(_REES46_TYPES, name), "item_id": item, "session_id": session or None}
-    fields["category_id"] = category or None
-    return (_event(line, "rees46", **fields, price=cost, timestamp=int(time.timestamp() * 1000)),)
+def _rees46(row: list[str], line: int) -> Iterable[Event | BadRow]:
+    text, name, item, category, _, _, price, user, session = row
+    cost, unread = _number("price", price, line)
+    fields = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category) or None}
+    fields |= {"type": _typed(_REES46_TYPES, name), "session_id": session or None}
+    return (*unread, _event(line, "rees46", **fields, price=cost, timestamp=moment(text)))
 
 
 def _session(row: list[str], line: int) -> Iterable[Event]:
@@ -276,24 +283,24 @@ def _session(row: list[str], line: int) -> Iterable[Event]:
     ]
 
 
-def _whole_lines(lines: Iterator[str]) -> Iterator[list[str]]:
-    return ([line] for line in lines)
-
-
 FORMATS = {
     "events": Format(
-        "one JSON object a line with event_id, user_id, type, item_id and timestamp (ms)",
-        _canonical,
-        split=_whole_lines,
+        "one JSON object a line with event_id, user_id, type, item_id and timestamp (ms)", _canonical, numbered=True
     ),
     "retailrocket": Format(
-        "CSV without quotes, with the header " + ",".join(_RETAILROCKET), _retailrocket, _RETAILROCKET
+        "a table with the header " + ",".join(_RETAILROCKET),
+        _retailrocket,
+        _RETAILROCKET,
+        spare=("transactionid",),
+        numbered=True,
     ),
-    "taobao": Format(
-        "CSV without quotes, with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True
+    "taobao": Format("a table with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True),
+    "rees46": Format(
+        "a table with the header " + ",".join(_REES46),
+        _rees46,
+        _REES46,
+        spare=("category_id", "category_code", "brand", "price", "user_session"),
     ),
-    "rees46": Format("CSV without quotes, with the header " + ",".join(_REES46), _rees46, _REES46),
-    "sessions": Format(
-        "one session a line, item ids in click order, separated by spaces", _session, split=_whole_lines
-    ),
+    "sessions": Format("one session a line, item ids in click order, separated by spaces", _session),
 }
+NUMBERED = [name for name, form in FORMATS.items() if form.numbered]  # whose unit of time can be named

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream.core.errors import BrokerError, StuckError
+from stream.core.printable import printable
 from stream.demo.figures import Figures, read_figures
 from stream.kafka.broker import Broker, end_guarded, free_port, start_guarded
 from stream.kafka.client import consumer, subscribe_all
@@ -76,9 +77,9 @@ class View:
         table = Table("shopper", "buys within 1 h", "", "session", "may look at next", expand=True)
         for score in list(self.latest):
             p = next(iter(score["intent"].values()))
-            items = ", ".join(r["item_id"] for r in score.get("recommendations", [])[:3])
             bar = Text("█" * round(p * 20), style="green" if p < 0.2 else "yellow" if p < 0.4 else "red")
-            table.add_row(score["user_id"], f"{p:.1%}", bar, f"{score['session']['length']} events", items)
+            length = f"{score['session']['length']} events"
+            table.add_row(printable(score["user_id"]), f"{p:.1%}", bar, length, _listed(score))
         return Group(Text(self.line(), style="bold"), table, Text("Ctrl-C stops everything", style="dim"))
 
 
@@ -181,8 +182,11 @@ def _watch(view: View, reader: Any, traffic: Iterator[None], port: int, seconds:
 def said(score: dict[str, Any]) -> str:
     """Tell of a score in words."""
     horizon, p = next(iter(score["intent"].items()))
-    items = ", ".join(each["item_id"] for each in score.get("recommendations", [])[:3])
-    return f"{score['user_id']} buys within {horizon}: {p:.1%}; may look at next: {items}"
+    return f"{printable(score['user_id'])} buys within {horizon}: {p:.1%}; may look at next: {_listed(score)}"
+
+
+def _listed(score: dict[str, Any]) -> str:
+    return ", ".join(printable(each["item_id"]) for each in score.get("recommendations", [])[:3])
 
 
 def _asked(port: int, path: str) -> str:

@@ -12,11 +12,12 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 
 from stream.core.errors import BrokerError, TopicError
-from stream.core.formats import BadRow, BadRows, read
-from stream.files import sink, source
+from stream.core.formats import BadRow, BadRows, Form
+from stream.files import sink
 from stream.kafka.client import Outbox, consumer, reach
 from stream.kafka.rights import Right, require
 from stream.kafka.topics import creation
+from stream.mappings import read_log
 from stream.settings import Settings
 
 _encode = msgspec.json.Encoder().encode
@@ -24,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 def replay(
     settings: Settings,
-    form: str,
+    form: Form,
     data: Path,
     topic: str,
     rate: float | None,
@@ -44,10 +45,11 @@ def replay(
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(named)}")
     out, bad = Outbox(settings), BadRows()
     published, began, first = 0, time.monotonic(), None
-    for row in read(source(data), form):
+    for row in read_log(data, form):
         if isinstance(row, BadRow):
             bad.add(row)
             continue
+        bad.saw(row.timestamp, row.timestamp)
         first = row.timestamp if first is None else first
         due = published / rate if rate else (row.timestamp - first) / 1000 / speed if speed else 0.0
         while (wait := began + due - time.monotonic()) > 0 and not stopped():

@@ -53,6 +53,7 @@ class Reachability(logging.Filter):
         self.reachable, self.outages = False, 0  # those that ended, and renewed logins
         self.since = time.monotonic()  # of the last change
         self.disturbed_at = self.since  # when a client or a question last had no answer
+        self._away_at = self.since  # when no broker at all last answered
         self.heard = hear(settings)
         self._renew: Callable[[], object] = lambda: None
         self.renewed_at = 0.0  # when another login was last taken up
@@ -74,6 +75,10 @@ class Reachability(logging.Filter):
     def steady_since(self, when: float) -> bool:
         """Tell whether Kafka answered throughout from `when` (monotonic seconds) to now, as far as anybody noticed."""
         return self.reachable and self.disturbed_at < when
+
+    def up_since(self, when: float) -> bool:
+        """Tell whether there was a broker to talk to throughout from `when` (monotonic seconds) to now."""
+        return self.reachable and self._away_at < when
 
     def why_not(self) -> str:
         """Return why Kafka cannot be reached, in words; nothing where it can."""
@@ -100,6 +105,8 @@ class Reachability(logging.Filter):
         """Take note of what a client says of its connections (librdkafka's `error_cb`)."""
         self.heard.note(error)
         self.disturbed_at = time.monotonic()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._away_at = self.disturbed_at
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -138,7 +145,7 @@ class Reachability(logging.Filter):
         if answered:
             self.heard.forget()
         else:
-            self.disturbed_at = now
+            self.disturbed_at = self._away_at = now
         if answered and not self.reachable:
             if self._told:
                 log.warning("Kafka answers again after %.0f s", now - self.since)

@@ -27,6 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 from stream.core.errors import BrokerError
 from stream.kafka.fetches import FetchedRecord, Reader
 from stream.kafka.membership import Batch, Mark, Membership, Ownership
+from stream.records import DATED
 
 log = logging.getLogger(__name__)
 _REST_SECONDS = 1.0  # after an error of the consumer's that may pass
@@ -230,8 +231,15 @@ class Thread(driver.AIOKafkaConsumerThread):
                 else:
                     self.stood[tp] = state.position
                 handed = state.position if records else self.handed.get(tp, state.position)
-                ownership.marks[tp.partition] = _mark(state, handed).after(ownership.marks.get(tp.partition))
+                self._note(tp.partition, _mark(state, handed), records)
         return found
+
+    def _note(self, number: int, mark: Mark, records: Any) -> None:
+        """Note what an answer told of a partition."""
+        ownership = self.ownership
+        held = ownership.current.owned.get(number) if ownership.current else None
+        first = records[0].timestamp if records and records[0].timestamp >= DATED else 0
+        ownership.marks[number] = mark.after(ownership.marks.get(number), held.part.position if held else 0, first)
 
     def _stray(self, consumer: Any, offsets: Mapping[Any, int]) -> dict[int, int]:
         """Note what is out of range where the consumer still stands there: other answers are from before a seek."""

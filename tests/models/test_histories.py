@@ -147,3 +147,8 @@ def test_a_price_is_known_from_its_event_on():
 
 def test_the_synthetic_shop_has_no_prices(log):
     assert price_levels(log.known_prices) == ([], [])
+
+
+def test_a_price_that_is_no_number_is_none():
+    events = [Event(f"e{n}", "u", "view", "i", NOON + n, price=p) for n, p in enumerate([float("nan"), 9.99])]
+    assert gather(events, timed=True).prices.tolist() == [9.99]

@@ -7,8 +7,8 @@ import pytest
 from export import bundle
 from models.batches import Sequences
 from models.checkpoint import Checkpoint
-from models.learned import labelled, unlearned
-from stream.core.errors import CheckpointError
+from models.learned import findings, taught, unlearned
+from stream.runtime import load
 from tests.models.conftest import MEANING, small_run
 
 
@@ -16,7 +16,7 @@ def test_labels_are_counted_by_horizon(log):
     _, run = small_run(log)
     first = log.where(np.arange(len(log)) < len(log) // 2)
     parts = [Sequences(part, run.vocabulary, MEANING, int(log.time.max()), 64) for part in (first, log)]
-    found = labelled(parts, MEANING.horizons)
+    found = taught(parts, run.meaning)["labels"]
     each = [part.known[:, 0] for part in parts]
     assert found["1h"]["known"] == sum(int(known.sum()) for known in each)
     assert 0 < found["1h"]["positives"] < found["1h"]["known"]
@@ -25,14 +25,29 @@ def test_labels_are_counted_by_horizon(log):
 
 def test_a_horizon_beyond_the_log_and_one_without_purchases_are_named(log):
     long = Sequences(log, small_run(log)[1].vocabulary, msgspec.structs.replace(MEANING, horizons=("30d",)), 0, 64)
-    assert unlearned({"labels": labelled([long], ("30d",))}) == ["30d (no event is followed by so much log)"]
-    assert unlearned({"labels": {"1h": {"known": 1200, "positives": 0}}}) == ["1h (no purchase among 1,200 labels)"]
+    found = taught([long], msgspec.structs.replace(MEANING, horizons=("30d",)))
+    assert unlearned(found) == {"30d": "no event is followed by so much log"}
+    assert unlearned({"labels": {"1h": {"known": 1200, "positives": 0}}}) == {"1h": "no purchase among 1,200 labels"}
     assert not unlearned({})
 
 
-def test_what_was_not_learned_is_exported_only_if_asked(checkpoint, tmp_path):
-    data = {"labels": {"1h": {"known": 9, "positives": 3}, "session": {"known": 0, "positives": 0}}}
-    run = msgspec.structs.replace(checkpoint.run, data=data)
-    with pytest.raises(CheckpointError, match="session"):
-        bundle.write(Checkpoint(checkpoint.network, run, checkpoint.histories), tmp_path / "refused", "float16")
-    assert not list(tmp_path.iterdir())
+def test_types_are_counted_and_what_they_mean_is_said(log):
+    run = small_run(log)[1]
+    found = taught([Sequences(log, run.vocabulary, run.meaning, int(log.time.max()), 64)], run.meaning)
+    assert sum(found["types"].values()) == len(log)
+    assert len(findings(found, "transaction")) == 1
+    odd = {"types": {"view": 900, "transaction": 0, "purchase": 3, "search": 7}, "labels": {}}
+    types, own, none, remedy = findings(odd, "transaction")
+    assert types == "types: view 900, search 7, purchase 3" and "purchase, search" in own
+    assert none.endswith("is it 'purchase'?") and "forecart map --data FILE" in remedy
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(False, ("session",)), (True, msgspec.UNSET)])
+def test_what_was_not_learned_is_published_only_if_asked(checkpoint, tmp_path, asked, expected):
+    horizons = checkpoint.run.meaning.horizons
+    data = {"labels": {name: {"known": 9, "positives": 3 * (name != "session")} for name in (*horizons, "session")}}
+    meaning = msgspec.structs.replace(checkpoint.run.meaning, horizons=("session", *horizons[1:]))
+    run = msgspec.structs.replace(checkpoint.run, data=data, meaning=meaning)
+    point = Checkpoint(checkpoint.network, run, checkpoint.histories)
+    made = bundle.write(point, tmp_path / "bundle", "float16", any_intent=asked)
+    assert made.unlearned == expected == load(tmp_path / "bundle").manifest.unlearned

@@ -104,7 +104,28 @@ def test_what_is_no_log_is_refused(tmp_path: Path, columns: dict[str, list[str]]
     with pytest.raises(DataError, match=message):
         prepare(tmp_path / "x.parquet", "parquet", tmp_path / "out", 100)
     assert not is_prepared(tmp_path / "out")
-    with pytest.raises(DataError, match="cannot be prepared"):
+    with pytest.raises(DataError, match="cannot be read"):
         prepare(tmp_path / "none.jsonl", "events", tmp_path / "out", 100)
     with pytest.raises(DataError, match="holds no prepared log"):
         Prepared.open(tmp_path / "out")
+
+
+def test_a_first_price_of_nan_is_none_for_both_readers(tmp_path: Path):
+    head = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+    rows = "".join(
+        f"2019-10-01 00:0{n}:00 UTC,view,{item},5,,,{price},1,a\n"
+        for n, (item, price) in enumerate([("11", "nan"), ("11", "9.99"), ("12", "inf"), ("12", ""), ("13", "-1")])
+    )
+    (tmp_path / "log.csv").write_text(head + rows)
+    plain, found = load(tmp_path / "log.csv", "rees46"), opened(tmp_path / "log.csv", tmp_path / "out", 10, "rees46")
+    assert plain.prices.tolist() == pytest.approx([9.99, np.nan, -1.0], nan_ok=True)
+    assert np.array_equal(plain.prices, found.prices, equal_nan=True)
+    assert np.array_equal(plain.priced, found.priced)
+
+
+def test_a_log_without_events_says_what_was_left_out(tmp_path: Path):
+    events = {"user_id": ["u"], "type": ["view"], "item_id": ["i"], "timestamp": [NOON * 10**6]}
+    pl.DataFrame(events).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"no events\n  1 row left out: wrong_type.*nanoseconds"):
+        prepare(tmp_path / "x.parquet", "parquet", tmp_path / "out", 100)
+    assert opened(tmp_path / "x.parquet", tmp_path / "out", 100, "parquet:ns").facts.begin == NOON

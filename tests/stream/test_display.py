@@ -1,8 +1,10 @@
 """What people see of an explanation, and what programs get."""
 
 import json
+import re
 import sys
 
+import msgspec
 import pytest
 
 from stream.core.events import Recommendation
@@ -50,3 +52,22 @@ def test_people_get_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert ["", "0", "view", "a", "+0.2500", "-0.1250", "+0.5000"] in lines
     assert ["", "5", "addtocart", "unknown", "", "", "≥ +0.2500"] in lines
     assert ["item", "+0.0625", "+0.0000"] in lines
+
+
+EVIL = "\x1b]0;owned\x07\x9b2J\x1b[2J"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_id_gives_the_terminal_an_order(as_json: bool, capsys: pytest.CaptureFixture[str], monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    share = msgspec.structs.replace(ONE.events[0], event_id=f"e{EVIL}", item_id=f"i{EVIL}", type=f"t{EVIL}")
+    one = msgspec.structs.replace(
+        ONE, user_id=f"u{EVIL}", event_id=f"e{EVIL}", events=[share], recommendation=Recommendation(f"r{EVIL}", 0.5)
+    )
+    show([one, msgspec.structs.replace(one, event_id="")], as_json)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)  # colours are our own
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert shown.count("[2J") >= 10
+    if as_json:
+        assert json.loads(shown.splitlines()[0])["user_id"] == f"u{EVIL}"

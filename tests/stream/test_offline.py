@@ -1,12 +1,16 @@
 """Scoring without Kafka: what a pipe shows, when, and how a hopeless log ends."""
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import re
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
@@ -27,6 +31,14 @@ HOUR = 3_600_000
 
 def _event(n: int, timestamp: int | None = None, user: str = "u") -> bytes:
     return msgspec.json.encode(Event(f"e{n}", user, "view", "i", timestamp or int(time.time() * 1000) + n))
+
+
+def zipped(raw: bytes) -> bytes:
+    """Return a ZIP archive of one file."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("log.jsonl", raw)
+    return out.getvalue()
 
 
 @pytest.fixture
@@ -160,7 +172,10 @@ def test_rows_that_are_no_events_are_reported_with_their_lines(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("rows", [2, 150, 9_000])
-def test_a_log_of_which_nothing_can_be_read_is_an_error(rows: int, tmp_path: Path, shown):
+def test_a_log_of_which_nothing_can_be_read_is_an_error(
+    rows: int, tmp_path: Path, shown, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(offline, "_PATIENCE", 60.0)  # a chunk is whole, however slow the machine
     log, letters = tmp_path / "log.csv", tmp_path / "letters.jsonl"
     log.write_bytes(b"1,2,view,3,\n" * rows)
     with pytest.raises(DataError, match="rows left out: wrong_type, first in line 1: '1,2,view,3,'") as caught:
@@ -200,3 +215,23 @@ def test_dead_letters_can_go_to_stdout(tmp_path: Path, shown):
     _score(log, letters=Path("-"))
     assert not sys.stdout.closed
     assert [b"forecart-reason" in line for line in shown()] == [False, True]
+
+
+def test_the_days_of_a_log_are_known_whatever_becomes_of_its_events(tmp_path: Path, shown):
+    log, first, last = tmp_path / "log.jsonl", 1_767_225_600_000, 9_000_000_000_000
+    log.write_bytes(b"\n".join([_event(0, first), b"{broken", _event(1, last)]))
+    assert _score(log)[1].period == (first, last)
+    log.write_bytes(b"timestamp,visitorid,event,itemid,transactionid\n1433221467,0,view,4016,\n")
+    assert _score(log, "retailrocket")[1].days()[1].startswith("these look like seconds")
+    assert _score(log, "retailrocket:s")[1].period == (1_433_221_467_000,) * 2
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zipped])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_file_is_scored_however_it_is_packed_and_encoded(
+    pack: Callable[[bytes], bytes], encoding: str, tmp_path: Path, shown
+):
+    log, event = tmp_path / "log", _event(0, user="café").decode()
+    log.write_bytes(pack(f"{event}\r\n{event.replace('e0', 'e1')}\r\n".encode(encoding)))
+    assert _score(log)[0] == {"scored": 2}
+    assert [json.loads(line)["user_id"] for line in shown()] == ["café"] * 2

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from stream.core.errors import SettingError
 from stream.core.formats import BadRow, BadRows
-from stream.options import counted, report, terminal
+from stream.options import counted, known, report, terminal
 
 ROW = "1,[/foo],[red]view[/],3"
 
@@ -31,3 +32,45 @@ def test_what_grows_is_said_now_and_then_where_there_is_no_terminal(every: float
     assert capsys.readouterr().err.splitlines() == (
         [] if every else ["1,000 events published", "2,000 events published"]
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "days"),
+    [
+        (1430622120563, 1442539015000, ["from 2015-05-03 to 2015-09-18"]),
+        (1430622120, 1442539015000, ["from 1970-01-17 to 2015-09-18"]),
+        (1430622120, 1442539015, ["from 1970-01-17 to 1970-01-17", "these look like seconds: name the unit behind"]),
+        (
+            1430622120 * 10**6,
+            1442539015 * 10**6,
+            ["from the year 47304", "these look like microseconds: name the unit"],
+        ),
+        (1, 40, ["from 1970-01-01 to 1970-01-01"]),
+    ],
+)
+def test_the_days_of_a_log_are_said_and_what_its_times_look_like(
+    first: int, last: int, days: list[str], capsys: pytest.CaptureFixture[str]
+):
+    bad = BadRows()
+    for time in (last, first, (first + last) // 2):
+        bad.saw(time, time)
+    report(bad, terminal())
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(days)
+    assert all(line.startswith(day) for line, day in zip(said, days, strict=True))
+
+
+@pytest.mark.parametrize("form", ["xml", "taobao:s", "events:h"])
+def test_what_is_no_format_is_refused_with_those_that_are(form: str):
+    with pytest.raises(SettingError, match=f"there is no format '{form}'") as caught:
+        known(form)
+    assert "events, retailrocket take the unit" in caught.value.remedy
+    with pytest.raises(SettingError, match="there is no format"):
+        known(f"{form}:h", "parquet")
+    with pytest.raises(SettingError, match="prepared first"):
+        known("parquet")
+    assert [known(name, "parquet") for name in ("parquet", "parquet:s", "events:ns")] == [
+        "parquet",
+        "parquet:s",
+        "events:ns",
+    ]

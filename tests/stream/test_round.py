@@ -14,6 +14,8 @@ from stream.core.errors import BundleError
 from stream.core.events import Event
 from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty, Vocabulary
+from stream.core.mapped import Mapped
+from stream.core.mapping import Mapping
 from stream.kafka.fetches import FetchedRecord
 from stream.offline import Line
 from stream.records import Fault, Limits, weight
@@ -433,3 +435,44 @@ def test_partitions_scored_together_come_out_as_each_alone(rows):
             )
             assert (one.rejected, one.records, one.foreign) == (other.rejected, other.records, other.foreign)
             assert one.intent.tolist() == other.intent.tolist() and one.arrived.tolist() == other.arrived.tolist()
+
+
+@pytest.mark.parametrize(("lost", "left"), [(("1h",), ["24h"]), (("24h",), ["1h"]), (("1h", "24h"), [])])
+def test_an_intent_that_was_not_learned_is_not_published(lost: tuple[str, ...], left: list[str]):
+    facts = msgspec.structs.replace(manifest(), unlearned=lost)
+    scorer = Scorer(Bundle(facts, VOCAB, step, recommending), True, LIMITS, "events", explain=True)
+    whole = _explaining().process(_part(_explaining()), [_line(0), _line(1, item="i2")], NOON).scores[-1]
+    score = json.loads(scorer.process(_part(scorer), [_line(0), _line(1, item="i2")], NOON).scores[-1].value)
+    learned = {name: p for name, p in json.loads(whole.value)["intent"].items() if name in left}
+    assert score.get("intent", {}) == learned and ("intent" in score) == bool(left)
+    assert ("why" in score) == ("1h" in left)
+
+
+def test_a_topic_of_a_shops_own_shape_is_scored_as_ours_is():
+    said = {"format": "json", "columns": {"user": "who.id", "item": "sku", "time": "at", "type": "kind"}}
+    said |= {"time": {"unit": "s"}, "types": {"view": "seen", "purchase": "bought"}}
+    theirs = Scorer(
+        Bundle(manifest(), VOCAB, step, recommending),
+        True,
+        LIMITS,
+        "events",
+        decoder=Mapped(msgspec.convert(said, Mapping)),
+    )
+    ours, kinds = _scorer(), {"view": "seen", "transaction": "bought"}
+    events = [("u", "view", "i1"), ("v", "transaction", "i2"), ("u", "transaction", "i3"), ("u", "view", "new")]
+    odd = [b"{", b'{"who": {"id": "u"}, "sku": "a", "at": 1, "kind": "view"}']
+    a, b = _part(ours), _part(theirs)
+    for bad in ([], odd):
+        native = [
+            _line(n, value=msgspec.json.encode(Event(f"3-{n}", user, kind, item, NOON)), key=user.encode())
+            for n, (user, kind, item) in enumerate(events)
+        ]
+        shop = [
+            _line(n, value=json.dumps({"who": {"id": u}, "sku": i, "at": NOON / 1000, "kind": kinds[k]}).encode())
+            for n, (u, k, i) in enumerate(events)
+        ]
+        shop += [_line(9 + n, value=raw) for n, raw in enumerate(bad)]
+        expected, found = ours.process(a, native, NOON), theirs.process(b, shop, NOON)
+        assert [m.value for m in found.scores] == [m.value for m in expected.scores]
+        assert [m.value for m in found.changes] == [m.value for m in expected.changes]
+        assert found.rejected == expected.rejected + Counter({"not_json": 1, "unknown_type": 1} if bad else {})

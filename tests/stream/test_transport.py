@@ -12,8 +12,9 @@ from faust.types import TP
 
 from stream.core.errors import BrokerError
 from stream.kafka.fetches import FetchedRecord
-from stream.kafka.membership import Ownership
+from stream.kafka.membership import Mark, Ownership
 from stream.kafka.transport import LOGIN, BatchConsumer, Thread, _Fetched, parts
+from stream.records import DATED
 
 PARTITION = TP("t", 0)
 
@@ -88,3 +89,23 @@ def test_a_group_that_turns_us_away_ends_the_worker_though_nothing_is_fetched():
     [error] = failed
     assert isinstance(error, BrokerError)
     assert "GroupAuthorizationFailedError" in error.message
+
+
+def test_what_an_answer_tells_is_held_to_what_is_scored():
+    ownership = Ownership("g", 100)
+    membership = ownership.take(1, "m", None, {0})
+    membership.owned[0] = SimpleNamespace(part=SimpleNamespace(position=3))
+    thread = SimpleNamespace(ownership=ownership)
+    records = [FetchedRecord("t", 0, 3, DATED + 7, 0, None, None, (), 1)]
+    Thread._note(thread, 0, Mark(9, 9, 9, high=9, answered=DATED + 20), records)
+    assert ownership.marks[0].since == DATED + 7  # read, not scored
+    membership.owned[0].part.position = 9
+    Thread._note(thread, 0, Mark(9, 9, 9, high=9, answered=DATED + 30), None)
+    assert ownership.marks[0].since == DATED + 30
+
+
+def test_a_record_without_a_time_does_not_make_a_lag_old():
+    thread = SimpleNamespace(ownership=Ownership("g", 100))
+    for stamp in (-1, 0, 1_700_000_000):  # none, and seconds
+        Thread._note(thread, 0, Mark(9, 9, 9, high=9), [FetchedRecord("t", 0, 3, stamp, 0, None, None, (), 1)])
+        assert thread.ownership.marks[0].since == 0

@@ -1,5 +1,6 @@
 """Logs: every row becomes events or a reason; nothing is dropped in silence."""
 
+import csv
 import gzip
 import io
 import tracemalloc
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import FORMATS, LONGEST, BadRow, BadRows, raw_lines, read
+from stream.core.formats import FORMATS, BadRow, BadRows, named, read
+from stream.core.plain import LONGEST, raw_lines
 from tests.fakes import NOON
 
 ROCKET = "timestamp,visitorid,event,itemid,transactionid\n"
@@ -215,3 +217,87 @@ def test_a_blank_line_is_no_row(name: str):
     bad = "[" if name != "sessions" else "a,b"
     with pytest.raises(DataError, match=f"first 1 rows .*\n  1 row left out: .* first in line {3 + bool(head)}"):
         _read(head + "\n  \n" + bad + "\n\r\n", name)
+
+
+COSMETICS = [  # time, type, item, category, code, brand, price, user, session
+    ["2019-11-01 00:00:02 UTC", "view", "5802432", "1487580009286598681", "", "naïve", "0.32", "562076640", "09fafd6c"],
+    ["2019-11-01 00:00:09 UTC", "cart", "5844397", "1487580006317032337", "", "", "-79.37", "553329724", ""],
+    ["2019-11-01 00:00:10 UTC", "purchase", "5837166", "1783999064103190764", "a,b", "pnb", "0.00", "556138645", "57"],
+]  # fmt: skip
+
+
+def _written(**options: object) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n", **options).writerows([REES46.rstrip().split(","), *COSMETICS])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        _written().encode(),
+        _written(quoting=csv.QUOTE_ALL).encode("utf-16"),
+        _written(delimiter=";").replace("0.32", "0,32").replace("-79.37", "-79,37").encode("utf-8-sig"),
+        _written(delimiter="\t").replace("\n", "\r").encode("cp1252"),
+        _written().replace(" UTC", "+00:00").encode(),
+        _written().replace("2019-11-01 00", "2019-11-01T03").replace(" UTC", "+0300").encode(),
+        _written().replace("5802432", "5802432.0").encode(),
+        "".join(f"{n},{line}\n" for n, line in enumerate(_written().splitlines())).replace("0,", ",", 1).encode(),
+    ],
+)
+def test_a_table_is_read_however_it_was_written(raw: bytes):
+    events = _read(raw, "rees46")
+    assert events == _read(_written(), "rees46")
+    assert [(e.user_id, e.item_id, e.category_id, e.price) for e in events if isinstance(e, Event)] == [
+        ("562076640", "5802432", "1487580009286598681", 0.32),
+        ("553329724", "5844397", "1487580006317032337", -79.37),
+        ("556138645", "5837166", "1783999064103190764", 0.0),
+    ]
+    assert events[0].timestamp == 1572566402000
+
+
+def test_a_price_that_cannot_be_read_costs_no_event_and_is_told():
+    rows = [f"{REES46_ROW},,{price},4,5\n" for price in ('"1,299.00"', "free", "nan", "", "1e309", "EUR 9.99")]
+    found = _read(REES46 + "".join(rows), "rees46")
+    assert [row.price for row in found if isinstance(row, Event)] == [1299.0, None, None, None, None, 9.99]
+    bad = BadRows()
+    for row in found:
+        if isinstance(row, BadRow):
+            bad.add(row)
+    assert not bad
+    assert bad.lines() == ["2 rows read without price, first in line 3: 'free' ('free' is no number)"]
+
+
+def test_a_shop_without_prices_and_sessions_has_a_log_too():
+    (event,) = _read("event_time,event_type,product_id,user_id\n2019-10-01 00:00:00 UTC,view,1,4\n", "rees46")
+    assert (event.item_id, event.price, event.category_id, event.session_id) == ("1", None, None, None)
+
+
+def test_an_id_that_lost_digits_is_told():
+    rows = _read(REES46 + f"{REES46_ROW},,3,4,5\n" + f"{REES46_ROW},,3,4,5\n".replace("1,2,", "1,2.1e+18,"), "rees46")
+    assert [row.hint for row in rows if isinstance(row, BadRow)] == ["2.1e+18 was an id once, and is a float"]
+
+
+def test_a_unit_of_time_can_be_named():
+    for unit, time in (("s", "1430622120"), ("us", "1430622120000000"), ("ns", "1430622120000000000")):
+        (event,) = _read(f"{ROCKET}{time},683727,view,422926,\n", f"retailrocket:{unit}")
+        raw = b'{"event_id":"e","user_id":"u","type":"v","item_id":"i","timestamp":%s}' % time.encode()
+        (other,) = _read(raw, f"events:{unit}")
+        assert event.timestamp == other.timestamp == 1430622120000
+    with pytest.raises(DataError, match="these look like nanoseconds: name the unit"):
+        _read(f"{ROCKET}1430622120000000000,683727,view,422926,\n", "retailrocket")
+
+
+@pytest.mark.parametrize("form", ["retailrocket:h", "taobao:s", "sessions:s", "none", "none:s"])
+def test_what_is_no_format_has_no_name(form: str):
+    with pytest.raises(KeyError):
+        named(form)
+
+
+def test_a_file_of_events_may_have_times_and_numbers_as_text():
+    (event,) = _read(
+        '{"event_id":"e","user_id":"u","type":"v","item_id":"i","timestamp":"2015-05-03T05:02:00+02:00",'
+        '"price":"1,299.00"}',
+        "events",
+    )
+    assert event == Event("e", "u", "v", "i", 1430622120000, price=1299.0)

@@ -1,0 +1,203 @@
+"""Parquet's columns as an event's fields, whatever types they were written with; with `prepared` the home of polars."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stream.core.errors import DataError
+from stream.core.events import ID_LENGTH_MAX
+from stream.core.formats import BadRow, BadRows
+from stream.core.values import UNITS, WHOLE, looks_like, moment, number
+
+_IDS = ("user_id", "type", "item_id")
+COLUMNS = (*_IDS, "category_id", "timestamp", "price")
+_TIMES = (0, 2**53)
+_SHOWN = 80
+_SINGLE = 2**24  # floats of four bytes hold the whole numbers below it exactly
+
+
+def scan(data: Path, unit: str, bad: BadRows, stage: Path) -> pl.LazyFrame:
+    """Return the events of a file, or of a folder of files, with the numbers of their rows; count the rest in `bad`.
+
+    What Python has to read, such as times as text, is read once and written to the folder `stage`. Numbers in the
+    column of times are in `unit`. Raises DataError for a column that is missing, or holds no ids.
+    """
+    paths = sorted(data.rglob("*.parquet")) if data.is_dir() else [data]
+    if not paths:
+        raise DataError(f"{data} holds no *.parquet", "check the path, or give the log's --format")
+    parts, before = list[pl.LazyFrame](), 0
+    for path in paths:
+        with path.open("rb") as file:
+            if file.read(4) != b"PAR1":
+                raise DataError(f"{path} is no Parquet file", "give the log's --format: see forecart prepare --help")
+        raw = pl.scan_parquet(path, hive_partitioning=False)
+        rows = _checked(raw, path, unit).with_row_index("n", before).with_columns(pl.col("n").cast(pl.Int64))
+        if any(map(_is_read_by_python, (raw.collect_schema().get(name) for name in COLUMNS), COLUMNS)):
+            read = stage / f"columns-{len(parts):05}.parquet"
+            rows.sink_parquet(read, lazy=False, engine="streaming")
+            rows = pl.scan_parquet(read)
+        _tell(rows, bad, path.name if data.is_dir() else "")
+        parts.append(rows.filter(pl.col("reason").is_null()).select("n", *COLUMNS))
+        before += raw.select(pl.len()).collect().item()
+    return pl.concat(parts)
+
+
+def _checked(frame: pl.LazyFrame, path: Path, unit: str) -> pl.LazyFrame:
+    """Return an event's fields, and of a row that is none the reason and what is wrong; `unread` is a price as text."""
+    schema = frame.collect_schema()
+    if lacking := [name for name in (*_IDS, "timestamp") if name not in schema]:
+        raise DataError(f"{path} has no column {', '.join(lacking)}", "name the columns like the fields of an event")
+    given = [name for name in COLUMNS if name in schema]
+    _refuse_floats(frame, path, [name for name in given if name not in ("timestamp", "price")])
+    frame = frame.select(
+        *(pl.col(name).fill_nan(None) if schema[name].is_float() else pl.col(name) for name in given),
+        *(pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in schema),
+    )
+    ids = {name: _text(name, schema.get(name)) for name in (*_IDS, "category_id")}
+    time, (price, unread) = _time(schema["timestamp"], unit), _price(schema.get("price"))
+    length = {name: text.str.len_chars() for name, text in ids.items()}
+    faults = [(name, pl.col(name).is_null(), "missing_field") for name in (*_IDS, "timestamp")]
+    faults += [(name, pl.col(name).is_not_null() & text.is_null(), "not_utf8") for name, text in ids.items()]
+    faults += [(name, n > ID_LENGTH_MAX, "wrong_type") for name, n in length.items()]
+    faults += [(name, length[name] == 0, "wrong_type") for name in _IDS]
+    faults += [("timestamp", time.is_null() | (time <= _TIMES[0]) | (time >= _TIMES[1]), "wrong_type")]
+    return frame.select(
+        *(ids[name].alias(name) for name in _IDS),
+        pl.when(length["category_id"] > 0).then(ids["category_id"]).alias("category_id"),
+        time.alias("timestamp"),
+        price.alias("price"),
+        pl.coalesce(pl.when(fault).then(pl.lit(reason)) for _, fault, reason in faults).alias("reason"),
+        pl.coalesce(pl.when(fault).then(pl.lit(name)) for name, fault, _ in faults).alias("column"),
+        pl.coalesce(pl.when(fault).then(_as_written(name, schema)) for name, fault, _ in faults).alias("value"),
+        unread.alias("unread"),
+    )
+
+
+def _tell(rows: pl.LazyFrame, bad: BadRows, file: str) -> None:
+    """Count the rows that are no events by reason, and the prices that could not be read."""
+    place = f"{file}: " if file else ""
+    told = rows.filter(pl.col("reason").is_not_null() | pl.col("unread").is_not_null()).group_by("reason", "column")
+    first = (pl.col(name).sort_by("n").first() for name in ("value", "unread"))
+    found = told.agg(pl.len(), pl.col("n").min().alias("first"), *first).collect(engine="streaming")
+    for reason, column, count, row, value, unread in found.sort("first").iter_rows():
+        if reason is None:
+            bad.add(BadRow(row + 1, "price", f"{place}{unread}", lost=False), count)
+            continue
+        hint = looks_like(int(value)) if column == "timestamp" and (value or "").isdigit() else ""
+        bad.add(BadRow(row + 1, reason, f"{place}{column} {value or 'none'}", hint), count)
+
+
+def _refuse_floats(frame: pl.LazyFrame, path: Path, names: list[str]) -> None:
+    """Raise DataError where a column of ids holds floats that are no whole numbers, or too large to be exact."""
+    schema = frame.collect_schema()
+    for name in names:
+        kind, value = schema[name], pl.col(name)
+        if kind.is_float():
+            wrong = value.is_not_nan() & (
+                (value % 1 != 0) | (value.abs() >= (_SINGLE if kind == pl.Float32 else WHOLE))
+            )
+        elif kind.is_decimal():
+            wrong = value % 1 != 0
+        else:
+            continue
+        if len(found := frame.filter(wrong).select(name).head(1).collect()):
+            raise DataError(
+                f"{path}: the column {name} holds floats that cannot be ids, such as {found.item()!r}",
+                f"write {name} as integers or as text. pandas makes floats of integers where one is missing, and these "
+                "lose digits of large ones: read the column as 'Int64' or 'string' there",
+            )
+
+
+def _text(name: str, kind: pl.DataType | None) -> pl.Expr:
+    """Return a column of ids as text, null where bytes are no UTF-8."""
+    if kind is None or not (kind == pl.Binary or kind.is_float() or kind.is_decimal()):
+        return pl.col(name).cast(pl.String, strict=False)
+    if kind == pl.Binary:
+        return _each(name, _utf8, pl.String)
+    return pl.col(name).cast(pl.Int64).cast(pl.String)
+
+
+def _time(kind: pl.DataType, unit: str) -> pl.Expr:
+    """Return the column of times in ms, null where it cannot be read."""
+    time = pl.col("timestamp")
+    if kind.is_temporal():
+        return time.dt.epoch("ms")
+    if not kind.is_numeric():
+        return _instants(unit)
+    if kind.is_integer() and UNITS[unit] < 1:
+        return (time // round(1 / UNITS[unit])).cast(pl.Int64, strict=False)
+    return (time * UNITS[unit] if unit != "ms" else time).cast(pl.Int64, strict=False)
+
+
+def _price(kind: pl.DataType | None) -> tuple[pl.Expr, pl.Expr]:
+    """Return the column of prices, and as text what could not be read of it."""
+    price = pl.col("price")
+    if kind is None or kind.is_numeric():
+        read = price.cast(pl.Float64, strict=False)
+        return pl.when(read.is_finite()).then(read), pl.when(read.is_infinite()).then(price.cast(pl.String))
+    told = _each("price", lambda text: _fails(_utf8(text)), pl.Boolean)
+    shown = _each("price", _utf8, pl.String) if kind == pl.Binary else price.cast(pl.String, strict=False)
+    return _each("price", lambda text: number(_utf8(text)), pl.Float64), pl.when(told).then(shown)
+
+
+def _fails(text: str) -> bool:
+    try:
+        number(text)
+    except ValueError:
+        return True
+    return False
+
+
+def _is_read_by_python(kind: pl.DataType | None, name: str) -> bool:
+    is_text = kind is not None and not kind.is_numeric() and not kind.is_temporal()
+    return kind == pl.Binary or (is_text and name in ("timestamp", "price"))
+
+
+def _utf8(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _each(name: str, read: Callable[[Any], Any], kind: Any) -> pl.Expr:
+    """Return what `read` makes of each value of a column, null where it cannot."""
+
+    def one(value: Any) -> Any:
+        try:
+            return read(value)
+        except ValueError:
+            return None
+
+    def every(values: pl.Series) -> pl.Series:
+        found = {value: one(value) for value in values.unique().drop_nulls()}
+        return pl.Series(values.name, map(found.get, values), kind)
+
+    return pl.col(name).map_batches(every, kind, is_elementwise=True)
+
+
+def _instants(unit: str) -> pl.Expr:
+    """Return times as text in ms: by polars what has the usual forms, which is the faster way, else by `moment`."""
+    text = pl.col("timestamp").cast(pl.String, strict=False)
+    usual = pl.coalesce(
+        text.str.to_datetime("%+", strict=False, time_unit="ms", time_zone="UTC").dt.epoch("ms"),
+        text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="ms").dt.epoch("ms"),
+    )
+    rest = pl.when(usual.is_null()).then(text)
+
+    def every(values: pl.Series) -> pl.Series:
+        return pl.Series(values.name, [None if value is None else _moment(value, unit) for value in values], pl.Int64)
+
+    return pl.coalesce(usual, rest.map_batches(every, pl.Int64, is_elementwise=True))
+
+
+def _moment(text: str, unit: str) -> int | None:
+    try:
+        return moment(text, unit)
+    except ValueError:
+        return None
+
+
+def _as_written(name: str, schema: pl.Schema) -> pl.Expr:
+    if schema.get(name) == pl.Binary:
+        return _each(name, lambda raw: raw.decode(errors="backslashreplace")[:_SHOWN], pl.String)
+    return pl.col(name).cast(pl.String, strict=False).str.head(_SHOWN)

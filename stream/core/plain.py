@@ -1,0 +1,124 @@
+"""A log's bytes as lines of text: without compression, byte order marks and foreign line ends, in whatever encoding.
+
+Text that is no UTF-8 is read as Windows' cp1252, unless the log has shown to be UTF-8 before: then a byte that is
+none is damage, and its row is bad. So is one with a byte that cp1252 has no letter for, or 0xFF, the filler of what
+is no text.
+"""
+
+import codecs
+import io
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, cast
+
+from stream.core.errors import DataError
+from stream.core.packed import readable, unpacked
+
+LONGEST = 1_048_576  # bytes of a line, as of a record: what follows up to its end is skipped
+SHOWN = 80  # characters of a bad row
+LONG = "\ud800"  # before what is kept of a line that is too long: no bytes become it
+_BLOCK = 1 << 16
+_NO_CONTROL = bytes({*range(256)} - {*range(9), *range(14, 27), *range(28, 32), 127})
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def text_lines(file: BinaryIO) -> Iterator[str]:
+    """Yield lines as text, with their ends; a byte that is no text becomes a lone surrogate, which no text has.
+
+    Of a line that is longer than `LONGEST` the beginning is yielded, after `LONG`. Raises DataError.
+    """
+    for text, cut in _texts(file):
+        yield LONG + text[:SHOWN].partition("\r")[0] if cut else text
+
+
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines as bytes of UTF-8 without their ends, `LONGEST` at most; raise DataError where they break off."""
+    with readable():
+        for text, _ in _texts(file):
+            yield text.rstrip("\r\n").encode(errors="surrogateescape")
+
+
+def _texts(file: BinaryIO) -> Iterator[tuple[str, bool]]:
+    """Yield lines as text, and whether one was too long and is cut."""
+    plain, utf8 = _decoded(unpacked(file))
+    mark = codecs.BOM_UTF8
+    for line, cut in _lines(plain):
+        raw, mark = line.removeprefix(mark), b""
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = raw.decode(errors="surrogateescape") if utf8 or cut else _cp1252(raw)
+        else:
+            utf8 = utf8 or not text.isascii()
+        yield text, cut
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    while line := file.readline(LONGEST + 1):
+        cut = rest = len(line) > LONGEST and line[-1:] != b"\n"
+        while rest:
+            tail = file.readline(LONGEST)
+            rest = bool(tail) and tail[-1:] != b"\n"
+        yield (line[:LONGEST] if cut else line), cut
+
+
+def _cp1252(raw: bytes) -> str:
+    try:
+        if b"\xff" not in raw:
+            return raw.decode("cp1252")
+    except UnicodeDecodeError:
+        pass
+    return raw.decode(errors="surrogateescape")
+
+
+def _decoded(file: BinaryIO) -> tuple[BinaryIO, bool]:
+    """Return text of one byte a letter or UTF-8, with line feeds, and whether it is known to be UTF-8."""
+    plain = cast(io.BufferedReader, file)
+    head = plain.peek(_BLOCK)
+    if encoding := _wide(head):
+        decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+        plain = _through(plain, lambda raw, final: decoder.decode(raw, final).encode(errors="surrogatepass"))
+        head = plain.peek(_BLOCK)
+    elif len(head.translate(None, _NO_CONTROL)) > len(head) / 20:
+        raise DataError(f"this is no text: it begins with the bytes {head[:8].hex(' ')}", "check the path")
+    if b"\r" in head[:-1] and b"\n" not in head:
+        plain = _through(plain, lambda raw, _: raw.replace(b"\r", b"\n"))
+    return plain, bool(encoding)
+
+
+def _wide(head: bytes) -> str | None:
+    """Return the encoding of text with two or four bytes a letter, by its mark or, without one, by its zeros."""
+    if marked := next((name for mark, name in _MARKS if head.startswith(mark)), None):
+        return marked
+    first, second = head[0::2].count(0), head[1::2].count(0)
+    if max(first, second) > len(head) / 4 and not min(first, second):
+        return "utf-16-le" if second else "utf-16-be"
+    return None
+
+
+class _Converted(io.RawIOBase):
+    """A stream converted block by block."""
+
+    def __init__(self, file: io.BufferedReader, convert: Callable[[bytes, bool], bytes]) -> None:
+        super().__init__()
+        self._file, self._convert, self._rest, self._ended = file, convert, b"", False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest and not self._ended:
+            block = self._file.read1(_BLOCK)
+            self._ended = not block
+            self._rest = self._convert(block, self._ended)
+        n = min(len(buffer), len(self._rest))
+        buffer[:n], self._rest = self._rest[:n], self._rest[n:]
+        return n
+
+
+def _through(file: io.BufferedReader, convert: Callable[[bytes, bool], bytes]) -> io.BufferedReader:
+    return io.BufferedReader(_Converted(file, convert), _BLOCK)

@@ -1,0 +1,78 @@
+"""The values of a shop's own log, whatever types they have, become events as a mapping says."""
+
+from datetime import UTC, tzinfo
+from math import isnan
+from typing import Any
+
+import msgspec
+
+from stream.core.events import BadEvent, Event
+from stream.core.instants import Instants
+from stream.core.mapping import Mapping, Types
+from stream.core.values import WHOLE, number
+
+TEXTS = ("user_id", "item_id", "type", "event_id", "category_id", "session_id")
+_NEEDED = TEXTS[:4]
+Values = dict[str, object]
+"""Of a row, by an event's fields."""
+
+
+class Rows:
+    """Make events of a log's values, whatever types they have."""
+
+    def __init__(self, mapping: Mapping, zone: tzinfo = UTC) -> None:
+        self.mapping, self.types = mapping, Types(mapping)
+        self.times = Instants(mapping.time.form, zone)
+        self._texts = [field for field in TEXTS if field in mapping.paths]
+        self._numbers = [field for field in ("price", "quantity") if field in mapping.paths]
+
+    def event(self, values: Values, position: str, unread: dict[str, str] | None = None) -> Event | BadEvent:
+        """Make an event, with the type as the log names it; without a column of ids `position` is its id.
+
+        Raises ValueError for a value that cannot be read. With `unread` a price or quantity of that kind is left
+        out, and what is wrong with it noted there by field.
+        """
+        found: dict[str, Any] = {"event_id": position, "type": self.types.only}
+        for field in self._texts:
+            found[field] = text(values[field])
+        if values["timestamp"] in (None, "") or any(found[field] is None for field in _NEEDED):
+            return BadEvent("missing_field")
+        found["timestamp"] = self.times.one(values["timestamp"])
+        for field in self._numbers:
+            try:
+                found[field] = _amount(values[field])
+            except ValueError as error:
+                if unread is None:
+                    raise
+                unread[field] = str(error)
+        try:
+            return msgspec.convert(found, Event)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error
+
+
+def text(value: object) -> str | None:
+    """Return an id as text, None where there is none; raise ValueError for what no id can be.
+
+    >>> text(1002), text(1002.0), text("A-1"), text("")
+    ('1002', '1002', 'A-1', None)
+    """
+    if isinstance(value, str):
+        return value or None
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, bool | float | list | dict):
+        raise ValueError(f"{value!r} is no id")
+    return str(value)
+
+
+def _amount(value: object) -> float | None:
+    if value is None or isinstance(value, str):
+        return number(value) if value else None
+    if isinstance(value, bool | list | dict | bytes):
+        raise ValueError(f"{value!r} is no number")
+    return number(str(value))

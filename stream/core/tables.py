@@ -1,0 +1,119 @@
+"""Tables of text: rows as cells, whatever separates them, quoted or not, and the columns by their names."""
+
+import csv
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from operator import itemgetter
+
+from stream.core.errors import DataError
+from stream.core.mapping import nearest
+from stream.core.plain import LONG
+
+SEPARATORS = ",;\t|"
+_SPAN = 16  # lines that a quoted cell may go over
+
+Row = tuple[int, list[str], int]  # line, cells, how many more of them there are than columns
+
+
+def table(
+    lines: Iterator[str],
+    columns: Sequence[str],
+    spare: Sequence[str] = (),
+    nameless: bool = False,
+    remedy: str = "",
+) -> Iterator[Row]:
+    """Yield the rows of a table with the number of their line, their cells in the order of `columns`.
+
+    The first line names the columns, in any order and case, others among them; where it may be `nameless` and names
+    none of them, it is a row. Those of `spare` may be absent, and their cells are empty. A row of another width comes
+    as it is, and tells. Raises DataError, with `remedy`, where a column is missing.
+    """
+    before, first = 1, next(lines, "")
+    while first and (not first.strip() or first.lstrip('"').startswith("sep=")):  # a line that spreadsheets write
+        before, first = before + 1, next(lines, "")
+    if not first:
+        return
+    separator, names = _head(first, columns)
+    if nameless and not set(columns) & set(names):
+        pick, width = list(range(len(columns))), len(columns)
+        lines, before = chain([first], lines), before - 1
+    else:
+        pick, width = _places(first, names, columns, spare, remedy), len(names)
+    plain = pick == list(range(width))
+    cells_of = itemgetter(*pick, -1)  # a cell more, so that one column gives a tuple too
+    for line, cells in rows(lines, separator, width, before):
+        fits = plain or len(cells) != width
+        yield line, cells if fits else list(cells_of([*cells, ""]))[:-1], len(cells) - width
+
+
+def rows(lines: Iterator[str], separator: str, width: int, before: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row's line, counted on from `before`, and its cells; blank lines are none.
+
+    A row goes over several lines where a quoted cell does, and has `width` cells then. A quote that nothing closes
+    is a character.
+    """
+    ahead, line = deque[str](), before + 1
+    while text := ahead.popleft() if ahead else next(lines, ""):
+        cells, count = text.rstrip("\r\n").split(separator), 1
+        if '"' in text:
+            cells, count = _quoted(text, separator, width, ahead, lines) or (cells, 1)
+        if len(cells) > 1 or cells[0].strip():
+            yield line, cells
+        line += count
+
+
+def _quoted(
+    text: str, separator: str, width: int, ahead: deque[str], lines: Iterator[str]
+) -> tuple[list[str], int] | None:
+    """Return the cells of a row with quotes and how many lines it has, None where they do not fit."""
+    if text.count('"') % 2 == 0:
+        cells = _unquoted(text, separator)
+        return (cells, 1) if cells else None
+    for count in range(1, _SPAN):
+        while len(ahead) < count and (more := next(lines, "")):
+            ahead.append(more)
+        if len(ahead) < count:
+            break
+        text += ahead[count - 1]
+        if text.count('"') % 2 == 0:
+            cells = _unquoted(text, separator)
+            if not cells or len(cells) != width:
+                break
+            for _ in range(count):
+                ahead.popleft()
+            return cells, count + 1
+    return None
+
+
+def _unquoted(text: str, separator: str) -> list[str] | None:
+    try:
+        return next(csv.reader([text.rstrip("\r\n")], delimiter=separator, strict=True))
+    except csv.Error:
+        return None
+
+
+def _head(line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what separates the first line, and its cells: as many of the columns as can be, else as many cells."""
+
+    def cells(separator: str) -> list[str]:
+        found = _unquoted(line, separator) or line.rstrip("\r\n").split(separator)
+        known = {name.casefold(): name for name in columns}
+        return [known.get(cell.strip().casefold(), cell) for cell in found]
+
+    def fit(separator: str) -> tuple[int, bool]:
+        found = cells(separator)
+        return len(set(columns) & set(found)), len(found) == len(columns)
+
+    separator = max(SEPARATORS, key=fit)
+    return separator, cells(separator)
+
+
+def _places(line: str, names: list[str], columns: Sequence[str], spare: Sequence[str], remedy: str) -> list[int]:
+    if lacking := [name for name in columns if name not in names and name not in spare]:
+        shown = line.removeprefix(LONG).rstrip("\r\n")[:80]
+        near = [
+            f"{name} (is it {' or '.join(found)}?)" if (found := nearest(name, names)) else name for name in lacking
+        ]
+        raise DataError(f"the first line is {shown!r}: it names no column {', '.join(near)}", remedy)
+    return [names.index(name) if name in names else -1 for name in columns]

@@ -1,0 +1,70 @@
+"""Mappings from files, and logs by their paths."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from stream.core.errors import SettingError
+from stream.core.events import Event
+from stream.core.formats import BadRow, Form, read
+from stream.core.mapped import Mapped
+from stream.core.mapped_log import MappedFormat
+from stream.core.mapping import Mapping
+from stream.files import source
+
+Tables = Callable[[Path, MappedFormat], Iterable[Sequence[object]]]
+TABLES: dict[str, Tables] = {}
+"""What reads files that serving knows nothing of; the command line names it."""
+_REMEDY = "docs/mapping.md describes a mapping, and `forecart map --data FILE` proposes one"
+
+
+def load(path: Path) -> MappedFormat:
+    """Read a mapping; raise SettingError where it is none."""
+    try:
+        mapping = msgspec.yaml.decode(path.read_bytes(), type=Mapping)
+        zone = ZoneInfo(mapping.time.zone)
+    except OSError as error:
+        raise SettingError(f"{path} cannot be read: {error.strerror}", "check --mapping") from error
+    except (msgspec.DecodeError, ValueError, KeyError) as error:  # KeyError: no such zone
+        raise SettingError(f"{path} is no mapping: {error}", _REMEDY) from error
+    return MappedFormat.of(mapping, path.name, zone)
+
+
+def decoder_of(form: Form | None) -> Mapped | None:
+    """Return what decodes records of a shop's own shape, None where there is no mapping of JSON."""
+    json = isinstance(form, MappedFormat) and form.mapping.format == "json"
+    return Mapped(form.mapping, form.zone) if isinstance(form, MappedFormat) and json else None
+
+
+def topic_decoder(path: Path | None) -> Mapped | None:
+    """Return what decodes a topic's records by a mapping; raise SettingError where that is none of JSON."""
+    if path is None:
+        return None
+    found = decoder_of(form := load(path))
+    if found is None:
+        raise SettingError(
+            f"{path} describes {form.mapping.format}, and a topic's records are JSON",
+            "write `format: json`, and the paths of the fields in a record",
+        )
+    return found
+
+
+def is_parquet(form: Form) -> bool:
+    """Tell whether a mapping is of Parquet, which is read by its path."""
+    return isinstance(form, MappedFormat) and form.mapping.format == "parquet"
+
+
+def read_log(path: Path, form: Form) -> Iterator[Event | BadRow]:
+    """Yield the events and the bad rows of the log at a path, as `stream.core.formats.read` does; raise DataError."""
+    if isinstance(form, MappedFormat) and is_parquet(form):
+        yield from form.events(TABLES[form.mapping.format](path, form))
+        return
+    file = source(path)
+    try:
+        yield from read(file, form)
+    finally:
+        if file is not sys.stdin.buffer:
+            file.close()

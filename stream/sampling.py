@@ -1,0 +1,61 @@
+"""The first rows of a log of unknown shape, by the names of their columns."""
+
+import csv
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from stream.core.errors import DataError
+from stream.core.packed import readable
+from stream.core.plain import text_lines
+from stream.core.proposal import Rows, flat
+from stream.core.tables import SEPARATORS, rows
+from stream.files import source
+
+SAMPLES: dict[str, Callable[[Path, int], Rows]] = {}
+"""What samples files that serving knows nothing of; the command line names it."""
+
+
+def sample(path: Path, most: int) -> tuple[str, Rows]:
+    """Return a log's format and its first rows; raise DataError where it is none that a mapping can describe."""
+    if path.is_dir() or _begins(path) == b"PAR1":
+        return "parquet", SAMPLES["parquet"](path, most)
+    with readable(), source(path) as file:
+        lines = [line for line in islice(text_lines(file), most + 1) if line.strip()]
+    if not lines:
+        raise DataError(f"{path} has no rows", "check the path")
+    if lines[0].lstrip().startswith("{"):
+        return "json", _records(lines[:most], path)
+    separator = max(SEPARATORS, key=lambda each: len(_cells(lines[0], each)))
+    names = [name.strip() for name in _cells(lines[0], separator)]
+    if len(names) < 2:
+        raise DataError(
+            f"the first line of {path} is {lines[0].strip()[:80]!r}: neither JSON nor the names of columns",
+            "write it as CSV with a header, or as JSON lines",
+        )
+    found = rows(iter(lines[1:]), separator, len(names))
+    form = "tsv" if separator == "\t" else "csv"
+    return form, [dict(zip(names, cells, strict=False)) for _, cells in found if len(cells) == len(names)]
+
+
+def _begins(path: Path) -> bytes:
+    with source(path) as file:
+        return file.read(4)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
+
+
+def _records(lines: list[str], path: Path) -> Rows:
+    found = []
+    for line in lines:
+        try:
+            found.append(flat(msgspec.json.decode(line.encode(errors="replace"))))
+        except msgspec.DecodeError:
+            continue  # a row that is no JSON is told once the mapping is used
+    if not found:
+        raise DataError(f"no line of {path} is an object of JSON", "check the file")
+    return found

@@ -1,0 +1,78 @@
+"""Rows of tables, whatever separates them, and columns by their names."""
+
+import csv
+import io
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.core.errors import DataError
+from stream.core.tables import table
+
+COLUMNS = ("time", "user", "item")
+
+
+def _table(text: str, **options: object) -> list[list[str]]:
+    return [cells for _, cells, wider in table(iter(text.splitlines(keepends=True)), COLUMNS, **options) if not wider]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time,user,item\n1,2,3\n",
+        "time;user;item\n1;2;3\n",
+        "time\tuser\titem\n1\t2\t3\n",
+        "time|user|item\n1|2|3\n",
+        "sep=;\ntime;user;item\n1;2;3\n",
+        '"time","user","item"\n"1","2","3"\n',
+        "time,user,item\r\n1,2,3\r\n",
+        "\ntime,user,item\n\n1,2,3",
+        ",time,user,item\n0,1,2,3\n",
+        "Unnamed: 0;time;user;item\n0;1;2;3\n",
+        "item,price,user,time\n3,9.9,2,1\n",
+        "Time, User ,ITEM\n1,2,3\n",
+    ],
+)
+def test_a_table_is_read_by_the_names_of_its_columns(text: str):
+    assert _table(text) == [["1", "2", "3"]]
+
+
+def test_a_table_without_names_is_read_by_position():
+    assert _table("1;2;3\n4;5;6\n", nameless=True) == [["1", "2", "3"], ["4", "5", "6"]]
+
+
+def test_a_missing_column_is_named_unless_it_can_be_spared():
+    with pytest.raises(DataError, match=r"'time,user': it names no column item"):
+        _table("time,user\n1,2\n")
+    assert _table("time,user\n1,2\n", spare=("item",)) == [["1", "2", ""]]
+
+
+def test_a_row_of_another_width_says_by_how_much():
+    lines = iter(["x,time,user,item\n", "0,1,2,3\n", "0,1,2\n", "0,1,2,3,4\n"])
+    assert [(line, wider) for line, _, wider in table(lines, COLUMNS)] == [(2, 0), (3, -1), (4, 1)]
+
+
+def test_separators_and_line_ends_in_quotes_are_text():
+    text = 'time,user,item\n1,"2,000","a ""b""\nc"\n4,5,6\n'
+    assert _table(text) == [["1", "2,000", 'a "b"\nc'], ["4", "5", "6"]]
+    assert [line for line, _, _ in table(iter(text.splitlines(keepends=True)), COLUMNS)] == [2, 4]
+
+
+def test_a_quote_that_nothing_closes_is_a_character():
+    rows = _table('time,user,item\n1,2,"3\n' + "4,5,6\n" * 40 + '7,8"9,"0\n')
+    assert rows[0] == ["1", "2", '"3']
+    assert rows[-1] == ["7", '8"9', '"0']
+    assert len(rows) == 42
+
+
+@given(st.lists(st.lists(st.text("ab ,\"'\n;", max_size=5), min_size=3, max_size=3).filter(any), max_size=6))
+def test_what_the_standard_library_writes_is_read(rows: list[list[str]]):
+    out = io.StringIO()
+    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([list(COLUMNS), *rows])
+
+    def lines() -> Iterator[str]:
+        yield from io.StringIO(out.getvalue(), newline="\n")
+
+    assert [cells for _, cells, _ in table(lines(), COLUMNS)] == rows

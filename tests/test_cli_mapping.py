@@ -1,0 +1,95 @@
+"""A shop's own log, from its first look to scores, without a line of code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import forecart, refuses
+
+pytestmark = pytest.mark.slow  # each command is a process of its own
+NAMES = {"view": "page_view", "addtocart": "add_to_cart", "transaction": "purchase"}
+TINY = ("--preset", "small", "--set", "epochs=1", "--set", "judged=0")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a log as a shop's table, as its topic's JSON lines, and as ours."""
+    folder = tmp_path_factory.mktemp("shop")
+    lines = forecart("shoppers", "--shoppers", "120", "--days", "4", "--seed", "3").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    (folder / "ours.jsonl").write_text("\n".join(lines) + "\n")
+    rows = [f"{e['user_id']},{e['timestamp']},{NAMES[e['type']]},{e['item_id']},{e['category_id']}" for e in events]
+    (folder / "shop.csv").write_text("\n".join(["user,timestamp,event,product_id,category", *rows]) + "\n")
+    topic = [
+        {"customer": {"id": e["user_id"]}, "at": e["timestamp"] / 1000, "event": NAMES[e["type"]], "id": e["event_id"]}
+        | {"product": {"sku": e["item_id"], "category": e["category_id"]}}
+        for e in events
+    ]
+    (folder / "topic.jsonl").write_text("".join(json.dumps(record) + "\n" for record in topic))
+    return folder
+
+
+def mapped(shop: Path, log: str) -> str:
+    path = shop / f"{log}.yaml"
+    if not path.exists():
+        done = forecart("map", "--data", str(shop / log), "--out", str(path))
+        assert done.returncode == 0, done.stderr
+        assert "What the first 10 rows become" in done.stderr and "transaction" not in path.read_text()
+    return str(path)
+
+
+def test_a_log_is_trained_on_and_its_topic_scored(shop: Path):
+    table, topic = mapped(shop, "shop.csv"), mapped(shop, "topic.jsonl")
+    log, run, bundle = str(shop / "shop.csv"), str(shop / "run"), str(shop / "bundle")
+    trained = forecart("train", "--mapping", table, "--data", log, "--out", run, "--horizon", "24h", *TINY)
+    assert trained.returncode == 0, trained.stderr
+    measured = forecart("evaluate", run, "--mapping", table, "--data", log, "--tail", "0.2")
+    assert json.loads(measured.stdout)["targets"] > 10
+    assert forecart("export", run, bundle).returncode == 0
+    ours = forecart("score", "--bundle", bundle, "--data", str(shop / "ours.jsonl"))
+    theirs = forecart("score", "--bundle", bundle, "--mapping", topic, "--data", str(shop / "topic.jsonl"))
+    set_ = forecart("score", "--bundle", bundle, "--data", str(shop / "topic.jsonl"), env={"FORECART_MAPPING": topic})
+    for done in (theirs, set_):
+        pairs = list(zip(*(map(json.loads, each.stdout.splitlines()) for each in (ours, done)), strict=True))
+        assert len(pairs) > 100 and all(a | {"scored_at": 0} == b | {"scored_at": 0} for a, b in pairs)
+    assert (
+        "explained"
+        in forecart("explain", "--bundle", bundle, "--mapping", topic, "--data", str(shop / "topic.jsonl")).stdout
+    )
+
+
+def test_a_log_is_prepared_and_searched_by_a_mapping(shop: Path):
+    table, log = mapped(shop, "shop.csv"), str(shop / "shop.csv")
+    done = forecart("prepare", "--mapping", table, "--data", log, "--out", str(shop / "prepared"))
+    assert json.loads(done.stdout)["format"] == "shop.csv.yaml"
+    words = ("--mapping", table, "--data", log, "--out", str(shop / "search"), "--trials", "1", "--holdout-tail", "0.2")
+    done = forecart("search", *words, "--set", "epochs=1")
+    assert f"--mapping {table} --data {log}" in json.loads(done.stdout)["command"]
+
+
+def test_parquet_is_read_by_a_mapping(shop: Path):
+    import polars as pl
+
+    pl.read_csv(shop / "shop.csv").write_parquet(shop / "shop.parquet")
+    mapping = mapped(shop, "shop.parquet")
+    done = forecart("prepare", "--mapping", mapping, "--data", str(shop / "shop.parquet"), "--out", str(shop / "pq"))
+    assert json.loads(done.stdout)["events"] == len((shop / "ours.jsonl").read_text().splitlines())
+    other = shop / "other.yaml"
+    other.write_text(Path(mapping).read_text().replace("product_id", "product"))
+    done = forecart("prepare", "--mapping", str(other), "--data", str(shop / "shop.parquet"), "--out", str(shop / "no"))
+    refuses(done, 65, "no column product: is it product_id?", "its columns are user, timestamp")
+
+
+def test_a_type_that_is_not_there_ends_a_training_before_it_begins(shop: Path):
+    wrong = shop / "wrong.yaml"
+    wrong.write_text(Path(mapped(shop, "shop.csv")).read_text().replace("purchase: purchase", "purchase: purchased"))
+    done = forecart("train", "--mapping", str(wrong), "--data", str(shop / "shop.csv"), "--out", str(shop / "no"))
+    assert done.returncode == 65 and "Traceback" not in done.stderr
+    assert "no event is of type 'purchased' (is it 'purchase'?): the log has page_view" in done.stderr
+
+
+def test_a_format_is_asked_for(shop: Path):
+    refuses(forecart("train", "--data", str(shop / "shop.csv")), 78, "no format is given", "forecart map --data FILE")
+    done = forecart("evaluate", "run", "--data", "x", "--format", "events", "--mapping", "y")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
