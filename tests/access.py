@@ -14,6 +14,7 @@ _HEAD = ["| what is wrong | what is said |", "| --- | --- |"]
 
 def plain(text: str) -> str:
     """Take out of a message what differs from run to run, and what would break a table."""
+    text = re.sub(r"\n\d{4}-\d\d-\d\d .*", "", text, flags=re.DOTALL)  # of the log, behind the message
     text = re.sub(r"/\S*/kafka\.properties", "FILE", text)
     text = re.sub(r"(localhost|127\.0\.0\.1):\d+", "kafka:9093", text)
     text = re.sub(r"/tmp/\S*/", "", text)

@@ -64,6 +64,7 @@ class Producing:
         self._committer: Committer | None = None
         self._thread: DaemonThread | None = None
         self._fenced_at = -math.inf  # monotonic seconds
+        self._unsure_at = -math.inf  # when an initialisation of ours had no answer: it may still fence what follows
         self.made_at = 0.0  # when the producer of now was made, with the login of then
 
     @property
@@ -79,7 +80,11 @@ class Producing:
         self.give_up()
         self.made_at = time.monotonic()
         self._committer, self._thread = self._make(), DaemonThread("committer")
-        await self._call(self._committer.start)
+        try:
+            await self._call(self._committer.start)
+        except ProducerLostError:
+            self._unsure_at = time.monotonic()
+            raise
 
     async def claim(self, partition: int) -> None:
         """See `Committer.claim`."""
@@ -125,7 +130,8 @@ class Producing:
         """Raise FencedError where nothing but another process of this name explains that we are fenced."""
         now = time.monotonic()
         again, self._fenced_at = now - self._fenced_at < _TURN_SECONDS, now
-        if not committer.outlived and (again or self._steady_since(committer.proved)):
+        ours = now - self._unsure_at < _TURN_SECONDS
+        if not committer.outlived and (again or (self._steady_since(committer.proved) and not ours)):
             raise FencedError(
                 f"another process runs as {self.name} ({error})",
                 "stop the other process, or give one of them another --name; nothing is lost",

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from unittest.mock import patch
 
 import pytest
 
@@ -109,3 +110,13 @@ def test_what_was_given_up_ends_on_its_own_thread():
     while not ended and not deadline.wait(0.01):
         pass
     assert ended == ["own"]
+
+
+def test_an_initialisation_of_ours_that_had_no_answer_explains_one_fence():
+    made = Made()
+    with patch.object(Committer, "start", side_effect=ProducerLostError("no answer")), pytest.raises(ProducerLostError):
+        asyncio.run(made.producing.renew())
+    with pytest.raises(ProducerLostError):
+        made.lose(fenced=True)
+    with pytest.raises(FencedError):
+        made.lose(fenced=True)
