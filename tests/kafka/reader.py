@@ -143,7 +143,7 @@ def replay(
     With `scored_at` (ms) by place it is cut as the worker cut it, who wrote a chunk's time into its scores, and with
     the worker's clock: then states are equal bit for bit.
     """
-    scorer = Scorer(bundle, False, limits(settings), settings.events_topic)
+    scorer = Scorer(bundle, False, limits(settings), settings.events_topic, most=settings.max_users)
     sessions: dict[tuple[int, bytes], Any] = {}
     clocks = {}
     ordered = sorted(records, key=lambda r: r.place)
