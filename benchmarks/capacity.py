@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 from bundle import bundle
 from machine import facts
+from prometheus_client.parser import text_string_to_metric_families
 from throughput import backlog, drain, per_event, running
 
 from stream.core import capacity
@@ -70,11 +71,12 @@ def resident(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def metric(port: int, series: str) -> float:
+def metric(port: int, series: str, **labels: str) -> float:
     """Return one series of a worker."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(series + " "))
+        families = text_string_to_metric_families(answer.read().decode())
+    samples = (sample for family in families for sample in family.samples if sample.name == series)
+    return next(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 def through(settings: Settings, options: argparse.Namespace, broker: Broker, folder: Path, name: str) -> Point:
@@ -120,7 +122,7 @@ def again(settings: Settings, options: argparse.Namespace, folder: Path, name: s
             time.sleep(0.1)
         found = re.findall(r"shoppers, position \d+, changelog (\d+)", log.read_text())
         trickle(settings)
-        total, count = (metric(port, f'forecart_stage_seconds_{part}{{stage="commit"}}') for part in ("sum", "count"))
+        total, count = (metric(port, f"forecart_stage_seconds_{part}", stage="commit") for part in ("sum", "count"))
     records = sum(map(int, found))
     return {"records": records, "recovery_seconds": float(seconds[-1]), "commit_seconds": total / count}
 

@@ -31,9 +31,10 @@ from models.config import TrainConfig
 from models.covisits import REACHES, Table
 from models.histories import KNOWN_TYPES
 from models.network import Network
+from stream.bundle_files import CATALOG
 from stream.core.manifest import Meaning
 from stream.kafka.broker import Broker
-from stream.runtime import CATALOG, load
+from stream.runtime import load
 
 _PEER = "kafka_streams_exactly_once_v2"
 _ROWS = 256

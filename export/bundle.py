@@ -18,9 +18,7 @@ from export.parity import check, random_histories
 from models.checkpoint import Checkpoint
 from models.ranking import Ranking
 from models.steps import describe, weigh
-from stream.core.errors import BundleError
-from stream.core.manifest import Manifest
-from stream.runtime import (
+from stream.bundle_files import (
     CATALOG,
     CATEGORIES,
     INTENT,
@@ -33,9 +31,11 @@ from stream.runtime import (
     TOP,
     VOCABULARY,
     Ids,
-    Network,
     digest,
 )
+from stream.core.errors import BundleError
+from stream.core.manifest import Manifest
+from stream.runtime import Network
 
 
 def write(

@@ -12,9 +12,10 @@ from models.covisits import RECENT
 from models.judge import CANDIDATES
 from models.network import windows
 from stream import retrieval
+from stream.bundle_files import CATALOG, INDEX, LIST, PRODUCT, TOP
 from stream.core.errors import SettingError
 from stream.retrieval import IndexedRank, Retrieval
-from stream.runtime import CATALOG, INDEX, LIST, PRODUCT, TOP, exact_rank, product, session
+from stream.runtime import exact_rank, product, session
 
 CHOICES = AUTO, ALWAYS, NEVER = "auto", "always", "never"
 MISSED = 1e-3  # of the exact answer's items, at most

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.enough import TOO_FEW
+
 Floats = NDArray[np.float64]
 Text = Callable[[float], str]
 _ROWS = 24  # of a table that people still read
@@ -94,7 +96,7 @@ def table(chart: Chart | Bars) -> list[list[str]]:
 
 def _cell(series: Series, i: int, text: Text) -> str:
     if not np.isfinite(series.y[i]):
-        return "–"
+        return TOO_FEW
     if series.low is None or series.high is None:
         return text(series.y[i])
     return f"{text(series.y[i])} ({text(series.low[i])} to {text(series.high[i])})"

@@ -1,8 +1,6 @@
 """The commands of training: shoppers, train; the others are added."""
 
-import json
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,28 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
-from rich.progress import Progress, TextColumn
 
 from models import cli_attribute, options
 from models.cli_evaluate import evaluate
 from models.cli_intent import intent
-from models.options import GapOption, HorizonOption, bar, console
+from models.cli_progress import compared, watched
+from models.enough import SHOPPERS
+from models.options import GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
 from stream.core.formats import name_of
-from stream.core.manifest import Meaning, Vocabulary, milliseconds
+from stream.core.manifest import Meaning, milliseconds
 from stream.core.printable import printable
 from stream.options import MappingOption, OptionalFormat, chosen, writable
 
 if TYPE_CHECKING:
-    from models.baselines import Baseline
     from models.batches import Sequences, Source
     from models.checkpoint import Checkpoint, Run
     from models.config import TrainConfig
     from models.histories import Log
-    from models.network import Network
-    from models.train import Progress as Step
-
-Validate = Callable[["Network | Baseline"], dict[str, Any]]
+    from models.holdout import Holdout
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -93,13 +88,14 @@ def train(
 ) -> None:
     """Train the LSTM on a log, next item and purchase at once; or count a baseline that can be served like it.
 
-    Said on the way: item_loss, mixture_loss and intent_loss are those of the
-    LSTM's ranking, of the list that mixes it with item pairs and repeats, and
-    of the purchase; less is better. selection is hr + mrr + pr_auc on the
-    tail: the epoch where it is highest is kept. rehearsing is a second
-    training, on the log without its end: on that end the judge, which orders
-    the best items, and the calibration of purchases learn.
+    The loss says how wrong next items and purchases are; less is better. Of
+    the epochs the one is kept where hit rate, MRR and PR-AUC on the tail sum
+    to most. rehearsing is a second training, on the log without its end: on
+    that end the judge, which orders the best items, and the calibration of
+    purchases learn. At the end a table shows the run beside what must be
+    beaten; a stdout that is no terminal gets the same and more as a line of JSON.
 
+    A first run: forecart train --preset small --format taobao --data events.csv.gz --out runs/first --holdout-tail 0.05
     Examples: forecart train --format taobao --data events.csv.gz --out runs/taobao --holdout-tail 0.05
               forecart train --format sessions --data sessions.txt --set epochs=6 --set dropout=0.3
               torchrun --standalone --nproc-per-node 2 forecart.py train --format taobao --data events.csv.gz
@@ -134,28 +130,34 @@ def _join(config: "TrainConfig") -> None:
 
 def prepared(
     log: "Log", config: "TrainConfig", meaning: Meaning, facts: dict[str, Any], tail: float
-) -> tuple["Sequences", "Log", "Run", Validate | None]:
+) -> tuple["Sequences", "Log", "Run", "Holdout | None"]:
     """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
+    import numpy as np
+
     from models.batches import Sequences
     from models.checkpoint import Run
     from models.histories import cutoff
+    from models.holdout import Holdout
 
     end = int(log.time.max())
     since = cutoff(log, tail) if tail else end + 1
     seen = log.where(log.time < since)
     if not len(seen):
         raise DataError("nothing is left to train on", "hold out a smaller tail")
+    if (users := len(np.unique(seen.user))) < SHOPPERS:
+        text = f"trained on {options.counted(users, 'shopper')}: a model of so few says nothing of others"
+        console.print(text, style="yellow")
     counts = {"events": len(log), "trained": len(seen), "bad": dict(log.bad.count)}
     run = Run.over(seen, config, meaning, facts | counts)
-    vocab = run.vocabulary
-    sequences = Sequences(seen, vocab, run.meaning, min(since, end), config.longest)
-    return sequences, seen, run, _validation(log, vocab, run, since, end) if tail else None
+    sequences = Sequences(seen, run.vocabulary, run.meaning, min(since, end), config.longest)
+    return sequences, seen, run, Holdout.over(log, run, since, end) if tail else None
 
 
 def _partitioned(
     data: Path, config: "TrainConfig", meaning: Meaning, tail: float
-) -> tuple["Source", "Log", "Run", Validate | None]:
+) -> tuple["Source", "Log", "Run", "Holdout | None"]:
     """Return what `prepared` does, from partitions; the first one's shoppers stand for the log in what is measured."""
+    from models.holdout import Holdout
     from models.partitions import Partitions
     from models.prepared import Prepared
 
@@ -164,15 +166,15 @@ def _partitioned(
     console.print(f"{source.events:,} events to train on, {len(run.items):,} items, {len(source)} partitions in {data}")
     log = source.log(0)
     seen = log.where(log.time < since)
-    return source, seen, run, _validation(log, run.vocabulary, run, since, end) if tail else None
+    return source, seen, run, Holdout.over(log, run, since, end) if tail else None
 
 
-def _fit(out: Path, source: "Source", seen: "Log", run: "Run", validate: Validate | None) -> None:
+def _fit(out: Path, source: "Source", seen: "Log", run: "Run", held: "Holdout | None") -> None:
     from models.config import LSTM
     from models.curve import draw
     from models.learned import findings, taught
     from models.novelty import fit as fit_novelty
-    from models.train import count_baseline
+    from models.train import count_baseline, rehearsal
     from models.train import train as fit
 
     run.data |= taught(source.parts(), run.meaning)
@@ -181,81 +183,33 @@ def _fit(out: Path, source: "Source", seen: "Log", run: "Run", validate: Validat
     if run.config.prices and not run.price_edges:
         console.print("prices=true does nothing: no item of the log has a price", style="yellow")
     if run.config.model != LSTM:
-        count_baseline(source, run, out, validate)
-        print(json.dumps({"checkpoint": str(out), **run.metrics}))
+        count_baseline(source, run, out, held)
+        _told(out, source, run, held)
         return
-    spoken = options.spoken()
 
     def conclude(point: "Checkpoint") -> None:
         draw(point.run, out)
-        spoken("fitting how much unseen items deserve", "")
         run.novelty = fit_novelty(point, seen)
 
-    with bar(TextColumn("loss {task.fields[loss]:.3f}"), TextColumn("{task.fields[rate]:,.0f} events/s")) as bars:
+    with watched(run, rehearsal(run.config, source.events)) as watch:
         try:
-            fit(source, run, out, _watcher(bars, spoken), _aloud(validate, run) if validate else None, conclude)
+            fit(source, run, out, watch, held, conclude)
         except KeyboardInterrupt:
             with suppress(OSError):
                 out.rmdir()  # empty where it was too early for anything to be kept
             console.print("stopped; the same command goes on")
             raise
-    for epoch in run.epochs:
-        console.print(options.figures({name: epoch[name] for name in epoch if name == "epoch" or "loss" in name}))
     if not console.quiet:
-        print(json.dumps({"checkpoint": str(out), **run.metrics}))
+        _told(out, source, run, held)
 
 
-def _watcher(bars: Progress, spoken: Callable[[str, str], None]) -> Callable[["Step"], None]:
-    """Return what shows the loop's steps."""
-    task = bars.add_task("training", total=None, loss=0.0, rate=0.0)
-    stages: set[str] = set()
-
-    def watch(step: "Step") -> None:
-        if step.stage not in stages and step.step > 1:
-            console.print(f"{step.stage} goes on after step {step.step - 1:,} of {step.steps:,}")
-        stages.add(step.stage)
-        spoken(step.stage, f"step {step.step:,} of {step.steps:,}, loss {step.loss:.3f}")
-        bars.update(
-            task,
-            description=step.stage,
-            total=step.steps,
-            completed=step.step,
-            loss=step.loss,
-            rate=step.events_per_second,
-        )
-
-    return watch
-
-
-def _aloud(validate: Validate, run: "Run") -> Validate:
-    """Return what measures a network and says its figures."""
-
-    def measured(network: "Network | Baseline") -> dict[str, Any]:
-        metrics = validate(network)
-        kept = "as it is kept, with the judge and unseen items"
-        console.print(f"{kept if run.novelty else 'after an epoch, before both'}: {options.figures(metrics)}")
-        return metrics
-
-    return measured
-
-
-def _validation(log: "Log", vocab: Vocabulary, run: "Run", since: int, end: int) -> Validate:
-    from models.batches import Sequences
-    from models.checkpoint import Checkpoint
-    from models.contenders import model
-    from models.evaluate import evaluate, summary
-
-    whole = Sequences(log, vocab, run.meaning, end, run.config.longest)
-
-    def validate(network: "Network | Baseline") -> dict[str, Any]:
-        contender = model(Checkpoint(network, run, {}))
-        metrics = summary(evaluate(log, whole, *contender, since=since, end=end), run.meaning.k, run.meaning.horizons)
-        k = run.meaning.k
-        # One figure chooses the epoch: both heads count, each where it can be measured.
-        parts = [metrics[name] for name in (f"hr@{k}", f"mrr@{k}", "pr_auc") if metrics[name] is not None]
-        return metrics | {"selection": sum(parts)}
-
-    return validate
+def _told(out: Path, source: "Source", run: "Run", held: "Holdout | None") -> None:
+    """Show a finished run beside the baselines; for programs the same as a line of JSON."""
+    baselines = held.baselines(source) if held else {}
+    compared({run.config.model: run.metrics} | baselines if held else {}, run)
+    console.print(f"the run is in {out}")
+    found = {"checkpoint": str(out), **run.metrics} | ({"baselines": baselines} if held else {})
+    options.line(found)
 
 
 app.command()(cli_attribute.attribute)

@@ -1,6 +1,5 @@
 """The command `evaluate`: held-out data through the worker's path, and beside it what a model must beat."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 from rich.table import Table
 
 from models import options
+from models.enough import RULE, TOO_FEW
 from models.options import DataOption, advance, bar, console
 from stream.core.errors import SettingError
 from stream.core.manifest import STATES
@@ -39,7 +39,7 @@ def evaluate(
     state: Annotated[str, typer.Option(help="Stored type of the shoppers' states, as export has it.")] = STATES[0],
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
 ) -> None:
-    """Score held-out data through the same path as the worker: tables on stderr, on stdout a line of JSON.
+    """Score held-out data through the same path as the worker: tables on stderr, a line of JSON to programs.
 
     hr, mrr and ndcg: how high the next item stands in the list. They are
     told apart by the next item: known, one of training; joined, none of
@@ -65,13 +65,16 @@ def evaluate(
     log = options.load(data, chosen(form, mapping))
     results = _measured(point, log, targets, tail, baselines, min_prefix, state)
     meaning = point.run.meaning
-    for title, table in _tables(results, meaning.k, meaning.horizons):
+    tables = _tables(results, meaning.k, meaning.horizons)
+    for title, table in tables:
         console.print(title, style="bold")
         console.print(table)
+    if any(TOO_FEW in column.cells for _, table in tables for column in table.columns):
+        console.print(f"{TOO_FEW}: {RULE}; hold out a longer --tail", style="yellow")
     _warn(point, log, tail, results[point.run.config.model])
     facts = {"horizon": meaning.horizons[0], "targets_of": targets, "min_prefix": min_prefix, "state": state}
-    line = results.pop(point.run.config.model) | facts
-    print(json.dumps(line | ({"baselines": results} if results else {})))
+    found = results.pop(point.run.config.model) | facts
+    options.line(found | ({"baselines": results} if results else {}))
 
 
 def _warn(point: "Checkpoint", log: "Log", tail: float, found: dict[str, Any]) -> None:
@@ -127,20 +130,19 @@ def _tables(results: Results, k: int, horizons: tuple[str, ...]) -> list[tuple[s
     of, first = next(iter(results.items()))
     ranking, hits = [f"{name}@{k}" for name in RANKING], f"hr@{k}"
     asked = f"{first['targets']:,} next items of {first['users']:,} shoppers"
+    parts = {f"{part} ({first[f'targets_{part}']:,})": part for part in ("known", "joined", "new")}
+    overall = {n: [_figure(r, name, "targets") for name in ranking] for n, r in results.items()}
+    apart = {n: [_figure(r, f"{hits}_{p}", f"targets_{p}") for p in parts.values()] for n, r in results.items()}
     tables = [
-        _table(f"Next item: {asked}", ranking, {n: [_figure(r, name) for name in ranking] for n, r in results.items()}),
-        _table(
-            f"{hits} where the next item is",
-            [f"{part} ({first[f'targets_{part}']:,})" for part in ("known", "joined", "new")],
-            {n: [_figure(r, f"{hits}_{part}") for part in ("known", "joined", "new")] for n, r in results.items()},
-        ),
+        _table(f"Next item: {asked}", ranking, overall),
+        _table(f"{hits} where the next item is", list(parts), apart),
     ]
     for horizon in horizons:
         figures = {name: r["horizons"][horizon] for name, r in results.items()}
         if horizon == horizons[0]:  # the one that intervals are for
             figures = {name: found | {"interval": results[name].get("interval", {})} for name, found in figures.items()}
         counts = f"{figures[of]['positives']:,} of {figures[of]['labelled']:,} events"
-        rows = {name: [_figure(found, metric) for metric in INTENT] for name, found in figures.items()}
+        rows = {name: [_figure(found, metric, "labelled") for metric in INTENT] for name, found in figures.items()}
         tables.append(_table(f"Purchase within {horizon}: {counts}", list(INTENT), rows))
     if leads := {name: r["lead"] for name, r in results.items() if "lead" in r}:
         rows = {name: [*(_points(lead, m) for m in ranking), _share(lead, "pr_auc")] for name, lead in leads.items()}
@@ -161,9 +163,10 @@ def _table(title: str, names: list[str], rows: dict[str, list[str]]) -> tuple[st
     return title, table
 
 
-def _figure(found: dict[str, Any], metric: str) -> str:
+def _figure(found: dict[str, Any], metric: str, of: str) -> str:
+    """Write a figure, or why there is none; `of` names the count of what it was asked on."""
     if found.get(metric) is None:
-        return "-"
+        return TOO_FEW if found[of] else "-"
     bounds = found.get("interval", {}).get(metric)
     return f"{found[metric]:.4f}" + ("\n{:.4f} to {:.4f}".format(*bounds) if bounds else "")
 

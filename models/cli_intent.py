@@ -1,6 +1,5 @@
 """The command `intent`: who predicts purchases best, with intervals."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from models import options
+from models.enough import RULE, TOO_FEW, enough
 from models.options import DataOption, GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
 from stream.core.formats import Form, name_of
@@ -41,7 +41,7 @@ def intent(
     ] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any dial of training: name=value.")] = None,
 ) -> None:
-    """Compare the LSTM with LightGBM, logistic regression and the base rate; the last line is JSON.
+    """Compare the LSTM with LightGBM, logistic regression and the base rate; programs get a line of JSON.
 
     Shoppers are dealt out over folds: each fold's are scored by models of the others' events before the tail.
     The LSTM's probabilities are calibrated on sequences that were kept from it.
@@ -66,7 +66,7 @@ def intent(
         found = {name: compared(pooled, j, rounds, seed) for j, name in enumerate(meaning.horizons)}
     for name, result in found.items():
         console.print(_table(name, result))
-    print(json.dumps({"format": name_of(source), "folds": folds, "tail": tail, "seed": seed, "horizons": found}))
+    options.line({"format": name_of(source), "folds": folds, "tail": tail, "seed": seed, "horizons": found})
 
 
 def _contenders(log: "Log", config: "TrainConfig", meaning: Meaning) -> "dict[str, Predict]":
@@ -105,13 +105,19 @@ def _truth(path: Path, data: Path, form: Form, log: "Log") -> NDArray[np.float64
 
 
 def compared(pooled: "Pooled", horizon: int, rounds: int, seed: int) -> dict[str, Any]:
-    """Measure each contender on the events whose label is known, and the LSTM against each of the others."""
+    """Measure each contender on the events whose label is known, and the LSTM against each of the others.
+
+    There are no figures of too few purchases.
+    """
     from models.intervals import intervals, paired
     from stream.core.quality import INTENT
 
     known = pooled.known[:, horizon]
     label, user = pooled.label[known, horizon], pooled.user[known]
     p = {name: values[known, horizon] for name, values in pooled.p.items() if values.shape[1] > horizon}
+    facts = {"events": len(label), "positives": int(label.sum()), "users": len(np.unique(user))}
+    if not enough(facts["positives"], facts["users"]):
+        return facts | {"contenders": {name: dict.fromkeys(INTENT) for name in p}, "pr_auc_of_lstm_above": {}}
     figures = {
         name: {metric: intervals(metric, label, values, user, rounds, seed) for metric in INTENT}
         for name, values in p.items()
@@ -121,7 +127,6 @@ def compared(pooled: "Pooled", horizon: int, rounds: int, seed: int) -> dict[str
         for name, values in p.items()
         if name != "lstm"
     }
-    facts = {"events": len(label), "positives": int(label.sum()), "users": len(np.unique(user))}
     return facts | {"contenders": figures, "pr_auc_of_lstm_above": more}
 
 
@@ -131,12 +136,16 @@ def _table(horizon: str, result: dict[str, Any]) -> Table:
     for metric in next(iter(result["contenders"].values())):
         cells = (_cell(figures[metric], "{:.4f}") for figures in result["contenders"].values())
         table.add_row(metric, *cells)
-    more = result["pr_auc_of_lstm_above"]
-    cells = (_cell(more[name], "{:+.1%}") if name in more else "" for name in result["contenders"])
-    table.add_row("pr_auc of lstm above", *cells)
+    if more := result["pr_auc_of_lstm_above"]:
+        cells = (_cell(more[name], "{:+.1%}") if name in more else "" for name in result["contenders"])
+        table.add_row("pr_auc of lstm above", *cells)
+    else:
+        table.caption = f"{TOO_FEW}: {RULE}"
     return table
 
 
-def _cell(interval: "Interval", form: str) -> str:
+def _cell(interval: "Interval | None", form: str) -> str:
+    if interval is None:
+        return TOO_FEW
     value, low, high = (form.format(number) for number in interval)
     return f"{value}\n{low} to {high}"

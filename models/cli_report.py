@@ -55,9 +55,10 @@ def report(
     with bar() as bars:
         found = gather(examples, runs, log, since, rounds, advance(bars, "intervals", None))
     replace_file(out, render(found, data.name, datetime.now(UTC)).encode())
-    figures = found.first.figures.items()
-    bounds = {"intervals": {name: [one.low, one.high] for name, one in figures}}
-    print(json.dumps({"report": str(out)} | {name: one.value for name, one in figures} | bounds | found.examples))
+    figures = found.first.figures
+    values = dict.fromkeys(found.metrics) | {name: one.value for name, one in figures.items()}
+    bounds = {"intervals": {name: [one.low, one.high] for name, one in figures.items()}}
+    print(json.dumps({"report": str(out)} | values | bounds | found.examples))
 
 
 def _named(folders: list[Path], points: "list[Checkpoint]") -> "dict[str, Checkpoint]":

@@ -13,15 +13,16 @@ import typer
 from rich.table import Table
 
 from models import options
+from models.enough import RULE
 from models.options import DataOption, GapOption, HorizonOption, console
-from stream.core.errors import SettingError
+from stream.core.errors import DataError, SettingError
 from stream.core.formats import name_of
 from stream.options import MappingOption, OptionalFormat, chosen, pairs, writable
 
 if TYPE_CHECKING:
     from models.batches import Sequences
     from models.checkpoint import Run
-    from models.cli import Validate
+    from models.holdout import Holdout
     from models.network import Network
     from models.search import Dials, Result
 
@@ -92,7 +93,7 @@ def _heard(trials: int, number: int, result: "Result") -> None:
 def _trial(
     sequences: "Sequences",
     run: "Run",
-    validate: "Validate | None",
+    validate: "Holdout | None",
     out: Path,
     dials: "Dials",
     hear: Callable[[int, float], None],
@@ -113,7 +114,7 @@ def _trial(
 
 
 def _trained(
-    sequences: "Sequences", run: "Run", folder: Path, validate: "Validate", hear: Callable[[int, float], None]
+    sequences: "Sequences", run: "Run", folder: Path, validate: "Holdout", hear: Callable[[int, float], None]
 ) -> float:
     """Train in a folder, or go on there; say each epoch's figure, and return the best."""
     from models.train import train
@@ -122,6 +123,8 @@ def _trained(
 
     def measure(network: "Network") -> dict[str, Any]:
         metrics = validate(network)
+        if "selection" not in metrics:
+            raise DataError(f"trials cannot be compared on the tail: {RULE}", "hold out a longer --holdout-tail")
         said.append(metrics["selection"])
         hear(len(said), said[-1])
         return metrics

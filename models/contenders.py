@@ -4,13 +4,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from models import bestsellers, own_items
-from models.baselines import BASELINES, LAST_ITEM, base_rate
-from models.batches import Sequences
+from models.baselines import BASELINES, LAST_ITEM, POPULARITY
+from models.batches import Sequences, Source
 from models.boosted import TABULAR
 from models.checkpoint import Checkpoint, Run
 from models.crossfit import Split, tabular
+from models.enough import enough
 from models.evaluate import Examples
 from models.histories import Log, labels
 from models.intervals import intervals, mean_interval, paired, paired_interval
@@ -40,17 +42,21 @@ def model(checkpoint: Checkpoint, state: str = STATES[0]) -> Contender:
     return Contender(facts, warm, step, weigh(checkpoint))
 
 
+def counted(run: Run, before: Source) -> dict[str, Contender]:
+    """Fit to the events `before` the measured ones what is only counted, but for the run's own model."""
+    networks = {name: run.baseline() for name in BASELINES}
+    for name, network in networks.items():
+        network.learn(before, followed=name == LAST_ITEM)
+    found = {n: model(Checkpoint(net.eval(), run, {})) for n, net in networks.items() if n != run.config.model}
+    own = own_items.step(torch.sigmoid(networks[POPULARITY].logit).numpy())
+    facts = own_items.manifest(run.meaning, len(run.items), len(run.categories))
+    return found | {own_items.NAME: Contender(facts, own, own)}
+
+
 def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
     """Fit to the events `before` the measured ones all that a run's model must beat, but for itself."""
-    found = {}
-    for name in BASELINES:
-        if name != run.config.model:
-            network = run.baseline()
-            network.learn(before, followed=name == LAST_ITEM)
-            found[name] = model(Checkpoint(network.eval(), run, {}))
+    found = counted(run, before)
     items, categories, k = len(run.items), len(run.categories), run.meaning.k
-    own = own_items.step(base_rate(before))
-    found[own_items.NAME] = Contender(own_items.manifest(run.meaning, items, categories), own, own)
     step = bestsellers.step(before, items, k)
     facts = bestsellers.manifest(run.meaning, items, categories)
     found[bestsellers.NAME] = Contender(facts, step, step, bestsellers.weigh)
@@ -87,6 +93,7 @@ def tabular_rivals(run: Run, log: Log, since: int, like: Examples) -> dict[str, 
 def compare(found: dict[str, Examples], of: str, k: int) -> dict[str, dict[str, Any]]:
     """Return by contender the 95 % interval of each ranking metric and of PR-AUC, and of the lead of `of`'s over it.
 
+    What has too few examples is absent.
     The same shoppers are drawn for all, and their examples are compared one by one; the lead in PR-AUC is a share.
     """
     return {name: _compared(examples, found[of] if name != of else None, k) for name, examples in found.items()}
@@ -94,13 +101,13 @@ def compare(found: dict[str, Examples], of: str, k: int) -> dict[str, dict[str, 
 
 def _compared(examples: Examples, other: Examples | None, k: int) -> dict[str, Any]:
     bounds, leads = {}, {}
-    if len(user := examples.rank_user):
+    if enough(len(user := examples.rank_user), examples.users):
         for name, metric in RANKING.items():
             values = metric(examples.rank)
             bounds[f"{name}@{k}"] = mean_interval(values, user)[1:]
             if other:
                 leads[f"{name}@{k}"] = paired_interval(metric(other.rank), values, user)
-    if examples.label.any():
+    if enough(int(examples.label.sum()), examples.users):
         label, p, user = examples.label, examples.probability, examples.label_user
         bounds["pr_auc"] = intervals("pr_auc", label, p, user, _ROUNDS)[1:]
         if other:

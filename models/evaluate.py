@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.batches import Sequences
+from models.enough import enough
 from models.histories import Log, labels
 from stream.core import score
 from stream.core.features import Events
@@ -15,6 +16,7 @@ from stream.core.joining import Weigh, join
 from stream.core.manifest import Manifest
 from stream.core.newcomers import Table
 from stream.core.quality import INTENT, RANKING, ranks
+from stream.core.rules import USERS, Rules
 from stream.core.scoring import SCORED, Step
 from stream.core.session import record
 
@@ -60,16 +62,17 @@ def evaluate(
     targets: str = "all",
     shortest: int = 1,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
+    users: int = USERS,
 ) -> Examples:
     """Score a log in time order and measure the events from `since` (ms) on.
 
     Earlier events only build the shoppers' states, by `warm`, which need not recommend. `sequences` holds the
     same events as arrays. With `targets="last"` only each shopper's last event is asked for, and none before
     a shopper's `shortest` first events are known. A tie at the end of a list is a miss, if lists are of one
-    item more than the model's k. With `weigh` the items that training did not see join the lists at their first
-    event, as in one partition.
+    item more than the model's k. With `weigh` the items that training did not see join the lists as in one
+    partition without a catalog, once so many `users` vouch for them.
     """
-    accepted, rank, intent = _scored(log, sequences, manifest, (warm, step), weigh, since, progress)
+    accepted, rank, intent = _scored(log, sequences, manifest, (warm, step), weigh, since, progress, users)
     label, known = labels(log, manifest.meaning, end)
     inside = accepted & (log.time >= since)
     unscored = int((log.time >= since).sum() - inside.sum())
@@ -86,6 +89,7 @@ def _scored(
     weigh: Weigh | None,
     since: int,
     progress: Callable[[int, int], None],
+    users: int,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
     """Return which events were scored, their next items' ranks, 0: not listed, and their intents (n, horizons).
 
@@ -101,6 +105,7 @@ def _scored(
     sessions = np.zeros(len(log.users), record(manifest))
     rank, intent = np.zeros(len(log), np.int64), np.zeros((len(log), len(manifest.meaning.horizons)))
     accepted, table = np.zeros(len(log), bool), Table()
+    rules = Rules(category=np.zeros(manifest.items + 1, np.uint64), users=users)
     for begin, stop, step in [(0, split, steps[0]), (split, len(order), steps[1])]:
         for at in range(begin, stop, CHUNK):
             rows = order[at : min(at + CHUNK, stop)]
@@ -109,7 +114,8 @@ def _scored(
             scores, sessions[touched] = score(events, sessions[touched], step, manifest)
             if weigh and manifest.novelty:
                 names = [log.items[i] for i in log.item[rows].tolist()]
-                join(table, events, scores, names, manifest.novelty, manifest.items, weigh)
+                who = log.user[rows].astype(np.uint64)
+                join(table, events, scores, names, manifest.novelty, manifest.items, weigh, rules, who)
             accepted[rows], intent[rows] = scores.outcome == SCORED, scores.intent
             if scores.items is not None and scores.item_scores is not None:
                 found = ranks(scores.items, scores.item_scores, sequences.target[rows])
@@ -186,7 +192,7 @@ def events_of(log: Log, sequences: Sequences, rows: NDArray[np.intp], slot: NDAr
 
 
 def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, Any]:
-    """Return the metrics, as `evaluate` prints them; what cannot be computed is None.
+    """Return the metrics, as `evaluate` prints them; what has too few examples is None.
 
     Those of intent are the first horizon's; under `horizons` stand those of each.
     """
@@ -194,12 +200,12 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
     # Papers draw their splits so that every target was seen in training.
     parts = {"known": examples.known_item, "new": examples.fresh}
     ranking |= {f"{name}_{part}": v[at] for part, at in parts.items() for name, v in ranking.items()}
-    values: dict[str, Any] = {name: float(v.mean()) if len(v) else None for name, v in ranking.items()}
-    joined = RANKING["hr"](examples.rank[examples.joined])
+    ranking[f"hr@{k}_joined"] = RANKING["hr"](examples.rank[examples.joined])
+    users = examples.users
+    values = {name: float(v.mean()) if enough(len(v), users) else None for name, v in ranking.items()}
     each = {name: intent_figures(examples, j) for j, name in enumerate(horizons)}
     return {
         **values,
-        f"hr@{k}_joined": float(joined.mean()) if len(joined) else None,
         "targets_joined": int(examples.joined.sum()),
         **each[horizons[0]],
         "users": examples.users,
@@ -213,9 +219,11 @@ def summary(examples: Examples, k: int, horizons: tuple[str, ...]) -> dict[str, 
 
 
 def intent_figures(examples: Examples, horizon: int) -> dict[str, Any]:
-    """Return the metrics of one horizon, None where they cannot be computed, and the counts of labels."""
+    """Return the metrics of one horizon, None where they have too few purchases, and the counts of labels."""
     known = examples.known[:, horizon]
     label, p = examples.labels[known, horizon], examples.intent[known, horizon]
-    found = {name: float(measure(label, p, None)) if len(label) else float("nan") for name, measure in INTENT.items()}
-    values: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in found.items()}
-    return values | {"labelled": len(label), "positives": int(label.sum())}
+    counts = {"labelled": len(label), "positives": int(label.sum())}
+    if not enough(counts["positives"], examples.users):
+        return dict.fromkeys(INTENT) | counts
+    found = {name: float(measure(label, p, None)) for name, measure in INTENT.items()}
+    return {name: None if np.isnan(value) else value for name, value in found.items()} | counts

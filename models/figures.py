@@ -19,7 +19,7 @@ _BANDS = "Bands are intervals of 95\N{NO-BREAK SPACE}%."
 
 def next_item(report: Report) -> list[Chart | Bars]:
     """Draw the hit rate by rank and by part."""
-    if not report.examples["targets"]:
+    if "rank" not in report.first.curves:
         return []
     ranked = Chart(
         "Hit rate by rank",

@@ -1,6 +1,7 @@
 """What the commands of training share: a log read in sight, dials, what a model means, bars of progress."""
 
-import time
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,22 +47,10 @@ def advance(bars: Progress, name: str, total: int | None) -> Callable[[int, int]
     return lambda done, of: bars.update(task, completed=done, total=of)
 
 
-def spoken(every: float = 60.0) -> Callable[[str, str], None]:
-    """Return what writes progress as lines where no terminal shows bars: a stage's start, then a line a minute."""
-    last: tuple[str, float] = ("", 0.0)
-
-    def say(stage: str, progress: str) -> None:
-        nonlocal last
-        if not console.is_terminal and (stage != last[0] or time.monotonic() - last[1] > every):
-            last = stage, time.monotonic()
-            console.print(f"{stage}{progress and ': '}{progress}")
-
-    return say
-
-
-def figures(metrics: dict[str, Any]) -> str:
-    """Write numbers with their names in a line."""
-    return " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float))
+def line(found: dict[str, Any]) -> None:
+    """Write for programs what a table shows to people, as a line of JSON; a terminal has the table."""
+    if not sys.stdout.isatty():
+        print(json.dumps(found))
 
 
 def load(data: Path, form: Form, whole: bool = False) -> "Log":

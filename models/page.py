@@ -14,18 +14,17 @@ from models import figures
 from models.audit import Audit
 from models.charts import Bars, Chart, number, percent, table
 from models.checkpoint import Run
+from models.enough import RULE, TOO_FEW
 from models.intervals import Interval
 from models.report import Report
 from models.svg import draw, key
 from models.verdict import best, findings
+from models.wording import said, title
 
 _HERE = Path(__file__).parent
 _SPANS = ("gap", "ttl", "lateness")  # of the meaning, in ms
-_SHARES = ("hr", "mrr", "ndcg", "pr_auc", "ece")  # metrics that read well as percentages
 _MAIN = ("pr_auc", "roc_auc", "ece")  # of each horizon
 _LESS = ("log_loss", "brier", "ece")  # metrics where less is better
-_NAMES = {"hr": "hit rate", "mrr": "MRR", "ndcg": "NDCG", "pr_auc": "PR-AUC", "roc_auc": "ROC-AUC",
-          "log_loss": "log loss", "brier": "Brier score", "ece": "calibration error"}  # fmt: skip
 
 
 def render(report: Report, log: str, made: datetime) -> str:
@@ -45,13 +44,14 @@ def render(report: Report, log: str, made: datetime) -> str:
         title=f"{next(iter(report.runs))} on {log}",
         made=f"{made.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         examples=report.examples,
+        few=f"{TOO_FEW.capitalize()}: {RULE}",
         findings=findings(report),
         cards=_cards(report),
         legend=[(Markup(key(look)), name) for look, name in enumerate(report.contenders)],
         metrics=_metrics(report),
         horizon=report.horizon,
         horizons=_horizons(report),
-        main=[_title(name) for name in _MAIN],
+        main=[title(name) for name in _MAIN],
         sections=_sections(report),
         facts=_facts(report.audit),
         rejected=report.audit.rejected,
@@ -60,14 +60,20 @@ def render(report: Report, log: str, made: datetime) -> str:
 
 
 def _sections(report: Report) -> list[dict[str, Any]]:
-    """Draw the sections; one without data says so."""
+    """Draw the sections; one without data, or with too few, says so."""
+    few = f"Too few to draw: {RULE}."
     parts = (
-        ("next", "Next item", figures.next_item(report), "Nobody has a second event in the held-out part."),
+        (
+            "next",
+            "Next item",
+            figures.next_item(report),
+            few if report.examples["targets"] else "Nobody has a second event in the held-out part.",
+        ),
         (
             "purchase",
             f"Purchase within {report.horizon}",
             figures.purchase(report),
-            "No purchase is known in the held-out part.",
+            few if report.examples["positives"] else "No purchase is known in the held-out part.",
         ),
         ("training", "Training", figures.training(report), "The runs kept no epochs."),
         ("data", "Data", figures.data(report), ""),
@@ -95,19 +101,20 @@ def _cards(report: Report) -> list[dict[str, str]]:
     for metric in (f"hr@{report.k}", f"mrr@{report.k}", "pr_auc", "ece"):
         if value := report.first.figures.get(metric):
             rival = best(report, metric) if metric != "ece" else None
-            against = f"{rival[0]}: {_said(metric, rival[1].figures[metric].value)}" if rival else "0 is perfect"
-            found.append({"name": _title(metric), "against": against} | _cell(metric, value))
+            against = f"{rival[0]}: {said(metric, rival[1].figures[metric].value)}" if rival else "0 is perfect"
+            found.append({"name": title(metric), "against": against} | _cell(metric, value))
     return found
 
 
 def _metrics(report: Report) -> list[tuple[str, str, list[dict[str, Any]]]]:
     """Make the table of metrics, a column each: its name, a hint, a cell a contender."""
     columns = []
-    for name in dict.fromkeys(name for m in report.contenders.values() for name in m.figures):
+    for name in report.metrics:
         found = [m.figures.get(name) for m in report.contenders.values()]
-        top = (min if name in _LESS else max)(one.value for one in found if one)
-        cells = [_cell(name, one) | {"best": one is not None and one.value == top} for one in found]
-        columns.append((_title(name), "less is better" if name in _LESS else "", cells))
+        top = (min if name in _LESS else max)((one.value for one in found if one), default=None)
+        none = "–" if name in report.first.figures else TOO_FEW
+        cells = [_cell(name, one, none) | {"best": one is not None and one.value == top} for one in found]
+        columns.append((title(name), "less is better" if name in _LESS else "", cells))
     return columns
 
 
@@ -117,28 +124,19 @@ def _horizons(report: Report) -> list[tuple[str, str, list[str]]]:
         (
             name,
             f"{found['positives']:,} of {found['labelled']:,} labels",
-            ["–" if found[metric] is None else _said(metric, found[metric]) for metric in _MAIN],
+            [TOO_FEW if found[metric] is None else said(metric, found[metric]) for metric in _MAIN],
         )
         for name, found in report.first.horizons.items()
     ]
 
 
-def _cell(metric: str, found: Interval | None) -> dict[str, Any]:
+def _cell(metric: str, found: Interval | None, none: str = TOO_FEW) -> dict[str, Any]:
     if found is None:
-        return {"value": "–", "interval": ""}
+        return {"value": none, "interval": ""}
     return {
-        "value": _said(metric, found.value),
-        "interval": f"{_said(metric, found.low)} to {_said(metric, found.high)}",
+        "value": said(metric, found.value),
+        "interval": f"{said(metric, found.low)} to {said(metric, found.high)}",
     }
-
-
-def _title(metric: str) -> str:
-    name, at, k = metric.partition("@")
-    return f"{_NAMES.get(name, name)}{at}{k}"
-
-
-def _said(metric: str, value: float) -> str:
-    return percent(value) if metric.partition("@")[0] in _SHARES else f"{value:.4f}"
 
 
 def _facts(facts: Audit) -> list[tuple[str, str]]:

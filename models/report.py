@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.audit import Audit, audit
 from models.checkpoint import Run
+from models.enough import enough
 from models.evaluate import Examples, intent_figures
 from models.histories import Log
 from models.intervals import Interval, intervals, mean_interval, paired, paired_interval
@@ -18,11 +19,12 @@ from stream.core.quality import INTENT, RANKING, gain, masses, shared
 Floats = NDArray[np.float64]
 POINTS = np.linspace(0.02, 1.0, 50)  # shares at which precision, gain and lift are read
 _BINS = 10  # of the reliability curve
+_NOTHING = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A figure with its interval at each x; all of shape (n,), NaN where a part is empty."""
+    """A figure with its interval at each x; all of shape (n,), NaN where a part has too few examples."""
 
     x: Floats
     y: Floats
@@ -32,7 +34,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One contender's figures by name; what cannot be computed is absent.
+    """One contender's figures by name; what cannot be computed, or has too few examples, is absent.
 
     `figures` are the metrics, `better` tells how much higher the first contender's are. `curves` are `rank`, hits
     among the first 1 to k, the names of `SLICES`, hits by part, and where purchases are scored apart from each
@@ -60,6 +62,11 @@ class Report:
     def k(self) -> int:
         """Return the length of the list of items."""
         return next(iter(self.runs.values())).meaning.k
+
+    @property
+    def metrics(self) -> list[str]:
+        """Name the metrics, those that have too few examples included."""
+        return [*(f"{name}@{self.k}" for name in RANKING), *INTENT]
 
     @property
     def horizon(self) -> str:
@@ -118,10 +125,10 @@ def gather(
 
 def _figures(own: Examples, k: int, rounds: int) -> dict[str, Interval]:
     found = {}
-    if len(own.rank):
+    if enough(len(own.rank), own.users):
         for name, metric in RANKING.items():
             found[f"{name}@{k}"] = mean_interval(metric(own.rank), own.rank_user, rounds)
-    if own.label.any():
+    if enough(int(own.label.sum()), own.users):
         for name in INTENT:
             found[name] = intervals(name, own.label, own.probability, own.label_user, rounds)
     return found
@@ -134,29 +141,30 @@ def _horizons(own: Examples, names: tuple[str, ...]) -> dict[str, dict[str, Any]
 def _better(first: Examples, own: Examples, k: int, rounds: int) -> dict[str, Interval]:
     """Compare in the same rounds: hits by their difference, PR-AUC by its ratio minus 1."""
     found = {}
-    if len(own.rank):
+    if enough(len(own.rank), own.users):
         found[f"hr@{k}"] = paired_interval(first.rank > 0, own.rank > 0, own.rank_user, rounds)
-    if own.label.any():
+    if enough(int(own.label.sum()), own.users):
         found["pr_auc"] = paired("pr_auc", own.label, first.probability, own.probability, own.label_user, rounds)
     return found
 
 
 def _ranking(own: Examples, slices: Mapping[str, Slice], k: int, rounds: int) -> dict[str, Curve]:
-    if not len(own.rank):
+    if not enough(len(own.rank), own.users):
         return {}
     hit, user = own.rank > 0, own.rank_user
     places = np.arange(1.0, k + 1)
     curves = {"rank": _curve(places, (mean_interval(hit & (own.rank <= n), user, rounds) for n in places))}
     for name, cut in slices.items():
         parts = (cut.part == n for n in range(len(cut.names)))
-        curves[name] = _curve(np.arange(float(len(cut.names))), (_mean(hit, user, part, rounds) for part in parts))
+        hits = (_mean(hit, user, part, rounds) if enough(int(part.sum()), own.users) else _NOTHING for part in parts)
+        curves[name] = _curve(np.arange(float(len(cut.names))), hits)
     return curves
 
 
 def _purchase(own: Examples, rounds: int) -> dict[str, Curve]:
     """Read the curves at thresholds, which the rounds keep; a contender that tells nobody apart has no curve."""
     label, p, user = own.label, own.probability, own.label_user
-    if not label.any() or np.ptp(p) == 0:
+    if not enough(int(label.sum()), own.users) or np.ptp(p) == 0:
         return {}
     best_first = -np.sort(-p, kind="stable")
     cuts = np.unique(best_first[np.ceil(POINTS * len(p)).astype(np.int64) - 1])[::-1]
@@ -177,8 +185,7 @@ def _purchase(own: Examples, rounds: int) -> dict[str, Curve]:
 
 
 def _mean(values: NDArray[np.generic], user: NDArray[np.int64], part: NDArray[np.bool_], rounds: int) -> Interval:
-    nothing = Interval(np.nan, np.nan, np.nan)
-    return mean_interval(values[part], user[part], rounds) if part.any() else nothing
+    return mean_interval(values[part], user[part], rounds) if part.any() else _NOTHING
 
 
 def _curve(x: Floats, points: Iterable[Interval]) -> Curve:

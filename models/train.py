@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from models.baselines import LAST_ITEM, Baseline
 from models.batches import Source
 from models.calibrate import calibrate
 from models.checkpoint import HISTORIES, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
-from models.config import PAIRS, RANDOM
+from models.config import PAIRS, RANDOM, TrainConfig
 from models.covisits import NEAR, beside, count
 from models.factors import factors
 from models.judge import fit
@@ -26,6 +26,7 @@ from models.parallel import Ranks, join
 from models.ranking import examples
 from models.rehearsal import rehearse
 from models.stopping import held_back
+from models.threads import threads
 from models.trainer import Metrics, Trainer
 
 Ints = NDArray[np.int64]
@@ -41,9 +42,12 @@ class Progress:
     stage: str
     step: int
     steps: int
+    epoch: int  # from 1
+    epochs: int
     loss: float  # mean of the epoch so far
     events: int
     events_per_second: float
+    ended: Metrics | None = None  # what the epoch gave, once it is measured
 
 
 def train(
@@ -56,17 +60,18 @@ def train(
 ) -> Checkpoint:
     """Train, or go on where the run in `folder` was interrupted; the judge learns at the end.
 
-    `validate` returns metrics with the key `selection`: the epoch where it is highest is kept, without it the
-    last one. A run that resumes ends with the weights that it would have had without the interruption.
+    `validate` returns metrics, and with enough examples the key `selection`: the epoch where it is highest is kept,
+    without it the last one. A run that resumes ends with the weights that it would have had without the interruption.
     `conclude` can complete the run before it is marked finished. Of several ranks the first alone writes, validates,
     trains the judge and is watched.
     """
     config = run.config
     memory.spare()
-    trainer, candidates = _start(run, folder, source, join(config.device))
-    _learn(trainer, candidates, source, watch, config.epochs, validate)
-    if trainer.ranks.first:
-        done = _finished(trainer, source, watch, validate, conclude)
+    with threads(config, source.events):
+        trainer, candidates = _start(run, folder, source, join(config.device))
+        _learn(trainer, candidates, source, watch, config.epochs, validate)
+        if trainer.ranks.first:
+            done = _finished(trainer, source, watch, validate, conclude)
     trainer.ranks.leave()
     return done if trainer.ranks.first else load(folder, config.device)
 
@@ -85,16 +90,18 @@ def _learn(
     budget = config.budget(source.events)
     category_of = torch.tensor([0, *run.category_of], device=config.device)
     began = saved = time.monotonic()
-    seen = 0
-    while trainer.done < epochs * trainer.an_epoch:
+    seen, steps = 0, epochs * trainer.an_epoch
+    while trainer.done < steps:
         epoch, place = divmod(trainer.done, trainer.an_epoch)
         with held_back(trainer.ranks.size == 1) as stopped:
             for batch in source.batches(budget, np.random.default_rng((config.seed, epoch)), place):
                 trainer.update(batch, candidates, category_of)
                 seen += batch.events
                 now = time.monotonic()
+                rate = seen / (now - began)
+                here = Progress(stage, trainer.done, steps, epoch + 1, epochs, trainer.loss, seen, rate)
                 if first:
-                    watch(Progress(stage, trainer.done, trainer.steps, trainer.loss, seen, seen / (now - began)))
+                    watch(here)
                 # After an epoch's last step only its end saves: a run resumed between them would skip that end.
                 due = stopped() or now - saved > config.state_every
                 if first and due and trainer.done % trainer.an_epoch:
@@ -104,6 +111,7 @@ def _learn(
                         raise KeyboardInterrupt
         if first:
             trainer.end_epoch(validate)
+            watch(replace(here, ended=trainer.epochs[-1]))
         if stopped():
             raise KeyboardInterrupt
         saved = time.monotonic()
@@ -161,6 +169,11 @@ def _finished(
     if validate and (run.config.judged or run.novelty):  # else the epoch's figures stand
         run.metrics = run.metrics | validate(network)
     return _concluded(folder, network, run, source)
+
+
+def rehearsal(config: TrainConfig, events: int) -> float:
+    """Return how many steps the rehearsal takes at most, as a share of the training's."""
+    return min(_ENOUGH / events, 1.0) * (1 - config.judged) if config.judged else 0.0
 
 
 def _rehearse(trainer: Trainer, source: Source, watch: Callable[[Progress], None]) -> None:

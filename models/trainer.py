@@ -154,8 +154,8 @@ class Trainer:
         self.best.eval()
         if validate:
             record |= validate(self.best)
-        best = max((e.get("selection", 0.0) for e in self.epochs), default=-math.inf)
-        if not validate or record["selection"] > best:
+        best = max((e.get("selection", -math.inf) for e in self.epochs), default=-math.inf)
+        if record.get("selection", math.inf) > best:  # what cannot be measured is kept, the last of all
             save_tensors(self.folder / WEIGHTS, self.best.state_dict())
         self.epochs.append(record)
         self.sums = [0.0] * 4

@@ -7,6 +7,7 @@ import numpy as np
 
 from models.charts import percent
 from models.checkpoint import Run
+from models.enough import RULE
 from models.figures import SHIFTED, STABLE
 from models.intervals import Interval
 from models.report import Measured, Report
@@ -62,6 +63,9 @@ def _against(report: Report, metric: str, what: str) -> list[Finding]:
 def _next_item(report: Report) -> list[Finding]:
     if not report.examples["targets"]:
         return [Finding(WATCH, "Next item: nobody has a second event in the held-out part, so nothing is said of it.")]
+    if "rank" not in report.first.curves:
+        text = f"{report.examples['targets']:,} of {report.examples['users']:,} shoppers"
+        return [Finding(WATCH, f"Next item: {text}, too few for a figure ({RULE}).")]
     return _against(report, f"hr@{report.k}", f"Next item, among the first {report.k}")
 
 
@@ -72,6 +76,9 @@ def _purchase(report: Report) -> list[Finding]:
         return [Finding(WATCH, f"Purchases: no held-out event is followed by {horizon} of log, so no label is known.")]
     if not positives:
         return [Finding(WATCH, "Purchases: the held-out part has none, so nothing is said of them.")]
+    if "pr_auc" not in report.first.figures:
+        text = f"{positives:,} of {labelled:,} labels"
+        return [Finding(WATCH, f"Purchases: {text}, too few for a figure ({RULE}).")]
     found = _against(report, "pr_auc", f"Purchases within {horizon}")
     own, rate = report.first.figures.get("log_loss"), _entropy(positives / labelled)
     if own is not None and own.value > rate:
@@ -99,7 +106,7 @@ def _calibration(report: Report) -> list[Finding]:
 
 
 def _cold(report: Report) -> list[Finding]:
-    if not report.examples["targets"]:
+    if "novelty" not in report.first.curves:
         return []
     count = report.slices["novelty"].count
     new, hit = count[2:].sum() / count.sum(), _hits(report, report.first, "novelty", slice(2, 4))
@@ -111,7 +118,7 @@ def _cold(report: Report) -> list[Finding]:
 def _new(report: Report) -> list[Finding]:
     """Say what is found beyond the shopper's own items, which anybody can list."""
     count = report.slices["return"].count
-    if not count[1]:
+    if not count[1] or "return" not in report.first.curves:
         return []
     hit = _hits(report, report.first, "return", slice(1, 2))
     text = f"New to the shopper: {percent(count[1] / count.sum())} of the next items are"
@@ -119,15 +126,19 @@ def _new(report: Report) -> list[Finding]:
 
 
 def _hits(report: Report, measured: Measured, name: str, parts: slice) -> float:
-    """Return the hit rate over some parts of a slice."""
-    count, hits = report.slices[name].count[parts], np.nan_to_num(measured.curves[name].y)[parts]
-    return float(hits @ count / max(count.sum(), 1))
+    """Return the hit rate over some parts of a slice, those with too few examples left out; NaN where all are."""
+    count, hits = report.slices[name].count[parts], measured.curves[name].y[parts]
+    some = np.isfinite(hits)
+    return float(np.average(hits[some], weights=count[some])) if some.any() else np.nan
 
 
 def _beside(report: Report, hit: float, name: str, parts: slice) -> str:
     """Say how many of some parts are hit, and how many by the strongest baseline there."""
+    if np.isnan(hit):
+        return f"too few for a figure ({RULE})"
     others = {n: m for n, m in report.contenders.items() if n not in report.runs and name in m.curves}
-    theirs, rival = max(((_hits(report, m, name, parts), n) for n, m in others.items()), default=(0.0, ""))
+    found = ((_hits(report, m, name, parts), n) for n, m in others.items())
+    theirs, rival = max((pair for pair in found if np.isfinite(pair[0])), default=(0.0, ""))
     return f"{percent(hit)} of those are hit" + (f", {percent(theirs)} by {rival}" if rival else "")
 
 

@@ -13,32 +13,36 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
 from typing import Any, cast
 
 import faust
 from faust.app.base import BootStrategy
 
 from stream.configured import catalog, scorer
-from stream.core.errors import FaultError, ForecartError, SettingError, StuckError, UnreachableError
+from stream.core.errors import BundleError, FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.core.pace import COMMIT_SHARE, Pace
+from stream.core.rollout import Member
 from stream.engine import Engine
 from stream.failpoints import drop_some, stop_at
-from stream.health import Health
+from stream.health import Health, stay
 from stream.kafka import inflate
 from stream.kafka.catalog import CatalogReader
-from stream.kafka.client import admin, faust_options
+from stream.kafka.client import admin
 from stream.kafka.commit import Committer
+from stream.kafka.connection import aiokafka_options, faust_options
+from stream.kafka.group_watch import GroupWatch
 from stream.kafka.identity import name as worker_name
 from stream.kafka.leave import leave
 from stream.kafka.membership import Ownership
 from stream.kafka.producing import Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Recovery
+from stream.kafka.rights import diagnose
 from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.kubernetes import Replica
+from stream.logs import hush, is_no_step, set_levels
 from stream.mappings import topic_decoder
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
@@ -50,6 +54,7 @@ from stream.telemetry import Telemetry
 log = logging.getLogger(__name__)
 _GC_EVERY = 50_000
 _EXIT_SECONDS = 10.0  # for Faust's services to end, once nothing of ours is open
+_REFUSED_SECONDS = 60.0  # that metrics tell of a bundle that is refused, so that it is scraped
 _LEAVE_SECONDS = 5.0  # on the way out: well within the grace period
 _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
 
@@ -68,19 +73,25 @@ class App(faust.App):
     engine: Engine
     reader: CatalogReader
     watch: TopicWatch
+    group: GroupWatch
     kafka: Reachability
     health: Health
     listen: Callable[[], None]
     check: Callable[[], object]
     end_membership: Callable[[], None]
+    renew: Callable[[], object]
+    explain: Callable[[ForecartError], ForecartError]
+    ending: threading.Lock
     max_batch_bytes: int
 
     async def on_first_start(self) -> None:
         """Listen first: metrics and probes answer while Kafka is waited for and the rest starts."""
         try:
             self.listen()
-            self.kafka.start(self._meet_outage)
+            self.kafka.start(self._meet_outage, self.renew)
             await self._once_kafka_answers(self.check)
+            await self._once_kafka_answers(self.group.admit)
+            self.group.start()
             self.watch.start()
             await self._once_kafka_answers(lambda: self.reader.start(lambda error: _end(self, error)))
         except ForecartError as error:
@@ -121,6 +132,7 @@ def __getattr__(attribute: str) -> Any:
     if attribute != "app":
         raise AttributeError(attribute)
     try:
+        hush()
         built = build(load_settings())
     except ForecartError as error:
         print(f"forecart: {error}", file=sys.stderr)
@@ -132,20 +144,28 @@ def __getattr__(attribute: str) -> Any:
 def build(settings: Settings) -> App:
     """Check the bundle and wire the parts, without asking Kafka anything; raise ForecartError."""
     inflate.require()
-    telemetry = Telemetry()
+    name = worker_name(settings)
+    telemetry = Telemetry(settings.group, name)
     bundle = _bundle(settings, telemetry)
-    name, client, kafka = worker_name(settings), admin(settings), Reachability(settings)
+    client, kafka = admin(settings), Reachability(settings)
     replica = Replica(name) if settings.leave_on_scale_down else None
     pause = stop_at(settings.failpoint)
-    app = App(settings.group, **_conf(settings, name))
+    me = Member(name, settings.release, bundle.manifest.model)
+    app = App(settings.group, **_conf(settings, me))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)
+    app.renew = lambda: app.loop.call_soon_threadsafe(_renew, app, settings)
+    app.ending = threading.Lock()
+    app.explain = lambda error: diagnose(settings, error, admin(settings)) if kafka.reachable else error
     app.ownership = Ownership(settings.group, settings.chunk_events, drop_some(settings.failpoint))
     reader = app.reader = CatalogReader(settings, catalog(settings, bundle), telemetry.hear_catalog)
     app.watch = TopicWatch(settings, lambda error: _end(app, error))
+    app.group = GroupWatch(settings, me, lambda error: _end(app, error))
     engine = app.engine = Engine(
         scorer=scorer(settings, bundle, settings.events_topic, reader.rules, topic_decoder(settings.mapping)),
-        producing=Producing(name, lambda: Committer(settings, name, pause, kafka.note), kafka.steady_since),
+        producing=Producing(
+            name, lambda: Committer(settings, name, pause, kafka.note, kafka.up_since), kafka.steady_since
+        ),
         recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
         ownership=app.ownership,
         telemetry=telemetry,
@@ -166,6 +186,19 @@ def build(settings: Settings) -> App:
     return app
 
 
+def _renew(app: App, settings: Settings) -> None:
+    """Take up a renewed login: the consumer for its next connections, all other clients by being made anew."""
+    try:
+        credentials, options = faust_options(settings).get("broker_credentials"), aiokafka_options(settings)
+    except SettingError as error:  # renewed once more meanwhile, which is seen soon
+        return log.warning("the renewed login is not whole: %s", error)
+    app.conf.broker_credentials = credentials
+    cast(BatchConsumer, app.consumer).renew(options)
+    app.engine.restorer.recovery.reopen()
+    app.watch.reopen()
+    app.reader.reopen()
+
+
 def _pace(settings: Settings) -> Pace:
     allowed = settings.transaction_timeout_seconds * COMMIT_SHARE
     return Pace(settings.chunk_events, settings.round_chunks, settings.round_bytes, allowed)
@@ -174,14 +207,18 @@ def _pace(settings: Settings) -> Pace:
 def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
     if settings.bundle is None:
         raise SettingError("no bundle is given", "give --bundle, or FORECART_BUNDLE")
-    bundle = load_bundle(settings.bundle)
-    telemetry.loads.labels("success").inc()
-    telemetry.model.info({"version": bundle.manifest.model, "items": str(bundle.manifest.items)})
-    telemetry.build.info({"version": version("forecart")})
+    try:
+        bundle = load_bundle(settings.bundle)
+    except BundleError as error:
+        telemetry.loads.labels("failure").inc()
+        log.error("the bundle is refused: %s", error)
+        stay(telemetry, settings.metrics_host, settings.metrics_port, error.message, _REFUSED_SECONDS)
+        raise
+    telemetry.load(bundle.manifest)
     return bundle
 
 
-def _conf(settings: Settings, name: str) -> dict[str, Any]:
+def _conf(settings: Settings, me: Member) -> dict[str, Any]:
     session = settings.session_timeout_seconds
     return faust_options(settings) | {
         "env": {},  # else some 75 names without a prefix, BROKER_URL among them, win over what is given here
@@ -190,7 +227,8 @@ def _conf(settings: Settings, name: str) -> dict[str, Any]:
         "topic_disable_leader": True,
         "processing_guarantee": "at_least_once",  # the transaction is ours
         "consumer_auto_offset_reset": "none",  # what is out of range is lost, or damage: nobody skips it
-        "consumer_group_instance_id": name,
+        "consumer_group_instance_id": me.name,
+        "broker_client_id": me.client_id,  # what tells other workers whose this group is
         "broker_session_timeout": session,
         "broker_heartbeat_interval": session / 5,
         "broker_request_timeout": max(session * 2, 60.0),
@@ -250,6 +288,7 @@ def _wire(app: App, settings: Settings) -> None:
         engine.restorer.recovery.close()
         app.reader.stop()
         app.watch.stop()
+        app.group.stop()
         app.health.stop()
         app.kafka.stop()
         log.info("stopped: positions are committed")
@@ -275,10 +314,12 @@ def _end(app: App, error: BaseException) -> None:
         error = FaultError(
             f"{type(error).__name__}: {error}", "a restart goes on from the last commit; please report it"
         )
-    print(f"forecart: {error}", file=sys.stderr, flush=True)
-    app.engine.producing.abort_now()
-    _scratch().cleanup()
-    os._exit(error.exit_code)
+    with app.ending:  # one ends it, though others may meet the same
+        error = app.explain(error)
+        print(f"forecart: {error}", file=sys.stderr, flush=True)
+        app.engine.producing.abort_now()
+        _scratch().cleanup()
+        os._exit(error.exit_code)
 
 
 def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str) -> None:
@@ -292,21 +333,12 @@ def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str
         log.warning("scaled down, but %s stays a member until its session times out: %s", name, error.message)
 
 
-def _is_no_step(record: logging.LogRecord) -> bool:
-    """Leave out the steps that Faust's services log under our modules' names, unless they warn."""
-    return record.levelno >= logging.WARNING or not str(record.msg).startswith("[^")
-
-
 def run(settings: Settings) -> None:
     """Work until SIGTERM or Ctrl-C; exits the process."""
-    logging.basicConfig(
-        level={"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper()),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler = logging.getLogger().handlers[0]
-    handler.addFilter(_is_no_step)
-    for noisy in ("faust", "mode", "aiokafka"):
-        logging.getLogger(noisy).setLevel(logging.ERROR if settings.log_level != "debug" else logging.DEBUG)
+    handler.addFilter(is_no_step)
+    set_levels(settings.log_level)
     app = build(settings)
     if settings.log_level != "debug":
         handler.addFilter(app.kafka)

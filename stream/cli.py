@@ -125,16 +125,20 @@ def topics_apply(
     group: Group = None,
     partitions: Partitions = None,
     replication: Replication = None,
+    acls: Annotated[
+        str | None, typer.Option(help="Whom to allow what a worker needs, and no more: User:NAME.", metavar="PRINCIPAL")
+    ] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Create what is missing; refuse, with the fix, where a topic stands wrongly.
+    """Create what is missing; refuse, with the fix, where a topic stands wrongly. With --acls grant a worker's rights.
 
     Example: forecart topics apply --partitions 12
     """
     from stream.kafka.topics import apply
 
-    found = apply(configuration.load(config, bootstrap_servers=bootstrap_servers, group=group), partitions, replication)
+    settings = configuration.load(config, bootstrap_servers=bootstrap_servers, group=group)
+    found = apply(settings, partitions, replication, acls)
     _show(found, as_json, "created")
 
 
@@ -142,7 +146,8 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
     rows = [(topic, verb) for topic in found.missing] + [(topic, "present") for topic in found.present]
     if as_json:
         listed = [{"name": t.name, "role": t.role, "partitions": t.partitions, "state": state} for t, state in rows]
-        print(json.dumps({"topics": listed, "wrong": found.wrong, "advice": found.advice}))
+        granted = [str(right) for right in found.granted]
+        print(json.dumps({"topics": listed, "wrong": found.wrong, "advice": found.advice, "granted": granted}))
         return
     table = Table("topic", "role", "partitions", "copies", "settings", "state")
     for column in table.columns:
@@ -155,6 +160,8 @@ def _show(found, as_json: bool, verb: str) -> None:  # type: ignore[no-untyped-d
         console.print(f"wrong: {fault}", style="red")
     for advice in found.advice:
         console.print(f"better: {advice}", style="yellow")
+    for right in found.granted:
+        console.print(f"granted: {right}, {right.why}")
 
 
 @app.command()

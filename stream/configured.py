@@ -14,13 +14,16 @@ from stream.settings import Settings
 
 def limits(settings: Settings) -> Limits:
     """Return the sizes and spans that records are held to."""
-    return Limits(settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000)
+    sizes = settings.max_event_bytes, settings.max_dead_letter_bytes, settings.max_future_seconds * 1000
+    return Limits(*sizes, settings.max_id_characters, settings.printable_ids)
 
 
 def catalog(settings: Settings, bundle: Bundle) -> Catalog:
     """Return the bundle's own catalog under the rules of the settings, before the shop has said anything."""
     categories = [name for name in settings.only_categories.split(",") if name]
-    return Catalog(bundle.vocabulary, categories, settings.category_cap, settings.exclude_bought)
+    rules = categories, settings.category_cap, settings.exclude_bought
+    only_named = settings.catalog_only and bool(settings.catalog_topic)
+    return Catalog(bundle.vocabulary, *rules, only_named, settings.unseen_users)
 
 
 def scorer(
@@ -40,4 +43,5 @@ def scorer(
         Clock(settings.recommend_on, settings.recommend_every, settings.recommend_moved, settings.recommend_last),
         rules or catalog(settings, bundle).rules,
         decoder,
+        settings.max_users,
     )

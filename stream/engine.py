@@ -134,12 +134,13 @@ class Engine:
         self._came.set()
 
     async def _after_outage(self) -> None:
-        """Recover after an outage, where no commit has proven since that the producer still works."""
+        """Recover after an outage, unless the producer of now began after it and with the login of now."""
         self._outages = self.kafka.outages
         if self._last:
             await self._last
         membership = self.ownership.current
-        if not membership or not self.restorer.recovered or self.producing.proved > self.kafka.since:
+        works = self.producing.made_at > max(self.kafka.since, self.kafka.renewed_at)
+        if not membership or not self.restorer.recovered or works:
             return
         self._flying += 1
         self._idle.clear()
@@ -231,6 +232,7 @@ class Engine:
                 self._pace.committed(scored.load, self.telemetry.observe_stage("commit", began) - began)
                 self._adapt()
                 for stand in stands.values():
+                    stand.held.confirm()
                     stand.held.rounds.popleft()
                 count_round(self.telemetry, self.scorer.manifest, works)
         except (Aborted, ProducerLostError) as error:
@@ -311,7 +313,9 @@ class Engine:
     def refresh(self) -> None:
         """Bring the gauges up to date, when they are scraped."""
         refresh_gauges(self.telemetry, self.ownership)
-        self.telemetry.progress.set(time.time() - (time.monotonic() - self.moved))
+        # Without work it moves with each fetch that is tried: an idle worker is not a stuck one.
+        moved = self.moved if self.at_work else max(self.moved, self.ownership.fetched_at)
+        self.telemetry.progress.set(time.time() - (time.monotonic() - moved))
         self.telemetry.reachable.set(self.kafka.reachable)
 
     def live(self, limit: float) -> str:
@@ -328,8 +332,4 @@ class Engine:
 
     def ready(self) -> str:
         """Return why the worker is not ready: Kafka answers, partitions are assigned and recovered, model loaded."""
-        if why := self.kafka.why_not():
-            return why
-        if self.ownership.current is None:
-            return "not assigned"
-        return "" if self.restorer.recovered else self.restorer.waiting or "recovering"
+        return self.kafka.why_not() or self.restorer.why_not()

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -91,12 +92,19 @@ class Health:
             timeout = SECONDS
 
             def do_GET(self) -> None:
+                self.wfile.write(self.head())
+
+            def do_HEAD(self) -> None:
+                self.head()
+
+            def head(self) -> bytes:
+                """Answer with all but the body; return that."""
                 status, kind, body = health.answer(self.path, self.headers.get("Accept", ""))
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                return body
 
             def log_message(self, format: str, *args: object) -> None:
                 """Keep scrapes out of the log."""
@@ -149,6 +157,25 @@ class Health:
         if self._server:
             self._server.shutdown()
             self._server.server_close()
+
+
+def stay(telemetry: Telemetry, host: str, port: int, why: str, seconds: float) -> None:
+    """Let a worker that cannot begin be scraped, live and unready, for so long or until SIGTERM or Ctrl-C."""
+    health, ended = (
+        Health(telemetry, lambda: "", lambda: why, telemetry.progress.set_to_current_time),
+        threading.Event(),
+    )
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        health.start(host, port)
+        log.info("metrics and probes on %s, for %.0f s", health.url, seconds)
+        ended.wait(seconds)
+    except SettingError as error:
+        log.warning("%s", error.message)
+    finally:
+        health.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bracketed(host: str) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from stream.core.manifest import Manifest
-from stream.kafka.membership import Mark, Owned, Ownership
+from stream.kafka.membership import Ownership
 from stream.round import Work
 from stream.telemetry import Telemetry
 
@@ -31,18 +31,14 @@ def refresh_gauges(t: Telemetry, ownership: Ownership) -> None:
     membership, now = ownership.current, time.time() * 1000
     owned = dict(membership.owned) if membership else {}
     for number, held in owned.items():
-        mark = ownership.marks.get(number)
-        lag = lag_of(held, mark) if mark else 0
-        age = max(now - held.part.clock, 0) / 1000 if lag and held.part.clock else 0
+        mark, part = ownership.marks.get(number), held.part
+        lag = mark.lag(part.position) if mark else 0
+        # What waits came after what was scored last, and after the partition was last without a lag.
+        began = max(part.clock, mark.since) if mark else 0
+        age = max(now - began, 0) / 1000 if lag and began else 0
         t.lag.labels(number).set(lag)
         # What an open transaction holds back came when it was opened, however old the record before it is.
         t.lag_seconds.labels(number).set(min(age, mark.blocked) if mark and mark.waits else age)
         t.blocked.labels(number).set(mark.blocked if mark else 0)
     t.users.set(sum(len(held.part.store) for held in owned.values()))
     t.state_bytes.set(sum(held.part.store.bytes for held in owned.values()))
-
-
-def lag_of(held: Owned, mark: Mark) -> int:
-    """Count the offsets of a partition that are not scored, up to its high watermark; markers behind them are none."""
-    done = mark.position if held.part.position >= mark.handed else held.part.position
-    return max(mark.high - done, 0)

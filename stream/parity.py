@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.features import Arrays
+from stream.core.manifest import Manifest
 
 if TYPE_CHECKING:
     from stream.core.scoring import Step
@@ -15,6 +16,34 @@ if TYPE_CHECKING:
 _EVENT = ("item", "category", "type", "numeric")
 _ROUNDED = 2e-3  # by which a state may differ where it was rounded to the next number of its type
 Vectors = Mapping[str, NDArray[Any]]
+
+
+def check_vectors(vectors: Vectors, manifest: Manifest) -> None:
+    """Check that vectors are of the manifest's shapes; raise ValueError, also for empty ones, which prove nothing."""
+    needed = [*_EVENT, *(f"expected_{name}" for name in ("intent", "query", "gate", *manifest.hidden))]
+    if missing := set(needed) - vectors.keys():
+        raise ValueError(f"the parity vectors lack {', '.join(sorted(missing))}")
+    whole = vectors["item"].shape
+    if len(whole) != 2 or not min(whole) or min(vectors["item"].min(), vectors["type"].min()) < 0:
+        raise ValueError(f"the parity vectors are of the shape {whole}")
+    expected = {"item": (), "category": (), "type": (), "numeric": (len(manifest.inputs),)}
+    expected |= {"expected_intent": (len(manifest.meaning.horizons),)}
+    shapes = {name: (*whole, *rest) for name, rest in expected.items()}
+    shapes |= {f"expected_{name}": (whole[0], *shape) for name, shape in manifest.hidden.items()}
+    for name, shape in shapes.items():
+        if vectors[name].shape != shape:
+            raise ValueError(f"the parity vectors' {name} is of the shape {vectors[name].shape}, not {shape}")
+
+
+def check_lists(network: "Network", vectors: Vectors, manifest: Manifest) -> None:
+    """Rank for each history's first event; raise ValueError where that is no list of the manifest's items."""
+    fresh = network.fresh(len(vectors["item"]))
+    said, _ = network.recommend({name: vectors[name][:, 0] for name in _EVENT}, fresh)
+    items, scores = said["items"], said["item_scores"]
+    if items.shape[1] > manifest.meaning.k or items.shape != scores.shape or not np.isfinite(scores).all():
+        raise ValueError("the ranking gives no lists")
+    if not 0 <= items.min(initial=0) <= items.max(initial=0) <= manifest.items:
+        raise ValueError("the ranking lists items that are not there")
 
 
 def difference(network: "Network", vectors: Vectors) -> float:

@@ -28,6 +28,7 @@ _IN_DOUBT = (*_REFUSED, Kind.MEMBERSHIP)  # whether we may write is proven by a 
 _HEARTBEAT_SECONDS, _LOOK_SECONDS = 3.0, 0.2
 _PROGRESS_SECONDS = 2.0  # between two lines of a recovery's progress
 _REST_SECONDS = (0.5, 10.0)  # between two attempts: at first, and at most
+_REBALANCE_SECONDS = 90.0  # Kafka's bound of a rebalance is 60; then what was kept is caught up
 
 
 class Restorer:
@@ -49,11 +50,29 @@ class Restorer:
         self.producing, self.recovery = producing, recovery
         self.ownership, self.telemetry = ownership, telemetry
         self.seek, self.fail = seek, fail
-        self.recovered = self.stopping = False
+        self.stopping = False
         self.waiting = ""  # what for, between two attempts
         self._kafka, self._on_scorer, self._moved = kafka, on_scorer, moved
+        self._proven: Membership | None = None  # the last one whose partitions were recovered
         self._thread = DaemonThread("recovery")
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
+
+    @property
+    def recovered(self) -> bool:
+        """Tell whether all partitions of the current membership are recovered, and it was proven."""
+        return self._proven is not None and self.ownership.current is self._proven
+
+    def why_not(self) -> str:
+        """Return why nothing is scored; a rebalance that leaves a worker all it had is no reason while it lasts."""
+        membership = self.ownership.current
+        if self.stopping:
+            return "stopping"
+        if self.recovered:
+            return ""
+        keeps = self._proven is not None and (membership is None or membership.whole)
+        if keeps and time.monotonic() - self.ownership.dropped_at < _REBALANCE_SECONDS:
+            return ""
+        return "not assigned" if membership is None else self.waiting or "recovering"
 
     def _note_abort(self, error: Aborted) -> None:
         self.telemetry.transactions.labels("aborted").inc()
@@ -76,21 +95,29 @@ class Restorer:
     async def begin_again(self, membership: Membership, error: Aborted | ProducerLostError | None) -> None:
         """Restore what a transaction held that was aborted, or whose end is not known; a failure ends the process.
 
-        An abort is rolled back where nothing else is wrong. Without an error an outage has ended: producer and
-        membership are proven anew before events come, since librdkafka hangs on a coordinator that it remembers, and
-        clean sessions are caught up only.
+        What is not in the changelog is undone in memory. An abort is over with that where nothing else is wrong; else
+        sessions are caught up. Without an error an outage has ended: producer and membership are proven anew before
+        events come, since librdkafka hangs on a coordinator that it remembers.
         """
         try:
             if error:
                 self._note(error)
             else:
                 self.producing.give_up()
-            if isinstance(error, Aborted) and error.why not in _IN_DOUBT:
-                return await self._roll_back(membership)
-            self.recovered = False
-            partitions = set(membership.owned)
-            if renewed := self.ownership.renew(membership, keep=error is None):
-                await self._until_recovered(renewed, partitions)
+            certain = isinstance(error, Aborted) and error.why not in _IN_DOUBT
+            owned, renewed = membership.owned, self.ownership.renew(membership)
+            if renewed is None:
+                return
+            self._proven = renewed if certain else None
+            membership.owned = {}  # no other round begins in them
+            await self._on_scorer(_take_back, list(owned.values()))
+            if self.ownership.current is not renewed:
+                return
+            if certain:
+                await self._go_on(renewed, owned)
+            else:
+                renewed.kept.update(owned)
+                await self._until_recovered(renewed, set(owned))
         except Exception as failure:
             self.fail(failure)
 
@@ -103,17 +130,10 @@ class Restorer:
         except Exception as failure:
             self.fail(failure)
 
-    async def _roll_back(self, old: Membership) -> None:
-        """Undo what is not in the changelog, on the thread that scores, and go on from there; nothing is read."""
-        new = self.ownership.renew(old)
-        if new is None:
-            return
-        owned, old.owned = old.owned, {}  # no other round begins in them
-        await self._on_scorer(_take_back, list(owned.values()))
-        if self.ownership.current is not new:
-            return
+    async def _go_on(self, membership: Membership, owned: dict[int, Owned]) -> None:
+        """Go on from where sessions stand; nothing is read."""
         await self.seek({number: held.part.position for number, held in owned.items()})
-        new.owned.update(owned)
+        membership.owned.update(owned)
         self.telemetry.transactions.labels("rolled_back").inc()
         log.info("rolled back to positions %s", {number: held.part.position for number, held in owned.items()})
 
@@ -122,14 +142,14 @@ class Restorer:
         try:
             if membership := self.ownership.current:
                 self.telemetry.rebalances.inc()
-                self.telemetry.forget_partitions(partitions)
+                self.telemetry.own(partitions)
                 await self._until_recovered(membership, partitions)
         except Exception as error:
             self.fail(error)
 
     async def _until_recovered(self, membership: Membership, partitions: set[int]) -> None:
         """Recover, again after each abort and outage, until it is done or the membership ended."""
-        self.recovered, rest = False, _REST_SECONDS[0]
+        rest = _REST_SECONDS[0]
         while not self.stopping:
             try:
                 await self._kafka.wait(partial(self._wanted, membership))
@@ -182,6 +202,7 @@ class Restorer:
             stands = {number: Stand.of(held) for number, held in found.items()}
             await self.producing.commit([], stands, membership)
         for number, held in found.items():
+            held.confirm()
             self.telemetry.lost.labels(number).inc(held.lost)
             held.lost = 0
         # What is owned is fetched: first the consumer must stand where the sessions do.
@@ -189,7 +210,7 @@ class Restorer:
         membership.owned.update(found)
         self.telemetry.recovering.set(0)
         self.telemetry.recovery.observe(time.monotonic() - began)
-        self.recovered, self.waiting = self.ownership.current is membership, ""
+        self._proven, self.waiting = membership, ""
 
     def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, Owned] | None:
         kept = {number: membership.kept.pop(number, None) for number in sorted(partitions)}

@@ -13,6 +13,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.bundle_files import read_arrays
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Allowed = NDArray[np.bool_]
@@ -220,8 +222,8 @@ def write(index: Codes, path: Path) -> None:
 def read(path: Path) -> Codes:
     """Read an index whose file's hash was checked; raise ValueError where it is none."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return Codes(*(stored[name] for name in Codes._fields))
+        stored = read_arrays(path)
+        return Codes(*(stored[name] for name in Codes._fields))
     except (KeyError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path.name} holds no index: {error}") from error
 

@@ -12,13 +12,15 @@ from stream.core.catalog import Catalog
 from stream.core.clock import EVERY, Clock
 from stream.core.decoding import Decoder, Native
 from stream.core.errors import BundleError
-from stream.core.events import REASONS, BadEvent, Event
+from stream.core.events import ID_LENGTH_MAX, REASONS, BadEvent, Event, bad_id, plain
 from stream.core.features import Arrays, Events, Ints, encode
+from stream.core.hashing import fingerprints
 from stream.core.joining import Answers, join
 from stream.core.newcomers import Table, pack
 from stream.core.rules import Rules
 from stream.core.scoring import SCORED, Lists, Rows, Scores
 from stream.core.session import Sessions, put, record, take, together
+from stream.idle import displace, steady
 from stream.records import (
     DATED,
     HEADERS,
@@ -54,6 +56,7 @@ class Partition:
     position: int = 0
     clock: int = 0
     swept: int = 0
+    owed: list[str] = field(default_factory=list)  # who is gone from here and not yet from the changelog; only replaced
     newcomers: Table = field(default_factory=Table)
 
 
@@ -71,6 +74,21 @@ class Work:
     arrived: Ints  # record times of what was scored, ms; of a record without one there is none
     records: int
     evicted: int
+    displaced: int = 0
+
+    @classmethod
+    def whole(cls, parts: "Sequence[Work]") -> "Work":
+        """Join the parts of a chunk."""
+        first, *rest = parts
+        for part in rest:
+            for one in ("scores", "dead", "changes"):
+                getattr(first, one).extend(getattr(part, one))
+            first.rejected.update(part.rejected)
+            first.foreign, first.records = first.foreign + part.foreign, first.records + part.records
+            first.evicted, first.displaced = first.evicted + part.evicted, first.displaced + part.displaced
+        first.intent = np.concatenate([part.intent for part in parts])
+        first.arrived = np.concatenate([part.arrived for part in parts])
+        return first
 
     @property
     def bytes(self) -> int:
@@ -94,6 +112,22 @@ class _Read:
     clock: Ints
     rejected: list[tuple[int, str]]
 
+    def part_of(self, begin: int, end: int) -> "_Read":
+        """Return some of the events, with the records from the first of them up to the next one, or from the first."""
+        low = self.at[begin] if begin else 0
+        high = self.at[end] if end < len(self.events) else len(self.records)
+        rows = slice(begin, end)
+        return _Read(
+            part=self.part,
+            records=self.records[low:high],
+            events=self.events[rows],
+            sources=self.sources[rows],
+            at=[at - low for at in self.at[rows]],
+            stamps=self.stamps[rows],
+            clock=self.clock[rows],
+            rejected=[(at - low, reason) for at, reason in self.rejected if low <= at < high],
+        )
+
 
 class Scorer:
     """Score chunks of records with one model; with `explain` each score has its causes."""
@@ -108,8 +142,10 @@ class Scorer:
         clock: Clock = EVERY,
         rules: Callable[[], Rules] | None = None,
         decoder: Decoder | None = None,
+        most: int = 0,
     ) -> None:
-        self.decoder = decoder or Native()
+        """`most` shoppers are kept of a partition; 0: all."""
+        self.decoder, self.most = decoder or Native(), most
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
         self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
         self.along = bundle.along(recommend)
@@ -133,11 +169,33 @@ class Scorer:
     def process_all(self, chunks: Sequence[tuple[Partition, Sequence[Record]]], now: int) -> list[Work]:
         """Score chunks of different partitions; where no newcomers join the lists of one, all at once."""
         reads = [self._read(part, records, now) for part, records in chunks]
-        apart = [[one] for one in reads] if self.weigh else [reads]
+        crowded = [one for one in reads if self._crowded(one)] if self.most else []
+        calm = [one for one in reads if not self._crowded(one)] if crowded else reads
+        apart = [[one] for one in calm] if self.weigh else [calm] if calm else []
         found = [outcome for some in apart for outcome in self._score(some)]
-        works = [self._work(one, *outcome, now) for one, outcome in zip(reads, found, strict=True)]
+        works = [self._work(one, *outcome, now) for one, outcome in zip(calm, found, strict=True)]
+        if crowded:
+            made = {work.partition: work for work in (*works, *(self._in_parts(one, now) for one in crowded))}
+            works = [made[one.part.number] for one in reads]
         self._doubt(works)
         return works
+
+    def _crowded(self, read: _Read) -> bool:
+        return len(read.part.store) + len(read.events) > self.most
+
+    def _in_parts(self, read: _Read, now: int) -> Work:
+        """Score a chunk in parts, after each of which those who came longest ago go: as if it were event by event."""
+        part, clock, works, done = read.part, read.part.clock, [], 0
+        users = [event.user_id for event in read.events]
+        time = np.array([event.timestamp for event in read.events], np.int64)
+        while done < len(users):
+            end = done + steady(part.store, users[done:], read.clock[done:], time[done:], self.most)
+            some = read.part_of(done, end)
+            part.clock = int(some.clock[-1]) if end < len(users) else clock
+            (outcome,) = self._score([some])
+            works.append(self._work(some, *outcome, now))
+            done = end
+        return Work.whole(works)
 
     def _doubt(self, works: list[Work]) -> None:
         """Ask whether the model still runs where it fails again and again; raise BundleError where it does not.
@@ -174,19 +232,20 @@ class Scorer:
         for i, code in zip(np.flatnonzero(scores.outcome).tolist(), scores.outcome[scores.outcome > 0], strict=True):
             rejected.append((read.at[i], REASONS[code - 1]))
         rejected.sort()
-        evicted = self._evict(part)
+        evicted, displaced = self._evict(part), self._displace(part)
         keys = [event.user_id.encode() for event in read.events]
         return Work(
             partition=part.number,
             scores=self.publisher.scored(part.number, read.sources, read.events, keys, scores, now),
             dead=[self.publisher.dead(part.number, records[i], reason) for i, reason in rejected],
-            changes=changes + evicted,
+            changes=changes + evicted + displaced + self._owed(part),
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
             foreign=sum(map(ne, map(_KEY, read.sources), keys)),
             arrived=read.stamps[(scores.outcome == SCORED) & (read.stamps >= DATED)],
             records=len(records),
             evicted=len(evicted),
+            displaced=len(displaced),
         )
 
     def _decode(
@@ -197,9 +256,18 @@ class Scorer:
         whole = self.decoder.all(values, newest, largest, lambda: _positions(number, records))
         if whole is None or not self.types.keys() >= {event.type for event in whole}:
             return self._sort_out(number, records, newest.tolist())
+        if not self._well_named(records, whole):
+            return self._sort_out(number, records, newest.tolist())
         if any(map(_HEADERS, records)) and any(self._heavy(record.headers) for record in records):
             return self._sort_out(number, records, newest.tolist())
         return whole, range(len(whole)), []
+
+    def _well_named(self, records: Sequence[Record], events: list[Event]) -> bool:
+        """Tell whether the ids of events are such as may be published, mostly by a look at the bytes alone."""
+        longest, printable = self.limits.id_characters, self.limits.printable
+        if longest == ID_LENGTH_MAX and (not printable or plain([record.value for record in records])):
+            return True
+        return not any(bad_id(event, longest, printable) for event in events)
 
     def _heavy(self, headers: Sequence[tuple[str, bytes]]) -> bool:
         return bool(headers) and (len(headers) > HEADERS or header_bytes(headers) > self.limits.event_bytes)
@@ -218,6 +286,8 @@ class Scorer:
                 rejected.append((i, event.reason))
             elif event.type not in types:
                 rejected.append((i, "unknown_type"))
+            elif bad_id(event, self.limits.id_characters, self.limits.printable):
+                rejected.append((i, "bad_id"))
             elif self._heavy(r.headers):
                 rejected.append((i, "oversized"))
             else:
@@ -278,8 +348,10 @@ class Scorer:
         if self.weigh is None or novelty is None:
             return []
         names = [event.item_id for event in events]
-        changed = join(part.newcomers, batch, scores, names, novelty, self.manifest.items, self.weigh, rules)
-        packed = pack(part.newcomers, self.vocabulary, changed)
+        new, users = np.flatnonzero(batch.item > self.manifest.items), np.zeros(len(events), np.uint64)
+        users[new] = fingerprints([events[row].user_id for row in new.tolist()])
+        changed = join(part.newcomers, batch, scores, names, novelty, self.manifest.items, self.weigh, rules, users)
+        packed = pack(part.newcomers, changed)
         return [Message(ITEM + name.encode(), value) for name, value in packed]
 
     def _evict(self, part: Partition) -> list[Message]:
@@ -292,6 +364,20 @@ class Scorer:
             part.swept = part.clock
         part.store.remove(gone := gone[:_EVICTED])
         return [Message(USER + user.encode(), None) for user in gone]
+
+    def _displace(self, part: Partition) -> list[Message]:
+        """Forget those who came longest ago, where there are more shoppers than are kept."""
+        if not self.most or len(part.store) <= self.most:
+            return []
+        return [Message(USER + user.encode(), None) for user in displace(part.store, self.most)]
+
+    def _owed(self, part: Partition) -> list[Message]:
+        """Return tombstones of some who were displaced at the recovery and did not come again."""
+        if not part.owed:
+            return []
+        users, part.owed = part.owed[:_EVICTED], part.owed[_EVICTED:]
+        there = part.store.find(users) >= 0
+        return [Message(USER + user.encode(), None) for user, is_ in zip(users, there.tolist(), strict=True) if not is_]
 
 
 def _positions(number: int, records: Sequence[Record]) -> list[str]:

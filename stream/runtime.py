@@ -1,16 +1,13 @@
 """A bundle on disk becomes a step: hashes checked, schema checked, parity replayed. The only home of onnxruntime."""
 
-import hashlib
-import json
 import os
-import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,39 +15,40 @@ from numpy.typing import NDArray
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
+from stream.bundle_files import (
+    CATALOG,
+    CATEGORIES,
+    INDEX,
+    INTENT,
+    LIST,
+    PARITY,
+    PRICES,
+    PRODUCT,
+    REMEDY,
+    RUNS,
+    STEP,
+    TOP,
+    check_tables,
+    copy,
+    read_array,
+    read_arrays,
+    read_manifest,
+    read_vocabulary,
+    said,
+)
 from stream.core.errors import BundleError
-from stream.core.features import NUMERIC, Arrays
+from stream.core.features import Arrays
 from stream.core.joining import ByCategory, Weigh
-from stream.core.manifest import FORMAT, Manifest, Vocabulary
+from stream.core.manifest import Manifest, Vocabulary
 from stream.core.rules import Rank, Rules, lists
 from stream.core.scoring import Step
-from stream.parity import difference
+from stream.parity import check_lists, check_vectors, difference
 from stream.retrieval import IndexedRank, Product, Retrieval, read
 
-STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
-    *("step.onnx", "top.onnx", "catalog.npy", "categories.npy", "prices.npy", "vocabulary.json"),
-    *("parity.npz", "manifest.json"),
-)
-INTENT = "intent.onnx"  # the step for purchases alone
-RUNS = {STEP: "step_run.onnx", INTENT: "intent_run.onnx"}  # the same along many events of one shopper
-ITEMS = "items.npy"  # the vectors of items that the steps read
-INDEX, PRODUCT, LIST = "index.npz", "product.onnx", "list.onnx"  # of a large catalog
 TOLERANCE = 1e-5
-_NAME = re.compile(r"(?!\.)[\w.-]+")  # of a file that lies in the bundle's own folder
 _ROWS = 256  # shoppers that step, or whose catalogs are ranked, at once: what stands in between stays in caches
-_REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
-
-
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
-
-class Ids(msgspec.Struct, forbid_unknown_fields=True):
-    """The vocabulary on disk."""
-
-    items: list[str]
-    categories: list[str]
-    category_of: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,89 +75,53 @@ class Bundle:
         return self.asking_along if recommend else self.intent_along
 
 
-def digest(manifest: Manifest) -> str:
-    """Return the model's name: SHA-256 over the manifest, its own name left out, first 16 hex digits."""
-    content = msgspec.to_builtins(msgspec.structs.replace(manifest, model=""))
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def load(folder: Path) -> Bundle:
     """Load a bundle; raise BundleError that says which file, hash, schema or parity fails."""
-    manifest = _manifest(folder)
-    _whole(folder, manifest)
+    manifest = read_manifest(folder)
     try:
-        ids = msgspec.json.decode((folder / VOCABULARY).read_bytes(), type=Ids)
-        vocabulary = Vocabulary(ids.items, ids.categories, ids.category_of)
-        step = Network(folder, manifest)
-        weigh = _weigh(folder, manifest)
-        replay = partial(difference, step, _parity(folder))
-        worst = replay()
+        # Whoever writes to the folder meanwhile changes nothing of what is read; maps of it outlast its files.
+        with tempfile.TemporaryDirectory(prefix="forecart-bundle-") as own:
+            copy(folder, manifest, Path(own))
+            bundle = _opened(Path(own), manifest)
+            worst = bundle.replay() if bundle.replay else 0.0
     except BundleError:
         raise
     except Exception as error:  # onnxruntime's own errors share no base class but this one
-        raise BundleError(f"{folder} holds no model that runs here: {error}", _REMEDY) from error
+        raise BundleError(f"{folder} holds no model that runs here: {said(error)}", REMEDY) from error
     if not worst <= TOLERANCE:
-        raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", _REMEDY)
+        raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", REMEDY)
+    return bundle
+
+
+def _opened(own: Path, manifest: Manifest) -> Bundle:
+    """Open a bundle whose hashes were checked; raise ValueError where its files do not fit each other."""
+    vocabulary = read_vocabulary(own, manifest)
+    check_tables(own, manifest)
+    vectors = read_arrays(own / PARITY)
+    check_vectors(vectors, manifest)
+    step, weigh = Network(own, manifest), _weigh(own, manifest)
+    check_lists(step, vectors, manifest)
+    replay = partial(difference, step, vectors)
     steps = step.intent, step.recommend, weigh, step.ask, step.lists
     return Bundle(manifest, vocabulary, *steps, replay, step.along(INTENT), step.along(STEP))
 
 
-def _needed(manifest: Manifest) -> set[str]:
-    novelty = manifest.novelty
-    kinds = {CATEGORIES, *([PRICES] if novelty.price_edges else [])} if novelty else set()
-    return {STEP, CATALOG, VOCABULARY, PARITY, *([INDEX, PRODUCT, LIST] if INDEX in manifest.files else [TOP])} | kinds
-
-
-def _whole(folder: Path, manifest: Manifest) -> None:
-    """Check that what is needed is listed, and that what is listed is there as it was exported."""
-    if missing := _needed(manifest) - manifest.files.keys():
-        raise BundleError(f"{folder / MANIFEST} does not list {', '.join(sorted(missing))}", _REMEDY)
-    for name, expected in manifest.files.items():
-        if not _NAME.fullmatch(name):
-            raise BundleError(f"{folder / MANIFEST} lists {name!r}, which is no name of a file in it", _REMEDY)
-        try:
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        except OSError as error:
-            raise BundleError(f"{folder / name} cannot be read: {error.strerror}", _REMEDY) from error
-        if found != expected:
-            raise BundleError(f"{folder / name} is not what was exported: its SHA-256 is {found[:16]}…", _REMEDY)
-
-
-def _weigh(folder: Path, manifest: Manifest) -> Weigh | None:
+def _weigh(own: Path, manifest: Manifest) -> Weigh | None:
     novelty = manifest.novelty
     if novelty is None:
         return None
-    vectors = _vectors(folder / CATEGORIES, manifest.categories + 1, manifest)
+    vectors = _vectors(own / CATEGORIES, manifest.categories + 1, manifest)
     if not novelty.price_edges:
         return ByCategory(vectors, novelty.bias)
-    prices = _vectors(folder / PRICES, len(novelty.price_edges) + 2, manifest)
+    prices = _vectors(own / PRICES, len(novelty.price_edges) + 2, manifest)
     return ByCategory(vectors, novelty.bias, prices, novelty.price_edges)
 
 
 def _vectors(path: Path, rows: int, manifest: Manifest) -> Floats:
-    found: Floats = np.load(path, allow_pickle=False)
+    found: Floats = read_array(path)
     if found.shape != (rows, manifest.dimension):
         raise ValueError(f"{path.name} has the shape {found.shape}")
     return found
-
-
-def _manifest(folder: Path) -> Manifest:
-    try:
-        raw = (folder / MANIFEST).read_bytes()
-    except OSError as error:
-        raise BundleError(f"there is no bundle in {folder}: {MANIFEST}: {error.strerror}", _REMEDY) from error
-    try:
-        form = msgspec.json.decode(raw).get("format")
-        if form != FORMAT:
-            raise BundleError(f"{folder} is a bundle of format {form}, this version reads {FORMAT}", _REMEDY)
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, AttributeError, ValueError) as error:
-        raise BundleError(f"{folder / MANIFEST} is no manifest: {error}", _REMEDY) from error
-    if digest(manifest) != manifest.model:
-        raise BundleError(f"{folder / MANIFEST} was changed after the export", _REMEDY)
-    if manifest.inputs != NUMERIC[: len(manifest.inputs)]:
-        raise BundleError(f"{folder} wants the inputs {manifest.inputs}, this version computes {NUMERIC}", _REMEDY)
-    return manifest
 
 
 class Network:
@@ -273,7 +235,7 @@ def _full(state: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def _indexed_rank(folder: Path, manifest: Manifest) -> Rank:
-    catalog = np.load(folder / CATALOG, mmap_mode="r", allow_pickle=False)
+    catalog = read_array(folder / CATALOG)
     listing = session(folder / LIST)
     found: int = next(given.shape[1] for given in listing.get_inputs() if given.name == "found")
     return IndexedRank(Retrieval(catalog, read(folder / INDEX), product(folder / PRODUCT)), listing.run, found)
@@ -303,8 +265,3 @@ def session(path: Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no base class but this one
         raise ValueError(f"{path.name}: {error}") from error
-
-
-def _parity(folder: Path) -> dict[str, NDArray[Any]]:
-    with np.load(folder / PARITY, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}

@@ -1,13 +1,15 @@
 """One partition's sessions: an array of records, and which shopper has which."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from stream.core import session
 from stream.core.session import Sessions
+from stream.idle import Idle, longest
 from stream.names import Mark, Names, Slots
 from stream.room import Room
 
@@ -16,12 +18,10 @@ _FIRST = 1024
 
 @dataclass(slots=True)
 class Changes:
-    """What a chunk changes in a store: whom it adds, the records that it reads to replace, whom it removes."""
+    """What undoes what a chunk changes in a store: who comes, which records are replaced, who goes, in this order."""
 
     mark: Mark
-    added: list[Slots] = field(default_factory=list)
-    read: list[tuple[Slots, Sessions]] = field(default_factory=list)
-    freed: list[tuple[Slots, list[str], Sessions]] = field(default_factory=list)
+    undo: list[Callable[[], None]] = field(default_factory=list)
 
 
 class SessionStore:
@@ -59,7 +59,7 @@ class SessionStore:
                 given = dict(zip(known, slots.tolist(), strict=True))
                 slots = np.array([given[user] for user in fresh], np.int64)
             if self._changes:
-                self._changes.added.append(np.unique(slots))
+                self._changes.undo.append(partial(self._names.leave, np.unique(slots)))
             found[new] = slots
             if self._names.end > len(self.records):
                 self._room.grow(max(2 * len(self.records), self._names.end))
@@ -69,12 +69,12 @@ class SessionStore:
         """Return a copy of records that are about to be replaced."""
         found = session.take(self.records, slots)
         if self._changes:
-            self._changes.read.append((slots, found))
+            self._changes.undo.append(partial(self._write, slots, found))
         return found
 
     @contextmanager
     def noting(self, most: int) -> Iterator[Changes]:
-        """Note what changes, while up to `most` shoppers come before any goes: `undo` takes it back."""
+        """Note what changes, while up to `most` shoppers come: `undo` takes it back."""
         self._changes = Changes(self._names.mark(most))
         try:
             yield self._changes
@@ -83,14 +83,16 @@ class SessionStore:
 
     def undo(self, changes: Changes) -> None:
         """Take changes back, of which none came after them: names, slots and records are as they were."""
-        for slots, users, records in reversed(changes.freed):
-            self._names.enter(slots, users)
-            session.put(self.records, slots, records)
-        for slots, records in reversed(changes.read):
-            session.put(self.records, slots, records)
-        for slots in changes.added:
-            self._names.leave(slots)
+        for step in reversed(changes.undo):
+            step()
         self._names.reset(changes.mark)
+
+    def _write(self, slots: Slots, records: Sessions) -> None:
+        session.put(self.records, slots, records)
+
+    def _bring_back(self, slots: Slots, users: list[str], records: Sessions) -> None:
+        self._names.enter(slots, users)
+        self._write(slots, records)
 
     def put(self, users: Sequence[str], records: Sessions) -> None:
         """Set the shoppers' records, (n,); of one who is there twice the last one holds."""
@@ -110,7 +112,8 @@ class SessionStore:
         """Forget the shoppers in slots that are taken, no slot twice."""
         if len(slots):
             if self._changes:
-                self._changes.freed.append((slots, self.users(slots), session.take(self.records, slots)))
+                held = self.users(slots), session.take(self.records, slots)
+                self._changes.undo.append(partial(self._bring_back, slots, *held))
             self._names.remove(slots)
             self.records[slots] = np.zeros((), self.records.dtype)
 
@@ -121,6 +124,14 @@ class SessionStore:
         """
         taken = self.records[: self._names.end]
         return self.users(np.flatnonzero((taken["last"] != 0) & (clock - taken["arrived"] > ttl)))
+
+    def find(self, users: Sequence[str]) -> Slots:
+        """Return the shoppers' slots, -1 where one is unknown."""
+        return self._names.find(users)
+
+    def longest_idle(self, n: int) -> Idle:
+        """Return the `n` shoppers who came longest ago, the first to go first."""
+        return longest(self.records[: self._names.end], n, self.users)
 
     def get(self, user: str) -> Sessions | None:
         """Return a copy of one shopper's record."""

@@ -28,6 +28,10 @@ class Settings(BaseModel):
     bundle: Path | None = Field(None, description="The folder of the model.")
     group: str = Field("forecart", min_length=1, description="The consumer group; names the transactions too.")
     name: str = Field("", description="This worker, unique in its group: pod name; empty: a slot of this host.")
+    release: str = Field("", description="Which deployment this worker is of, NAMESPACE/NAME; empty: not known.")
+    rollout_seconds: float = Field(
+        3600.0, ge=1, description="Two bundles in one group for so long, no worker changing, are no rollout."
+    )
     events_topic: str = Field("events", description="Input: what shoppers do.")
     mapping: Path | None = Field(
         None, description="What the events' fields are called in the input, and which types mean what; none: as ours."
@@ -46,6 +50,12 @@ class Settings(BaseModel):
     exclude_bought: bool = Field(False, description="List nothing that was bought among the shopper's recent events.")
     only_categories: str = Field("", description="List these categories alone, separated by commas; empty: all.")
     category_cap: int = Field(0, ge=0, description="Items of one category in a list at most; 0: no bound.")
+    unseen_users: int = Field(
+        3, ge=0, le=32, description="Shoppers who must meet an unseen item before others' lists hold it; 0: none."
+    )
+    catalog_only: bool = Field(True, description="With a catalog topic, list no unseen item that it does not name.")
+    printable_ids: bool = Field(True, description="An event with ids that are not printable is a dead letter.")
+    max_id_characters: int = Field(256, ge=1, le=256, description="An event with a longer id is a dead letter.")
     explain: bool = Field(False, description="Say with each score which recent events made it; costs throughput.")
     start: Literal["earliest", "latest"] = Field("earliest", description="Where a new group begins.")
     on_lost: Literal["stop", "continue"] = Field("stop", description="When input was deleted before it was read.")
@@ -66,6 +76,9 @@ class Settings(BaseModel):
         description="What a compressed batch inflates to; beyond it, all of it are dead letters.",
     )
     max_dead_letter_bytes: int = Field(1_000_000, ge=1024, description="A longer dead letter is cut.")
+    max_users: int = Field(
+        0, ge=0, description="Shoppers kept of a partition; beyond it the longest idle go first. 0: no bound."
+    )
     max_future_seconds: int = Field(
         3600, ge=0, description="How far an event may lie after its Kafka timestamp, and after now."
     )

@@ -1,19 +1,30 @@
-"""Every Prometheus series, declared once. The only home of prometheus_client."""
+"""Every Prometheus series, declared once, and there from the start. The only home of prometheus_client.
+
+A series that is born with its first value has no increase for Prometheus: the first burst would go unseen.
+"""
 
 import time
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, Info, Metric, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_STAGE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-_SIZE = (1, 4, 16, 64, 256, 1024, 4096, 16_384)
+from stream.cgroup import memory_limit
+from stream.core import catalog
+from stream.core.events import REASONS
+from stream.core.manifest import Manifest
+
+_LONG = (30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)  # an outage is waited for, a recovery may take half an hour
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, *_LONG)
+_STAGE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_RECOVERY = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, *_LONG)
+_SIZE = (1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536)
 _PROBABILITY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -28,9 +39,14 @@ class ArrayHistogram(Collector):
 
     def observe(self, values: NDArray[Any], label: str = "") -> None:
         """Count an array of values."""
-        counts = self._counts.setdefault(label, np.zeros(len(self._edges) + 1, np.int64))
+        counts = self.begin(label)
         counts += np.bincount(np.searchsorted(self._edges, values), minlength=len(counts))
-        self._sums[label] = self._sums.get(label, 0.0) + float(values.sum())
+        self._sums[label] += float(values.sum())
+
+    def begin(self, label: str = "") -> NDArray[np.int64]:
+        """Show a label, at 0 where nothing is counted yet; return its counts."""
+        self._sums.setdefault(label, 0.0)
+        return self._counts.setdefault(label, np.zeros(len(self._edges) + 1, np.int64))
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Give Prometheus the cumulative counts."""
@@ -42,10 +58,27 @@ class ArrayHistogram(Collector):
         yield family
 
 
-class Telemetry:
-    """The worker's series, in a registry of its own."""
+class _Shown:
+    """A registry's series as they are scraped: with the worker's own labels, without the times of their creation."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry, own: dict[str, str]) -> None:
+        self._registry, self._own = registry, own
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            kept = [s for s in family.samples if not s.name.endswith("_created")]
+            family.samples = [s._replace(labels={**s.labels, **self._own}) for s in kept]
+            yield family
+
+
+class Telemetry:
+    """The worker's series, in a registry of its own; with a group each has the labels `group` and `worker`.
+
+    Alerts and panels tell groups apart by them, also of a worker that is gone, to which nothing could be joined.
+    """
+
+    def __init__(self, group: str = "", worker: str = "") -> None:
+        self._own = {"group": group, "worker": worker} if group else {}
         self.registry = r = CollectorRegistry()
         self.consumed = Counter("forecart_events_consumed", "Input records taken up.", ["partition"], registry=r)
         self.rejected = Counter("forecart_events_rejected", "Dead letters written.", ["reason"], registry=r)
@@ -68,7 +101,7 @@ class Telemetry:
         )
         self.lag_seconds = Gauge(
             "forecart_consumer_lag_seconds",
-            "Age of the newest scored record while there is a lag, else 0; of a blocked partition how long it is.",
+            "How long the oldest record that is not scored has waited, else 0; of a blocked partition how long it is.",
             ["partition"],
             registry=r,
         )
@@ -93,7 +126,9 @@ class Telemetry:
             "Since the catalog's topic last answered; 0 where none is read.",
             registry=r,
         )
-        self.recovery = Histogram("forecart_state_recovery_seconds", "Recovery of all partitions.", registry=r)
+        self.recovery = Histogram(
+            "forecart_state_recovery_seconds", "Recovery of all partitions.", buckets=_RECOVERY, registry=r
+        )
         self.recovering = Gauge("forecart_recovering", "1 while sessions are recovered.", registry=r)
         self.recovered_offsets = Gauge(
             "forecart_recovery_remaining", "Changelog offsets still to be read.", ["partition"], registry=r
@@ -107,9 +142,33 @@ class Telemetry:
         self.loads = Counter("forecart_model_loads", "Bundles loaded.", ["result"], registry=r)
         self.progress = Gauge("forecart_last_progress_timestamp_seconds", "When the loop last moved.", registry=r)
         self.reachable = Gauge("forecart_kafka_reachable", "1 while Kafka answers, else 0.", registry=r)
-        self.build = Info("forecart_build", "The running version.", registry=r)
-        for result in ("committed", "aborted", "rolled_back", "dropped"):
-            self.transactions.labels(result)
+        self.build = Info(
+            "forecart_build", "The running version, and the bundle's model once it is loaded.", registry=r
+        )
+        self.memory = Gauge("forecart_memory_limit_bytes", "What the process may take, by cgroup and host.", registry=r)
+        self.memory.set_function(memory_limit)  # a pod may be resized while it runs
+        ProcessCollector(registry=r)
+        GCCollector(registry=r)
+        self.build.info({"version": version("forecart"), "bundle": ""})
+        self.latency.begin()
+        for counter, values in (
+            (self.rejected, REASONS),
+            (self.catalog_rejected, catalog.REASONS),
+            (self.transactions, ("committed", "aborted", "rolled_back", "dropped")),
+            (self.loads, ("success", "failure")),
+            (self.stage, ("score", "commit")),
+        ):
+            for value in values:
+                counter.labels(value)
+
+    def load(self, manifest: Manifest) -> None:
+        """Count a bundle that was loaded, and show what its model will be counted under."""
+        self.loads.labels("success").inc()
+        self.model.info({"version": manifest.model, "items": str(manifest.items)})
+        self.build.info({"version": version("forecart"), "bundle": manifest.model})
+        self.published.labels(manifest.model)
+        for horizon in manifest.meaning.horizons:
+            self.scores.begin(horizon)
 
     def hear_catalog(self, reason: str) -> None:
         """Count a record of the catalog; without a reason it was taken up."""
@@ -121,17 +180,20 @@ class Telemetry:
         self.stage.labels(stage).observe(now - began)
         return now
 
-    def forget_partitions(self, keep: set[int]) -> None:
-        """Drop the gauges of partitions that are no longer this worker's; counters stay."""
+    def own(self, partitions: set[int]) -> None:
+        """Show the counters of partitions, and drop the gauges of those that are no longer this worker's."""
+        for number in partitions:
+            self.consumed.labels(number)
+            self.lost.labels(number)
         for gauge in (self.lag, self.lag_seconds, self.blocked, self.recovered_offsets):
             for (partition,) in list(gauge._metrics):
-                if int(partition) not in keep:
+                if int(partition) not in partitions:
                     gauge.remove(partition)
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Return (content type, body) in the exposition format that the scraper accepts."""
         encoder, content_type = choose_encoder(accept)
-        return content_type, encoder(self.registry)
+        return content_type, encoder(_Shown(self.registry, self._own))
 
     def names(self) -> set[str]:
         """Name every series as Prometheus will see it."""

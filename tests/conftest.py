@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import guarantees
+from tests import access, guarantees
 
 settings.register_profile(
     "forecart", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
@@ -32,6 +32,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a run write what it found into the page of guarantees."""
     parser.addoption("--guarantees", type=Path, metavar="PAGE", help="write what the tests found into this page")
+    parser.addoption("--access", type=Path, metavar="PAGE", help="write what is said to whom does not come in")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -48,6 +49,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("guarantees")
         for case, found in results:
             terminalreporter.write_line(f"{case}: {found}")
+    if page := config.getoption("access"):
+        told = [v for r in terminalreporter.getreports("passed") for name, v in r.user_properties if name == "said"]
+        page.write_text(access.renew(page.read_text(), told))
     if page := config.getoption("guarantees"):
         figures = guarantees.gather(results, guarantees.here())
         page.write_text(guarantees.renew(page.read_text(), guarantees.promises(), figures))

@@ -7,14 +7,14 @@ import numpy as np
 from msgspec import Meta
 
 from stream.core.events import ID_LENGTH_MAX
-from stream.core.hashing import fingerprints
+from stream.core.hashing import fingerprints, keyed
 from stream.core.manifest import Vocabulary
-from stream.core.rules import PINS, Others, Rules
+from stream.core.rules import PINS, USERS, Others, Rules
 
 REASONS = ("no_key", "oversized", "not_json", "schema", "range")
 _KEY, _VALUE = 256, 4096  # bytes at most
 _PENDING = 65_536  # changes of unknown items that are merged together at most: each may weigh a kilobyte meanwhile
-_SAID = np.dtype([("print", "u8"), ("index", "i8"), ("category", "u8"), ("refused", "?"), ("price", "f8")])
+_SAID = np.dtype([("key", "u8"), ("category", "u8"), ("refused", "?"), ("price", "f8")])
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,16 +59,25 @@ def decode(key: bytes | None, value: bytes) -> tuple[str, Item] | BadItem:
 class Catalog:
     """The newest good record of each item, and the rules that follow; one thread writes, and hands rules out."""
 
-    def __init__(self, vocabulary: Vocabulary, categories: list[str], cap: int, exclude_bought: bool) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        categories: list[str],
+        cap: int,
+        exclude_bought: bool,
+        only_named: bool = False,
+        users: int = USERS,
+    ) -> None:
         """Take the settings of the rules; without `categories` items of all are listed."""
         self._vocabulary = vocabulary
         self._only = fingerprints(categories) if categories else None
         self._cap, self._exclude = cap, exclude_bought
+        self._only_named, self._users = only_named, users
         self._given = vocabulary.category_print[vocabulary.category_of]  # the model's own
         self._category = self._given.copy()
         self._there = np.ones(len(self._category), np.bool_)
         self._pins: dict[str, int] = {}
-        self._said = np.zeros(0, _SAID)  # of the others, by their names' fingerprints
+        self._said = np.zeros(0, _SAID)  # of the others, by their names' keyed fingerprints
         self._others = Others.of([], [], [], [])
         self._changed: dict[str, Item | None] = {}  # of the others, since they were merged; None: taken back
         self._made: Rules | None = None  # of the records so far
@@ -105,7 +114,7 @@ class Catalog:
             allowed &= np.isin(self._category, self._only)
         pins = sorted(self._pins, key=lambda name: (self._pins[name], name))
         at = self._vocabulary.place(pins)
-        known, row = at < len(allowed), self._others.rows(at)
+        known, row = at < len(allowed), self._others.rows(keyed(pins))
         new = ~self._others.refused[row]
         if self._only is not None:
             new &= np.isin(self._others.category[row], self._only)
@@ -117,7 +126,10 @@ class Catalog:
             allowed=allowed,
             pins=at[fit],
             names={int(at[i]): pins[i] for i in fit.tolist() if not known[i]},
+            said=self._others.category[row[fit]],
             others=self._others,
+            only_named=self._only_named,
+            users=self._users,
             categories=self._only,
             cap=self._cap,
             exclude_bought=self._exclude,
@@ -127,15 +139,15 @@ class Catalog:
         """Take up what changed of the others, all at once: a shop may have more of them than the model has items."""
         if not self._changed:
             return
-        prints = fingerprints(list(self._changed))
+        keys = keyed(self._changed)
         there = np.array([item is not None for item in self._changed.values()])
         items = [item for item in self._changed.values() if item]
         new = np.zeros(len(items), _SAID)
-        new["print"], new["index"] = prints[there], self._vocabulary.newcomer(prints[there])
+        new["key"] = keys[there]
         categories = [item.category or "" for item in items]
         new["category"] = np.where([bool(name) for name in categories], fingerprints(categories), 0)
         new["refused"] = [not item.availability for item in items]
         new["price"] = [np.nan if item.price is None else item.price for item in items]
-        self._said = np.concatenate([self._said[~np.isin(self._said["print"], prints)], new])
-        self._others = Others.of(*(self._said[name] for name in ("index", "category", "refused", "price")))
+        self._said = np.concatenate([self._said[~np.isin(self._said["key"], keys)], new])
+        self._others = Others.of(*(self._said[name] for name in _SAID.names or ()))
         self._changed.clear()

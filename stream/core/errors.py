@@ -7,9 +7,11 @@ ForecartError
 ├── CheckpointError      a training run cannot be read or resumed
 ├── ParityError          the exported step does not agree with the trained one
 ├── BrokerError          Kafka refuses what is asked
+│   ├── RightsError      rights are missing, which the message names
 │   └── UnreachableError Kafka does not answer: a worker waits for it, a command ends
 ├── TopicError           a topic is missing or has the wrong shape
 ├── PositionError        the stored position does not fit the input topic
+├── GroupError           the group is another release's, or another bundle's
 ├── FencedError          another process has this worker's name
 ├── AbortedError         transactions keep failing
 ├── StuckError           no progress within a deadline
@@ -69,6 +71,10 @@ class BrokerError(ForecartError):
     exit_code = 69
 
 
+class RightsError(BrokerError):
+    """Operator action: grant the rights that the message names, by `forecart topics apply --acls`."""
+
+
 class UnreachableError(BrokerError):
     """Operator action: check address and network, or look at the brokers; a worker goes on by itself."""
 
@@ -81,6 +87,12 @@ class TopicError(ForecartError):
 
 class PositionError(ForecartError):
     """Operator action: decide by hand; the message lists the choices."""
+
+    exit_code = 78
+
+
+class GroupError(ForecartError):
+    """Operator action: give each release and each bundle a group of its own."""
 
     exit_code = 78
 

@@ -101,6 +101,7 @@ REASONS = (
     "not_finite",
     "unreadable",  # a broken batch
     "inflated",  # a batch that is too large when it is inflated
+    "bad_id",  # an id that is published is too long, or not printable
 )
 
 _decode, _TIME = msgspec.json.Decoder(Event).decode, attrgetter("timestamp")
@@ -133,6 +134,28 @@ def decode_all(raws: Sequence[bytes | None], newest: NDArray[np.int64], largest:
         return None
     times = np.fromiter(map(_TIME, events), np.int64, len(events))
     return None if (times > newest).any() else events
+
+
+def plain(raws: Sequence[bytes | None]) -> bool:
+    """Tell whether JSON texts can hold no character that is not printable: the strings of such a one cannot either."""
+    text = b"".join(filter(None, raws))
+    return text.isascii() and b"\\" not in text and b"\x7f" not in text
+
+
+def bad_id(event: Event, longest: int, printable: bool) -> str:
+    r"""Say which of the ids that are published is longer than is allowed or not printable; nothing where none is.
+
+    >>> bad_id(Event("e", "u", "view", "a\x1b[2J", 1), 256, True)
+    'item_id holds U+001B, which is not printable'
+    """
+    for name in ("event_id", "user_id", "item_id"):
+        found: str = getattr(event, name)
+        if len(found) > longest:
+            return f"{name} has {len(found)} characters, more than {longest}"
+        if printable and not found.isprintable():
+            odd = next(character for character in found if not character.isprintable())
+            return f"{name} holds U+{ord(odd):04X}, which is not printable"
+    return ""
 
 
 def reason_of(raw: bytes, error: Exception) -> str:

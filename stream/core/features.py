@@ -59,7 +59,7 @@ def encode(events: Sequence[Event], arrived: Ints, slot: Ints, types: Mapping[st
     category = np.where(category == 0, vocab.category_of[item], category)
     item_print = vocab.item_print[item]
     if len(unknown := np.flatnonzero(item == 0)):
-        item_print[unknown] = fingerprints([items[i] for i in unknown.tolist()])
+        item_print[unknown] = vocab.unknown_prints([items[i] for i in unknown.tolist()])
         item[unknown] = vocab.newcomer(item_print[unknown])
     return Events(
         slot=slot,

@@ -261,12 +261,7 @@ _REES46 = (
     *("event_time", "event_type", "product_id", "category_id", "category_code"),
     *("brand", "price", "user_id", "user_session"),
 )
-_REES46_TYPES = {
-    "view": "view",
-    "cart": "addtocart",
-    "remove_from_cart": "removefromcart",
-    "purchase": "transaction",
-}
+_REES46_TYPES = {"view": "view", "cart": "addtocart", "remove_from_cart": "removefromcart", "purchase": "transaction"}
 
 
 def _rees46(row: list[str], line: int) -> Iterable[Event | BadRow]:
@@ -301,7 +296,10 @@ FORMATS = {
     ),
     "taobao": Format("a table with or without the header " + ",".join(_TAOBAO), _taobao, _TAOBAO, header_may_lack=True),
     "rees46": Format(
-        "a table with the header " + ",".join(_REES46), _rees46, _REES46, ("category_code", "brand", "user_session")
+        "a table with the header " + ",".join(_REES46),
+        _rees46,
+        _REES46,
+        spare=("category_id", "category_code", "brand", "price", "user_session"),
     ),
     "sessions": Format("one session a line, item ids in click order, separated by spaces", _session),
 }

@@ -1,8 +1,10 @@
 """What a model means: everything that scoring must agree on with training, and that travels in the bundle."""
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -16,6 +18,10 @@ SESSION = "session"
 STATES = ("float16", "float32")  # types of the shoppers' states, the first one is the default
 TYPES = 0xFFFF  # the part of a model's fingerprint that is of its types
 _INDICES = 2**31 - 1  # an index of an item fits into int32
+_LONGEST = 1_000_000 * 86_400_000  # ms: of a span, so that sums with times stay in 64 bits
+_RING, _TYPES, _LISTED = 248, 255, 10_000  # bytes of a session record hold a ring's length and an event's type
+_IDS, _WIDE, _STATE = 1 << 26, 1 << 16, 1 << 20  # at most: items or categories, columns, numbers of a shopper's state
+_STATE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -54,13 +60,17 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     k: int = 20  # recommendations an event
 
     def __post_init__(self) -> None:
-        for horizon in self.horizons:
-            if horizon != SESSION:
-                milliseconds(horizon)
         if self.purchase not in self.types:
             raise ValueError(f"the purchase type {self.purchase!r} is not among the types {self.types}")
         if min(self.gap, self.ttl, self.ring, self.k) < 1 or self.lateness < 0 or self.ring % 8:
             raise ValueError("gap, ttl and k are positive, lateness is not negative, ring is a multiple of 8")
+        spans = [milliseconds(horizon) for horizon in self.horizons if horizon != SESSION]
+        if max(self.gap, self.ttl, self.lateness, *spans) > _LONGEST or self.ring > _RING or self.k > _LISTED:
+            raise ValueError(f"spans are up to {_LONGEST} ms, ring is up to {_RING}, k up to {_LISTED}")
+        if not 0 < len(self.types) <= _TYPES or not 0 < len(self.horizons) <= _TYPES:
+            raise ValueError(f"there are 1 to {_TYPES} types and horizons")
+        if len(set(self.types)) < len(self.types) or len(set(self.horizons)) < len(self.horizons):
+            raise ValueError("a type or a horizon is there twice")
 
 
 class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +81,13 @@ class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     limit: int = 4096  # how many are kept a partition
     price_edges: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET  # between the levels of price; unset: not read
     own: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit of the shopper's own
+
+    def __post_init__(self) -> None:
+        edges, own = self.price_edges or (), self.own or ()
+        if not all(map(math.isfinite, (self.bias, *edges, *own))) or not self.half_life > 0:
+            raise ValueError("a newcomer's numbers are finite, the half-life is positive")
+        if not 0 < self.limit <= _IDS or len(edges) > _WIDE or any(a >= b for a, b in pairwise(edges)):
+            raise ValueError(f"limit is 1 to {_IDS}, prices ascend")
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,11 +115,20 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     training: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        for horizon, (scale, _) in (self.calibration or {}).items():
-            if horizon not in self.meaning.horizons or not scale > 0:
+        for horizon, (scale, shift) in (self.calibration or {}).items():
+            if horizon not in self.meaning.horizons or not scale > 0 or not math.isfinite(scale + shift):
                 raise ValueError(f"the calibration of {horizon!r} is of no horizon, or turns the order around")
         if lost := set(self.unlearned or ()) - set(self.meaning.horizons):
             raise ValueError(f"{min(lost)!r}, whose intent is not published, is no horizon")
+        if not (0 <= self.items <= _IDS and 0 <= self.categories <= _IDS and 0 < self.dimension <= _WIDE):
+            raise ValueError(f"there are up to {_IDS} items and categories, and up to {_WIDE} columns")
+        if self.state_dtype not in STATES:
+            raise ValueError(f"states are of {' or '.join(STATES)}, not {self.state_dtype!r}")
+        sizes = [(math.prod(shape), min(shape, default=1)) for shape in self.hidden.values()]
+        if sum(size for size, _ in sizes) > _STATE or any(least < 1 for _, least in sizes):
+            raise ValueError(f"a shopper's state has up to {_STATE} numbers")
+        if not all(map(_STATE_NAME.fullmatch, self.hidden)) or not self.hidden.keys() >= set(self.integers):
+            raise ValueError("a state's name is of small letters, and indices are states")
 
     @property
     def published(self) -> list[int]:
@@ -152,6 +178,11 @@ class Vocabulary:
         found = _find(prints, self.item_print, self._item_order)
         return np.where((found == 0) & (prints != 0), self.newcomer(prints), found)
 
+    def unknown_prints(self, items: Sequence[str]) -> NDArray[np.uint64]:
+        """Return fingerprints of unknown items, none of which is a known item's, even if an id is made to have it."""
+        prints = fingerprints(items)
+        return np.where(_find(prints, self.item_print, self._item_order) != 0, ~prints, prints)
+
     def newcomer(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the indices of unknown items: above the known ones, and the same in every process."""
         known = len(self.items)
@@ -169,7 +200,7 @@ class Vocabulary:
         """Return the indices of items, newcomers included."""
         found = np.fromiter((self.item_index.get(item, 0) for item in items), np.int64, len(items))
         if len(unknown := np.flatnonzero(found == 0)):
-            found[unknown] = self.newcomer(fingerprints([items[i] for i in unknown.tolist()]))
+            found[unknown] = self.newcomer(self.unknown_prints([items[i] for i in unknown.tolist()]))
         return found
 
     def category_at(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:

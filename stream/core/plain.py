@@ -17,6 +17,7 @@ LONGEST = 1_048_576  # bytes of a line, as of a record: what follows up to its e
 SHOWN = 80  # characters of a bad row
 LONG = "\ud800"  # before what is kept of a line that is too long: no bytes become it
 _BLOCK = 1 << 16
+_NO_CONTROL = bytes({*range(256)} - {*range(9), *range(14, 27), *range(28, 32), 127})
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -82,7 +83,7 @@ def _decoded(file: BinaryIO) -> tuple[BinaryIO, bool]:
         decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
         plain = _through(plain, lambda raw, final: decoder.decode(raw, final).encode(errors="surrogatepass"))
         head = plain.peek(_BLOCK)
-    elif head.count(0) > len(head) / 100:
+    elif len(head.translate(None, _NO_CONTROL)) > len(head) / 20:
         raise DataError(f"this is no text: it begins with the bytes {head[:8].hex(' ')}", "check the path")
     if b"\r" in head[:-1] and b"\n" not in head:
         plain = _through(plain, lambda raw, _: raw.replace(b"\r", b"\n"))

@@ -24,42 +24,37 @@ Rank = Callable[[Floats, Floats, Ints, Mask | None, int], tuple[Floats, Ints, Fl
 """
 PAGE = 100
 PINS = 100  # at most: lists are widened by all of them
+USERS = 3  # shoppers that an unseen item needs before it is listed to others, unless said otherwise
+INDEX = 2**32 - 1  # the bits of an entry of a list that are an index: those above tell items apart that share one
 
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What the shop says of items that the model does not know, by their ascending `index`.
+    """What the shop says of items that the model does not know, by their keyed fingerprints.
 
     `category` is a fingerprint, 0 where their events say it, `refused` whether they may not be listed, `price` NaN
-    where none is known. Of two items with one index only what forbids them is kept. A last row, of no item, says
-    nothing.
+    where none is known. A last row, of no item, says nothing.
     """
 
-    index: Ints
+    key: Prints
     category: Prints
     refused: Mask
     price: NDArray[np.float64]
 
     @classmethod
-    def of(cls, index: ArrayLike, category: ArrayLike, refused: ArrayLike, price: ArrayLike) -> Self:
-        """Put items, (n,) each, in order."""
-        places, first, at, count = np.unique(
-            np.asarray(index, np.int64), return_index=True, return_inverse=True, return_counts=True
-        )
-        forbidden = np.zeros(len(places), bool)
-        forbidden[at[np.asarray(refused, bool)]] = True
-        said = np.where(count == 1, np.asarray(category, np.uint64)[first], np.uint64(0))
-        known = np.where(count == 1, np.asarray(price, np.float64)[first], np.nan)
-        columns, ends = (places, said, forbidden, known), (-1, 0, False, np.nan)
-        return cls(*(np.append(c, np.array(end, c.dtype)) for c, end in zip(columns, ends, strict=True)))
+    def of(cls, key: ArrayLike, category: ArrayLike, refused: ArrayLike, price: ArrayLike) -> Self:
+        """Put items, (n,) each, no two the same, in order."""
+        order = np.argsort(np.asarray(key, np.uint64))
+        ends = (("u8", key, 0), ("u8", category, 0), ("?", refused, False), ("f8", price, np.nan))
+        return cls(*(np.append(np.asarray(c, kind)[order], np.array(end, kind)) for kind, c, end in ends))
 
     def __len__(self) -> int:
-        return len(self.index) - 1
+        return len(self.key) - 1
 
-    def rows(self, items: Ints) -> NDArray[np.intp]:
+    def rows(self, key: Prints) -> NDArray[np.intp]:
         """Return items' rows, of any shape; the last one where an item is not there."""
-        row = np.searchsorted(self.index[:-1], items)
-        return np.where(self.index[row] == items, row, len(self))
+        row = np.searchsorted(self.key[:-1], key)
+        return np.where(self.key[row] == key, row, len(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +62,20 @@ class Rules:
     """The rules of now over the known items, by index (items + 1,), and over newcomers.
 
     `category` holds fingerprints, 0 for none, which no cap counts. `pins` are indices, the first of each list
-    first and none twice; they obey the other rules. `names` names the newcomers among them. `others` is what the shop
-    says of newcomers. With `categories`, fingerprints, only items of these are listed.
+    first and none twice; they obey the other rules. `names` names the newcomers among them, `said` has their
+    categories as the shop says them. `others` is what the shop says of newcomers; with `only_named` no other ones are
+    listed, else one that it does not name needs so many `users` who met it. With `categories`, fingerprints, only
+    items of these are listed.
     """
 
     category: Prints
     allowed: Mask | None = None
     pins: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     names: dict[int, str] = field(default_factory=dict)
+    said: Prints = field(default_factory=lambda: np.zeros(0, np.uint64))
     others: Others = field(default_factory=lambda: Others.of([], [], [], []))
+    only_named: bool = False
+    users: int = 0
     categories: Prints | None = None
     cap: int = 0
     exclude_bought: bool = False
@@ -87,22 +87,29 @@ class Rules:
 
     def categories_of(self, items: Ints) -> Prints:
         """Return the categories of items, as far as they do not come from newcomers' events."""
-        known = np.where(items < len(self.category), items, 0)
-        row = self.others.rows(items)
-        return np.where(row < len(self.others), self.others.category[row], self.category[known])
+        found = self.category[np.where(items < len(self.category), items, 0)]
+        if not len(self.said):
+            return np.where(items < len(self.category), found, np.uint64(0))
+        return np.where(items < len(self.category), found, np.append(self.said, np.uint64(0))[self.pinned(items)])
 
-    def newcomers(self, index: Ints, category: Prints) -> tuple[Mask, Prints]:
+    def newcomers(self, key: Prints, category: Prints) -> tuple[Mask, Prints]:
         """Tell which newcomers may be listed, and their categories; `category` are those that their events give."""
-        row = self.others.rows(index)
+        row = self.others.rows(key)
         said, fit = self.others.category[row], ~self.others.refused[row]
+        if self.only_named:
+            fit &= row < len(self.others)
         category = np.where(said != 0, said, category)
         return (fit if self.categories is None else fit & np.isin(category, self.categories)), category
+
+    def trusted(self, key: Prints, users: NDArray[np.uint8]) -> Mask:
+        """Tell which newcomers may be listed to shoppers who did not meet them, `users` having met each."""
+        return (users >= self.users) | (self.others.rows(key) < len(self.others))
 
     def pick(self, scores: Floats, items: Ints, category: Prints, bought: Ints, k: int) -> tuple[Floats, Ints]:
         """Go down lists (n, m) and take the first `k` that fit; blanks of 0 follow. `bought` (n, b) are indices."""
         keep = items != 0
         if self.exclude_bought:
-            keep &= ~(items[:, :, None] == bought[:, None, :]).any(2)
+            keep &= ~((items & INDEX)[:, :, None] == bought[:, None, :]).any(2)
         if self.cap:
             counted = np.where(keep, category, np.uint64(0))
             keep &= (counted == 0) | (_nth(counted) < self.cap)

@@ -14,7 +14,7 @@ from stream.core.events import REASONS
 from stream.core.features import Arrays, Events, inputs
 from stream.core.manifest import Manifest
 from stream.core.runs import along
-from stream.core.session import Sessions
+from stream.core.session import NEVER, Sessions
 
 Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 """(inputs, hidden) -> (outputs, hidden), each a mapping of arrays whose first axis is the batch.
@@ -61,12 +61,14 @@ class Scores:
     newcomers: dict[int, str] = field(default_factory=dict)  # the names of those in `items`, by index
     after: Sessions | None = None  # each event's session after it, where they are kept
     listed: Rows | None = None  # the rows that have a list; None: all, if any has one
+    since: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # see `_meet`; of newcomers' events
 
     @classmethod
     def empty(cls, n: int, horizons: int) -> Self:
         """Return room for `n` outcomes."""
         whole = np.zeros(n, np.int64)
-        return cls(np.zeros(n, np.uint8), np.zeros(n, bool), whole, whole.copy(), np.zeros((n, horizons), np.float32))
+        intent, since = np.zeros((n, horizons), np.float32), np.full(n, NEVER)
+        return cls(np.zeros(n, np.uint8), np.zeros(n, bool), whole, whole.copy(), intent, since=since)
 
     def part(self, begin: int, end: int) -> Self:
         """Return the outcomes of some rows, what is kept for newcomers left out."""
@@ -217,6 +219,7 @@ def _follow(rows: Rows, events: Events, now: Sessions, met: session.Advance, cou
     numbers, n = session.numbers(events, met, manifest), len(rows)
     given = inputs(events.item[:n], events.category[:n], events.type[:n], numbers[:n])
     state = session.hidden(now[:1], manifest)
+    _meet(rows, events, now, course)
     session.remember(now, events, met, manifest)
     outputs, states = along(given, state, now.dtype, course.step, course.whole)
     if not outputs:
@@ -229,6 +232,7 @@ def _follow(rows: Rows, events: Events, now: Sessions, met: session.Advance, cou
     n = len(now) if finite.all() else int(finite.argmin())
     if n:
         rows, now = rows[:n], now[:n]
+        outputs = _recent(outputs, now)
         if course.due:
             course.due.run(rows, now, met.opens[:n])
             outputs = {**outputs, "bought": _bought(now, manifest)}
@@ -255,7 +259,9 @@ def _advance(rows: Rows, events: Events, now: Sessions, course: _Course) -> None
         for half in np.array_split(np.arange(len(rows)), 2):
             _advance(rows[half], events.take(half), now[half], course)
         return
+    _meet(rows, events, now, course)
     session.remember(now, events, met, manifest)
+    outputs = _recent(outputs, now)
     with np.errstate(over="ignore"):
         for name, value in hidden.items():
             now[name] = value  # cast to the stored type: memory is the changelog's bytes
@@ -274,6 +280,18 @@ def _advance(rows: Rows, events: Events, now: Sessions, course: _Course) -> None
         session.put(course.sessions, events.slot[fit], session.take(now, fit))
     if scores.after is not None:
         scores.after[rows] = now
+
+
+def _meet(rows: Rows, events: Events, now: Sessions, course: _Course) -> None:
+    """Note for events of newcomers since when (ms) their shoppers are known by other items, before the event."""
+    new = np.flatnonzero(events.item[: len(rows)] > course.manifest.items)
+    if len(new):
+        course.scores.since[rows[new]] = session.since(now[new], events.item_print[new])
+
+
+def _recent(outputs: Arrays, now: Sessions) -> Arrays:
+    """Add the recent items' fingerprints, `met`, to what names them by indices."""
+    return {**outputs, "met": now["recent_item"]} if "recent" in outputs else outputs
 
 
 def _sound(values: NDArray[Any]) -> bool:

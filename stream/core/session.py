@@ -13,6 +13,7 @@ from stream.core.manifest import Manifest, Meaning
 FORMAT = 2
 FORMER = 1  # with eight bytes a time and a category of the ring; still read
 Sessions = NDArray[np.void]
+NEVER = 2**62  # ms, later than any event
 _ERA = 1 << 40  # ms, 35 years: times of the ring are kept up to a multiple of it
 
 
@@ -60,6 +61,12 @@ def times(now: Sessions) -> NDArray[np.int64]:
     last = now["last"][..., None]
     held = now["recent_time"] | (now["recent_era"].astype(np.int64) << 32)
     return last - ((last - held) & (_ERA - 1))  # none is newer than the last
+
+
+def since(now: Sessions, item: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the time of each session's oldest recent event of another item than the given one, `NEVER` without."""
+    others = (now["recent_event"] != 0) & (now["recent_item"] != item[:, None])
+    return np.where(others, times(now), NEVER).min(1)
 
 
 def _head(ring: int, form: int) -> list[tuple[str, str, tuple[int, ...]]]:

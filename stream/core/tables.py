@@ -30,7 +30,7 @@ def table(
     as it is, and tells. Raises DataError, with `remedy`, where a column is missing.
     """
     before, first = 1, next(lines, "")
-    while first and not first.strip():
+    while first and (not first.strip() or first.lstrip('"').startswith("sep=")):  # a line that spreadsheets write
         before, first = before + 1, next(lines, "")
     if not first:
         return

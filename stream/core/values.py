@@ -8,8 +8,8 @@ UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}  # of a time: ms in one
 WHOLE = 2**53  # floats hold the whole numbers below it exactly
 EARLY, LATE = 10**11, 10**14  # times in ms before 1973 and after 5138 are of another unit
 _SPANS = (
-    ("seconds", "s", 10**8, 10**11),
-    ("microseconds", "us", 10**14, 10**17),
+    ("seconds", "s", 10**8, EARLY),
+    ("microseconds", "us", LATE, 10**17),
     ("nanoseconds", "ns", 10**17, 10**20),
 )
 _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
@@ -102,7 +102,7 @@ def day(time: int) -> str:
     """Return the day of a time in ms, in UTC, or the year where it is far away.
 
     >>> day(1433221467000), day(1433221467000000)
-    ('2015-06-02', 'the year 47387')
+    ('2015-06-02', 'the year 47386')
     """
     try:
         return (_EPOCH + time * _MS).date().isoformat()

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 
 from stream.core.catalog import Catalog
 from stream.core.errors import StuckError, TopicError, UnreachableError
 from stream.core.rules import Rules
 from stream.kafka.client import Outbox, consumer, ended, reach
+from stream.kafka.rights import Right, require
 from stream.kafka.topics import creation
 from stream.settings import Settings
 
@@ -32,6 +34,7 @@ class CatalogReader:
         self._settings, self._catalog, self._heard = settings, catalog, heard
         self._rules = catalog.rules()
         self._reader: Any = None
+        self._stale = False
         self._ends: set[int] = set()  # partitions that are not yet read to their end
         self._asked = self._answered = 0.0  # monotonic seconds; 0: not yet
         self._stopped = threading.Event()
@@ -51,7 +54,7 @@ class CatalogReader:
             return
         if self._reader:  # a start that Kafka did not let end
             self._reader.close()
-        self._reader = consumer(self._settings, **{"group.id": f"{self._settings.group}-catalog", **_FETCH})
+        self._open()
         try:
             found = self._described(_START)
         except KafkaException as error:
@@ -76,6 +79,19 @@ class CatalogReader:
         self._thread = threading.Thread(target=self._follow, args=(fail,), name="catalog", daemon=True)
         self._thread.start()
 
+    def reopen(self) -> None:
+        """Let the thread go on with a new client, from where the one of now stands."""
+        self._stale = True
+
+    def _renew(self) -> None:
+        self._stale, places = False, self._reader.position(self._reader.assignment())
+        self._reader.close()
+        self._open()
+        self._reader.assign([TopicPartition(p.topic, p.partition, max(p.offset, 0)) for p in places])
+
+    def _open(self) -> None:
+        self._reader = consumer(self._settings, **{"group.id": self._settings.group, **_FETCH})
+
     def silence(self) -> float:
         """Return for how many seconds the topic has not answered; 0 where none is followed."""
         return time.monotonic() - self._answered if self._answered else 0.0
@@ -90,6 +106,8 @@ class CatalogReader:
     def _follow(self, fail: Callable[[BaseException], None]) -> None:
         try:
             while not self._stopped.is_set():
+                if self._stale:
+                    self._renew()
                 if self._take():
                     self._rules, self._answered = self._catalog.rules(), time.monotonic()
                 self._ask()
@@ -146,6 +164,7 @@ class CatalogReader:
 def publish(settings: Settings, records: Sequence[tuple[str, bytes | None]]) -> int:
     """Publish items' records, None to take one back; return how many. Raises BrokerError or TopicError."""
     client, topic = reach(settings), settings.catalog_topic
+    require(settings, client, [Right(ResourceType.TOPIC, topic, AclOperation.WRITE)])
     if topic not in client.list_topics(timeout=10).topics:
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(settings)}")
     out = Outbox(settings)

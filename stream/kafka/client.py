@@ -1,20 +1,19 @@
-"""One set of connection properties for both Kafka clients, and the group metadata that fences a transaction."""
+"""librdkafka's clients, how to ask them, and the group metadata that fences a transaction."""
 
 import logging
-import re
-import ssl
 import struct
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream.core.errors import BrokerError, SettingError, UnreachableError
-from stream.kafka.addresses import parse_addresses
+from stream.kafka.connection import probe, properties
 from stream.kafka.errors import Kind, kind, passing, said
+from stream.kafka.refusals import Heard
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,105 +21,7 @@ T = TypeVar("T")
 
 PARTITIONER = "murmur2_random"  # as Java and aiokafka do; librdkafka's own default is CRC32
 _SAY_SECONDS, _REACH_SECONDS = 2.0, 8.0  # before it is said that a broker is waited for, and after
-_PROPERTIES = {
-    "bootstrap.servers",
-    "security.protocol",
-    "sasl.mechanism",
-    "sasl.username",
-    "sasl.password",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-    "ssl.key.password",
-}
-# The values that may be named in a message: all others may be secrets, on the wrong line.
-_CHOICES = {
-    "security.protocol": ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-    "sasl.mechanism": ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
-}
-# A name and a value as Java's properties have them: parted by =, by : or by space.
-_LINE = re.compile(r"([^\s=:]*)\s*[=:]?\s*(.*)")
 _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None, "reconnect.backoff.max.ms": 1000}
-
-
-def properties(settings: Settings) -> dict[str, str]:
-    """Return librdkafka's connection properties; raise SettingError for one that not both clients would obey."""
-    found = {"bootstrap.servers": settings.bootstrap_servers}
-    if settings.kafka_properties:
-        found |= _read(settings.kafka_properties)
-    if "bootstrap_servers" in settings.model_fields_set:  # the file's is a default
-        found["bootstrap.servers"] = settings.bootstrap_servers
-    protocol = found.get("security.protocol", "PLAINTEXT")
-    found["bootstrap.servers"] = ",".join(parse_addresses(found["bootstrap.servers"], protocol))
-    return found
-
-
-def _read(path: Path) -> dict[str, str]:
-    """Read a file of properties; its errors name the line and none of its text."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise SettingError(f"{path} cannot be read: {error.strerror}", "check the setting kafka_properties") from error
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{path} is not UTF-8", "check the setting kafka_properties") from error
-    found = {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text[0] in "#!":
-            continue
-        name, value = _LINE.findall(text)[0]
-        if name not in _PROPERTIES:
-            known = f"write name=value; the names are {', '.join(sorted(_PROPERTIES))}"
-            raise SettingError(f"line {number} of {path} has no property that both clients obey", known)
-        choices = _CHOICES.get(name, ())
-        if choices and value.upper() not in choices:
-            raise SettingError(f"line {number} of {path} has an unknown {name}", f"write one of {', '.join(choices)}")
-        found[name] = value.upper() if choices else value
-    return found
-
-
-def faust_options(settings: Settings) -> dict[str, Any]:
-    """Return Faust's broker address and credentials for the same properties."""
-    from faust.auth import SASLCredentials, SSLCredentials
-
-    given = properties(settings)
-    options: dict[str, Any] = {"broker": [f"kafka://{host}" for host in given["bootstrap.servers"].split(",")]}
-    protocol = given.get("security.protocol", "PLAINTEXT")
-    context = _context(given) if protocol.endswith("SSL") else None
-    if protocol.startswith("SASL"):
-        options["broker_credentials"] = SASLCredentials(
-            username=given.get("sasl.username"),
-            password=given.get("sasl.password"),
-            mechanism=given.get("sasl.mechanism", "PLAIN"),
-            ssl_context=context,
-        )
-    elif context:
-        options["broker_credentials"] = SSLCredentials(context=context)
-    return options
-
-
-def aiokafka_options(settings: Settings) -> dict[str, Any]:
-    """Return aiokafka's own options for the same properties, for what is asked without Faust."""
-    given = properties(settings)
-    protocol = given.get("security.protocol", "PLAINTEXT")
-    options: dict[str, Any] = {"bootstrap_servers": given["bootstrap.servers"], "security_protocol": protocol}
-    if protocol.endswith("SSL"):
-        options["ssl_context"] = _context(given)
-    if protocol.startswith("SASL"):
-        options["sasl_mechanism"] = given.get("sasl.mechanism", "PLAIN")
-        options["sasl_plain_username"] = given.get("sasl.username")
-        options["sasl_plain_password"] = given.get("sasl.password")
-    return options
-
-
-def _context(given: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=given.get("ssl.ca.location"))
-        if certificate := given.get("ssl.certificate.location"):
-            context.load_cert_chain(certificate, given.get("ssl.key.location"), given.get("ssl.key.password"))
-    except (OSError, ssl.SSLError) as error:
-        raise SettingError(f"the TLS files cannot be used: {error}", "check the ssl properties") from error
-    return context
 
 
 def producer(settings: Settings, **more: Any) -> Producer:
@@ -191,21 +92,30 @@ def _made(kind: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
 
 
 def reach(settings: Settings) -> AdminClient:
-    """Return an administrator of a cluster that answers; raise BrokerError where none does within 10 s."""
-    client, address = admin(settings), properties(settings)["bootstrap.servers"]
-    try:
-        client.list_topics(timeout=_SAY_SECONDS)
-        return client
-    except KafkaException:
-        log.warning("waiting for Kafka at %s", address)
-    try:
-        client.list_topics(timeout=_REACH_SECONDS)
-    except KafkaException as error:
-        raise UnreachableError(
-            f"no Kafka broker answers at {address}: {error.args[0].str()}",
-            "check --bootstrap-servers, the network and the credentials; `forecart broker` starts one here",
-        ) from error
-    return client
+    """Return an administrator of a cluster that answers.
+
+    Raises BrokerError where it turns us away, UnreachableError where none answers within 10 s; both say why.
+    """
+    heard = hear(settings)
+    client = admin(settings, error_cb=heard.note)
+    for seconds in (_SAY_SECONDS, _REACH_SECONDS):
+        try:
+            client.list_topics(timeout=seconds)
+            return client
+        except KafkaException as error:
+            heard.note(error)
+            client.poll(0)  # hands on what was heard meanwhile
+        if heard.refused:
+            break
+        if seconds == _SAY_SECONDS:
+            log.warning("waiting for Kafka at %s", heard.address)
+    heard.look()
+    raise heard.failure()
+
+
+def hear(settings: Settings) -> Heard:
+    """Begin to hear what clients of these settings say of their connections."""
+    return Heard(properties(settings)["bootstrap.servers"], settings.kafka_properties, partial(probe, settings))
 
 
 def ended(error: KafkaError, what: str) -> bool:

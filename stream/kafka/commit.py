@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn, cast
 
 import msgspec
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from stream.core.errors import BrokerError, FaultError
 from stream.core.pace import COMMIT_SHARE
 from stream.core.position import Position
 from stream.kafka.client import again, producer, put
 from stream.kafka.clocks import Clocks
-from stream.kafka.errors import Kind, kind, passing, said
+from stream.kafka.errors import Kind, kind, passing, said, unauthorized
 from stream.kafka.membership import Membership, Owned
+from stream.kafka.offsets import group_offset
 from stream.kafka.recovery import POSITION
 from stream.records import BATCH, LETTER_ROOM, Message
 from stream.round import Work
@@ -83,10 +84,15 @@ class Committer:
         name: str,
         pause: Callable[[str], None] = lambda _point: None,
         note: Callable[[Any], None] = lambda _error: None,
+        up_since: Callable[[float], bool] = lambda _when: True,
     ) -> None:
-        """`pause` stops at failpoints, `note` is told of lost connections."""
+        """Take what stops at failpoints, what is told of lost connections, and what knows of outages.
+
+        `up_since` tells whether there was a broker to talk to throughout since a time (monotonic seconds).
+        """
         self._settings, self.name, self._pause = settings, name, pause
         self._timeout, self._clocks = settings.transaction_timeout_seconds, Clocks(settings)
+        self._up_since = up_since
         self._producer = producer(
             settings,
             **{
@@ -109,6 +115,7 @@ class Committer:
         self.running = ""  # its name
         self._opened = 0.0  # when the open transaction began; 0: none is open
         self.proved = 0.0  # when Kafka last took what this producer did
+        self.born = 0.0  # when it was ready to begin
 
     @property
     def overdue(self) -> bool:
@@ -124,6 +131,7 @@ class Committer:
         """Fence and settle what a predecessor of this name left open; raise ProducerLostError, BrokerError."""
         try:
             self._do("init_transactions", time.monotonic() + _INIT_SECONDS)
+            self._settle(time.monotonic() + _INIT_SECONDS)
         except (KafkaException, TimeoutError) as error:
             if not passing(error) and kind(error.args[0]) is Kind.REFUSED:
                 raise BrokerError(
@@ -131,7 +139,24 @@ class Committer:
                     "check the rights on the transactional id, and transaction_timeout_seconds",
                 ) from error
             raise ProducerLostError(f"the transactions of {self.name} cannot begin yet: {said(error)}") from error
-        self.proved = time.monotonic()
+        self._opened, self.born = 0.0, time.monotonic()
+        self.proved = self.born
+
+    def _settle(self, deadline: float) -> None:
+        """Abort a transaction in all partitions, so that nothing of the predecessor's stays open in any (rule 7).
+
+        Kafka 4.3 and 4.4 complete a transaction without markers in partitions that have no leader at that moment.
+        Its records stay undecided there until the next marker of the same producer, which might commit some and abort
+        others.
+        """
+        self._begin(deadline)
+        settings, out = self._settings, self._producer
+        for topic in (settings.scores_topic, settings.dead_letters_topic, settings.changelog):
+            for number in out.list_topics(topic, _CALL_SECONDS).topics[topic].partitions:
+                put(out, topic, None, CLAIM + self.name.encode(), partition=number)
+        if left := self._do("flush", deadline, most=_INIT_SECONDS):
+            raise TimeoutError(f"{left} partitions take no records")
+        self._do("abort_transaction", deadline)
 
     def claim(self, partition: int) -> None:
         """Prove that this producer is the newest of its name, before a recovery that may take long (rule 7).
@@ -170,10 +195,15 @@ class Committer:
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._clocks.check()
             self._pause("after-flush")
-            offsets = [self._input_offset(number, stand) for number, stand in stands.items()]
+            offsets = [
+                group_offset(self._settings.events_topic, number, stand.offset, stand.held.topics.partitions)
+                for number, stand in stands.items()
+            ]
             deadline = max(deadline, time.monotonic() + self._timeout * _REST)
             self._do("send_offsets_to_transaction", deadline, offsets, metadata)
             self._pause("after-offsets")
+            if not self._up_since(self.born):  # what it committed last may lack markers, which this one would write
+                raise ProducerLostError("Kafka was away since the producer began")
             self._do("commit_transaction", deadline)
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
@@ -213,11 +243,6 @@ class Committer:
     def _done(self) -> None:
         self._opened, self.proved = 0.0, time.monotonic()
 
-    def _input_offset(self, number: int, stand: Stand) -> TopicPartition:
-        """Return what the group commits: the offset, and with it the partition count that it belongs to."""
-        count = str(stand.held.topics.partitions)
-        return TopicPartition(self._settings.events_topic, number, stand.offset, metadata=count)
-
     def _produce(self, work: Work, deadline: float) -> None:
         settings = self._settings
         self._send(settings.scores_topic, work.scores, PARTITION_UA, deadline)
@@ -255,9 +280,17 @@ class Committer:
         if isinstance(error, TimeoutError):
             self._abort(str(error))
         cause = error.args[0]
+        if unauthorized(cause):
+            self._abort_unauthorized(error)
         if cause.txn_requires_abort() and not cause.fatal():
             self._abort(said(error), kind(cause), cause.name() == "FENCED_INSTANCE_ID")
         self._lose(error, "the transaction failed")
+
+    def _abort_unauthorized(self, error: KafkaException) -> NoReturn:
+        """End at once: neither another transaction nor another producer would be allowed more."""
+        if error.args[0].txn_requires_abort():
+            self.abort()
+        raise BrokerError(f"the transaction failed: Kafka refuses it ({said(error)})", "check the rights") from error
 
     def _abort(self, text: str, why: Kind = Kind.PASSING, replaced: bool = False) -> NoReturn:
         try:

@@ -80,9 +80,16 @@ _KIND = {name: kind for kind, names in TABLE.items() for name in names.split()}
 def kind(error: KafkaError) -> Kind:
     """Return what follows from an error; a code that a newer library may have is a fault."""
     found = _KIND.get(error.name(), Kind.FAULT)
+    if unauthorized(error):
+        return Kind.REFUSED  # for another producer too, whatever its flags say of this one
     if error.retriable() and found is not Kind.FENCED:
         return Kind.PASSING
     return Kind.LOST if error.fatal() and found is not Kind.FENCED else found
+
+
+def unauthorized(error: KafkaError) -> bool:
+    """Tell whether a right is missing."""
+    return error.name().endswith("_AUTHORIZATION_FAILED")
 
 
 def passing(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
 from stream.core.errors import BrokerError
-from stream.kafka.client import aiokafka_options
+from stream.kafka.connection import aiokafka_options
 from stream.settings import Settings
 
 _API_KEY, _VERSION = 13, 3

@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 
 from stream.core.errors import BrokerError, TopicError
 from stream.core.formats import BadRow, BadRows, Form
 from stream.files import sink
 from stream.kafka.client import Outbox, consumer, reach
+from stream.kafka.rights import Right, require
 from stream.kafka.topics import creation
 from stream.mappings import read_log
 from stream.settings import Settings
@@ -37,6 +39,7 @@ def replay(
     `heard` is told again and again how many there are. Raises BrokerError or TopicError.
     """
     client = reach(settings)
+    require(settings, client, [Right(ResourceType.TOPIC, topic, AclOperation.WRITE)])
     if topic not in client.list_topics(timeout=10).topics:
         named = settings.model_copy(update={"events_topic": topic})
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(named)}")
@@ -74,6 +77,7 @@ def capture(
 ) -> tuple[int, int]:
     """Write a topic's committed records to a file; return (written, left out). `heard` is told how many there are."""
     client = reach(settings)
+    require(settings, client, [Right(ResourceType.TOPIC, topic, AclOperation.READ)])
     known = client.list_topics(timeout=10).topics.get(topic)
     if known is None:
         raise TopicError(f"there is no topic {topic}", "check --topic")

@@ -34,6 +34,7 @@ class Owned:
 
     part: Partition
     changelog: int = 0  # next changelog offset that is not yet in the sessions
+    written: int = 0  # the changelog offset behind the last position that was committed
     read_at: float = 0.0  # monotonic seconds of the last look at the changelog
     topics: Topics = field(default_factory=Topics)  # that the position belongs to
     lost: int = 0  # offsets that were deleted unscored: to be counted once the position behind them is committed
@@ -48,13 +49,17 @@ class Owned:
         """Count a round, before it changes the sessions."""
         self.rounds.append(Ahead(self.changelog, self.read_at))
 
+    def confirm(self) -> None:
+        """Take note that the last position written is committed."""
+        self.written = self.changelog
+
     def take_back(self) -> None:
         """Undo the rounds that are not in the changelog, the newest first."""
         while self.rounds:
             ahead = self.rounds.pop()
             for undo in reversed(ahead.undos):
                 undo.take_back()
-            self.changelog, self.read_at = ahead.changelog, ahead.read_at
+            self.changelog, self.read_at = max(ahead.changelog, self.written), ahead.read_at
 
 
 @dataclass(slots=True, eq=False)
@@ -67,16 +72,17 @@ class Membership:
     instance: str | None
     owned: dict[int, Owned] = field(default_factory=dict)
     kept: dict[int, Owned] = field(default_factory=dict)  # from before the rebalance, to be caught up
+    whole: bool = False  # all of its partitions' sessions were kept by a rebalance
 
     def metadata(self) -> bytes:
         """Return what a transaction is fenced with; raise ValueError where this is no membership."""
         return group_metadata(self.group, self.generation, self.member, self.instance)
 
     def keep(self, last: "Membership", partitions: set[int]) -> None:
-        """Take the clean sessions of partitions from another membership, to be caught up."""
-        for number in partitions & set(last.owned):
-            held = last.owned.pop(number)
-            if not held.ahead:
+        """Take the clean sessions of partitions from another membership, to be caught up, also if they still were."""
+        for number in partitions & {*last.owned, *last.kept}:
+            held = last.owned.pop(number, None) or last.kept.pop(number, None)
+            if held and not held.ahead:
                 self.kept[number] = held
 
     def renewed(self) -> "Membership":
@@ -143,18 +149,31 @@ class Mark:
     high: int  # the high watermark
     answered: int = 0  # when the answer came, ms since the epoch
     blocked: float = 0.0  # seconds that the last stable offset has stood below the high watermark, and we at it
+    since: int = 0  # ms: what is not scored has come later, as far as that is known
 
     @property
     def waits(self) -> bool:
         """Tell whether all that may be read is read, and more is there."""
         return self.position >= self.stable and self.high > self.stable
 
-    def after(self, last: "Mark | None") -> "Mark":
-        """Return this mark, blocked for as long as the last one and the time since, where both wait at one offset."""
+    def lag(self, scored: int) -> int:
+        """Count the offsets from `scored` to the high watermark; markers behind what was handed on are none."""
+        return max(self.high - (self.position if scored >= self.handed else scored), 0)
+
+    def after(self, last: "Mark | None", scored: int = 0, first: int = 0) -> "Mark":
+        """Return this mark with what the last one knew; scored is up to `scored`, `first` (ms) is the oldest record's.
+
+        It is blocked for as long as the last one and the time since, where both wait at one offset. What is not scored
+        came after the last answer without a lag; where there was none, it begins with the first record that was read.
+        """
+        since = (last.since if last else 0) or first
+        if self.high and not self.lag(scored):
+            since = self.answered
+        mark = replace(self, since=since)
         if not (last and last.waits and self.waits and last.stable == self.stable):
-            return self
+            return mark
         between = (self.answered - last.answered) / 1000
-        return replace(self, blocked=last.blocked + min(max(between, 0.0), _ANSWER_SECONDS))
+        return replace(mark, blocked=last.blocked + min(max(between, 0.0), _ANSWER_SECONDS))
 
 
 class Ownership:
@@ -165,12 +184,13 @@ class Ownership:
         self.part = self.fetch = sys.maxsize  # bytes of records in a batch, and in a fetch, at most
         self.current: Membership | None = None
         self.marks: dict[int, Mark] = {}
-        self.fetched_at = time.monotonic()
+        self.fetched_at = self.dropped_at = time.monotonic()
         self.rest_until = 0.0  # monotonic seconds: what is fetched before would only wait
         self._last: Membership | None = None
 
     def drop(self) -> None:
         """End the membership: a rebalance begins."""
+        self.dropped_at = time.monotonic()
         self._last, self.current = self.current or self._last, None
 
     def take(self, generation: int, member: str, instance: str | None, partitions: set[int]) -> Membership:
@@ -178,6 +198,7 @@ class Ownership:
         new = Membership(self.group, generation, member, instance)
         if self._last:
             new.keep(self._last, partitions)
+            new.whole = partitions <= set(new.kept)
         self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
         self.current = self._last = new
         return new

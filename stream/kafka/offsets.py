@@ -40,6 +40,11 @@ def group_reader(settings: Settings) -> Consumer:
     return consumer(settings, **{"group.id": settings.group, "isolation.level": "read_uncommitted"})
 
 
+def group_offset(topic: str, number: int, offset: int, partitions: int) -> TopicPartition:
+    """Return what the group commits of a partition: the offset, and with it the partition count that it belongs to."""
+    return TopicPartition(topic, number, offset, metadata=str(partitions))
+
+
 def group_offsets(reader: Consumer, topic: str, partitions: int) -> list[TopicPartition]:
     """Return where the group stands in each partition, below 0 for nowhere; raise KafkaException."""
     return list(reader.committed([TopicPartition(topic, number) for number in range(partitions)], _SECONDS))

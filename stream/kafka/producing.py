@@ -64,16 +64,12 @@ class Producing:
         self._committer: Committer | None = None
         self._thread: DaemonThread | None = None
         self._fenced_at = -math.inf  # monotonic seconds
+        self.made_at = 0.0  # when the producer of now was made, with the login of then
 
     @property
     def lost(self) -> bool:
         """Tell whether there is no producer to commit with."""
         return self._committer is None
-
-    @property
-    def proved(self) -> float:
-        """Return when Kafka last took what the producer of now did (monotonic seconds), 0 for never."""
-        return self._committer.proved if self._committer else 0.0
 
     async def renew(self) -> None:
         """Initialise another producer of this name, which fences and settles what went before.
@@ -81,6 +77,7 @@ class Producing:
         Raises ProducerLostError where Kafka does not answer, BrokerError where it refuses.
         """
         self.give_up()
+        self.made_at = time.monotonic()
         self._committer, self._thread = self._make(), DaemonThread("committer")
         await self._call(self._committer.start)
 
@@ -121,10 +118,10 @@ class Producing:
             if self._committer is committer:
                 self.give_up()
             if error.fenced:
-                self._judge(error, committer)
+                self._check_fence(error, committer)
             raise
 
-    def _judge(self, error: ProducerLostError, committer: Committer) -> None:
+    def _check_fence(self, error: ProducerLostError, committer: Committer) -> None:
         """Raise FencedError where nothing but another process of this name explains that we are fenced."""
         now = time.monotonic()
         again, self._fenced_at = now - self._fenced_at < _TURN_SECONDS, now

@@ -13,9 +13,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from stream.core.errors import BrokerError, UnreachableError
-from stream.kafka.client import admin, properties
-from stream.kafka.errors import Kind, kind, said
+from stream.core.errors import SettingError, UnreachableError
+from stream.kafka.client import admin, hear
+from stream.kafka.connection import properties
+from stream.kafka.renewal import Renewal
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ _AWAY_EVERY = 0.5  # between questions while there is no answer
 _SAY_EVERY = 60.0  # between two lines of the log during an outage
 _ANEW_EVERY = 60.0  # of an outage, until clients are made anew from the bootstrap servers
 _LOOK = 0.2  # how often a coroutine that waits looks
-_NOT_ASKED = "not asked yet"
 _OUTAGE_LINES = (
     "Unable connect to",
     "Unable to request metadata",
@@ -50,19 +50,22 @@ class Reachability(logging.Filter):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.address, self._settings = properties(settings)["bootstrap.servers"], settings
-        self.reachable, self.outages = False, 0
+        self.reachable, self.outages = False, 0  # those that ended, and renewed logins
         self.since = time.monotonic()  # of the last change
         self.disturbed_at = self.since  # when a client or a question last had no answer
-        self.error = _NOT_ASKED
-        self._ever, self._refused, self._told = False, False, 0.0
+        self._away_at = self.since  # when no broker at all last answered
+        self.heard = hear(settings)
+        self._renew: Callable[[], object] = lambda: None
+        self.renewed_at = 0.0  # when another login was last taken up
+        self._ever, self._told = False, 0.0
         self._lines, self._line, self._line_told = 0, "", 0.0
-        self._stopped = threading.Event()
+        self._stopped, self._renewal = threading.Event(), Renewal(settings)
         self._client: Any = None
         self._made = 0.0
 
-    def start(self, back: Callable[[], None] = lambda: None) -> None:
-        """Ask from now on; call `back` at the end of each outage."""
-        self._back = back
+    def start(self, back: Callable[[], None] = lambda: None, renew: Callable[[], object] = lambda: None) -> None:
+        """Ask from now on; call `back` at the end of each outage, `renew` before it where the login was renewed."""
+        self._back, self._renew = back, renew
         threading.Thread(target=self._run, name="reachability", daemon=True).start()
 
     def stop(self) -> None:
@@ -73,11 +76,16 @@ class Reachability(logging.Filter):
         """Tell whether Kafka answered throughout from `when` (monotonic seconds) to now, as far as anybody noticed."""
         return self.reachable and self.disturbed_at < when
 
+    def up_since(self, when: float) -> bool:
+        """Tell whether there was a broker to talk to throughout from `when` (monotonic seconds) to now."""
+        return self.reachable and self._away_at < when
+
     def why_not(self) -> str:
         """Return why Kafka cannot be reached, in words; nothing where it can."""
         if self.reachable:
             return ""
-        return f"Kafka at {self.address} does not answer, for {time.monotonic() - self.since:.0f} s now ({self.error})"
+        seconds = time.monotonic() - self.since
+        return f"Kafka at {self.address} does not answer, for {seconds:.0f} s now: {self.heard.why()}"
 
     async def wait(self, wanted: Callable[[], bool] = lambda: True) -> None:
         """Return once Kafka answers, or is no longer `wanted`.
@@ -88,47 +96,61 @@ class Reachability(logging.Filter):
         while not self.reachable and wanted():
             limit = self._settings.kafka_wait_seconds
             if limit and time.monotonic() - self.since > limit:
-                raise UnreachableError(self.why_not(), "look at the brokers and the network; a restart is safe")
-            if self._refused:
-                raise BrokerError(
-                    f"Kafka at {self.address} refuses us: {self.error}", "check the file that kafka_properties names"
-                )
+                raise UnreachableError(self.why_not(), f"{self.heard.remedy()}; a restart is safe")
+            if self.heard.refused and not self._ever:
+                raise self.heard.failure()
             await asyncio.sleep(_LOOK)
 
     def note(self, error: KafkaError) -> None:
         """Take note of what a client says of its connections (librdkafka's `error_cb`)."""
-        self._refused |= kind(error) is Kind.REFUSED and not self._ever
-        self.error = said(KafkaException(error))
+        self.heard.note(error)
         self.disturbed_at = time.monotonic()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._away_at = self.disturbed_at
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            if self._renewal.changed():
+                self._take_up()
             self._take(self._ask())
             self._tell_lines()
             self._stopped.wait(_EVERY if self.reachable else _AWAY_EVERY)
 
+    def _take_up(self) -> None:
+        """Let all clients be made anew, as after an outage: a client keeps the login that it was made with."""
+        self._client, self.renewed_at = None, time.monotonic()
+        self._renew()
+        if self.reachable:
+            self.outages, self.since = self.outages + 1, time.monotonic()
+            self._back()
+
     def _ask(self) -> bool:
         now = time.monotonic()
-        if self._client is None or (not self.reachable and now - self._made > _ANEW_EVERY):
-            self._client, self._made = admin(self._settings, error_cb=self.note), now
         try:
+            if self._client is None or (not self.reachable and now - self._made > _ANEW_EVERY):
+                self._client, self._made = admin(self._settings, error_cb=self.note), now
             self._client.poll(0)
             self._client.describe_cluster(request_timeout=_ANSWER).result(2 * _ANSWER)
             return True
         except (KafkaException, TimeoutError) as error:
-            if self.reachable or self.error in ("", _NOT_ASKED):  # what a connection says of itself tells more
-                self.error = said(error)
-            return False
+            self.heard.note(error)
+            self._client.poll(0)
+            self.heard.look()
+        except SettingError as error:  # the files are being renewed
+            log.warning("the Kafka login cannot be used now: %s", error)
+        return False
 
     def _take(self, answered: bool) -> None:
         now = time.monotonic()
-        if not answered:
-            self.disturbed_at = now
+        if answered:
+            self.heard.forget()
+        else:
+            self.disturbed_at = self._away_at = now
         if answered and not self.reachable:
             if self._told:
                 log.warning("Kafka answers again after %.0f s", now - self.since)
             again, self._ever = self._ever, True
-            self.reachable, self.since, self.error, self._told = True, now, "", 0.0
+            self.reachable, self.since, self._told = True, now, 0.0
             if again:
                 self.outages += 1
                 self._back()

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
+from stream.idle import displace
 from stream.kafka.client import admin, answered, consumer, ended
 from stream.kafka.membership import Owned
 from stream.kafka.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
@@ -55,12 +56,17 @@ class Progress:
 
 @dataclass(slots=True)
 class _Part:
-    """A partition that is being read: the next changelog offset, the last position met, and where it ends."""
+    """A partition that is being read: the next changelog offset, the last position met, and where it ends.
+
+    `proof` is where the position of sessions that were kept was written, below 0 for none: `proven` once it is met.
+    """
 
     owned: Owned
     at: int
     position: Position
     end: int = 0
+    proof: int = -1
+    proven: bool = True
 
 
 class Recovery:
@@ -128,6 +134,12 @@ class Recovery:
             progress(Progress(number, parts[number].at, end, len(parts[number].owned.part.store)))
         if not self._read(parts, wanted, progress):
             return None
+        if stale := {number: part for number, part in parts.items() if not part.proven}:
+            log.warning("what was kept of partitions %s is not in the changelog, which is read anew", sorted(stale))
+            anew = {number: replace(self._begin(number, None), end=part.end) for number, part in stale.items()}
+            if not self._read(anew, wanted, progress):
+                return None
+            parts |= anew
         highs = self._offsets(self._settings.events_topic, parts, LATEST)
         try:
             for number, part in parts.items():
@@ -138,6 +150,8 @@ class Recovery:
             return None  # another member may be right
         for number, part in parts.items():
             owned = part.owned
+            if self._settings.max_users:  # which may be less than before, or more came by growth
+                owned.part.owed = owned.part.owed + displace(owned.part.store, self._settings.max_users)
             owned.changelog, owned.read_at = max(owned.changelog, part.end), time.monotonic()
             log.info(
                 "partition %d: %d shoppers, position %d, changelog %d",
@@ -151,7 +165,11 @@ class Recovery:
             kept = None
         owned = kept or Owned(Partition(number, SessionStore(self._rehydrator.layout), position=-1))
         position = Position.of(owned.topics, owned.part.position, owned.part.clock)
-        return _Part(owned, owned.changelog, position)
+        if not kept:
+            return _Part(owned, 0, position)
+        # A transaction that Kafka acknowledged can still be undone: its last record must be there.
+        proof = owned.changelog - 1
+        return _Part(owned, max(proof, 0), position, proof=proof, proven=False)
 
     def _read(
         self, parts: Mapping[int, _Part], wanted: Callable[[], bool], progress: Callable[[Progress], None]
@@ -197,7 +215,10 @@ class Recovery:
                 reached[number] = message.offset() or 0
         for number, made in changes.items():
             if made:
-                self._apply(parts[number], made)
+                part = parts[number]
+                part.proven = part.proven or _proves(made[0], part)
+                if part.proven:
+                    self._apply(part, made)
                 reached[number] = max(reached.get(number, 0), (made[-1].offset() or 0) + 1)
         return reached
 
@@ -276,6 +297,13 @@ class Recovery:
                 raise
 
         return answered(what, self._patience, once)
+
+
+def _proves(message: Message, part: _Part) -> bool:
+    """Tell whether a record is the position that sessions were kept at."""
+    if message.offset() != part.proof or message.key() != POSITION or not (value := message.value()):
+        return False
+    return msgspec.json.decode(value, type=Position).offset == part.owned.part.position
 
 
 def _positions(changes: list[_Change]) -> list[Position]:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from confluent_kafka import IsolationLevel as Isolation
-from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from stream.core.errors import TopicError
 from stream.core.growth import Growth, plan_growth
 from stream.core.position import Bounds, Position, Terms, Topics, stand
 from stream.kafka.client import answered
+from stream.kafka.group_watch import members_of
 from stream.kafka.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
 from stream.kafka.states import AGAIN, Reader, partitioner_hash
 from stream.kafka.topic_watch import described
@@ -85,14 +85,7 @@ class Standstill:
             time.sleep(0.5)
 
     def _members(self) -> list[str]:
-        group = self._settings.group
-        try:
-            found = self._admin.describe_consumer_groups([group], request_timeout=5)[group].result(6)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
-            raise
-        return sorted(member.group_instance_id or member.client_id for member in found.members)
+        return [member.name for member in members_of(self._admin, self._settings.group)]
 
     def check_alone(self, look: Look, written: Mapping[int, int]) -> None:
         """Raise TopicError where a worker runs, or has since a look; `written` has where a record lies, by partition.

@@ -15,6 +15,7 @@ from stream.core.growth import Growth
 from stream.core.position import Position
 from stream.kafka.client import again, consumer, ended, producer, put
 from stream.kafka.errors import Kind, kind, passing, said
+from stream.kafka.offsets import group_offset
 from stream.kafka.recovery import FETCH, POSITION
 from stream.records import BATCH, USER
 from stream.settings import Settings
@@ -213,8 +214,7 @@ class Writer:
         """Send offsets as no member: of a group without members the broker takes them."""
         topic, group = self._settings.events_topic, consumer(self._settings, **{"group.id": self._settings.group})
         offsets = [
-            TopicPartition(topic, number, position.offset, metadata=str(position.partitions))
-            for number, position in positions.items()
+            group_offset(topic, number, position.offset, position.partitions) for number, position in positions.items()
         ]
         try:
             seconds = max(deadline - time.monotonic(), 0.1)

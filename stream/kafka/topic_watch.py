@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ResourceType  # type: ignore[attr-defined]
 
-from stream.core.errors import TopicError
+from stream.core.errors import ForecartError, RightsError, TopicError
 from stream.core.position import ANEW, GROW, RESTORE
 from stream.kafka.client import admin
 from stream.kafka.errors import said
+from stream.kafka.rights import missing, needed_still, refusal
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Fault(NamedTuple):
 
     text: str
     remedy: str
+    error: type[ForecartError] = TopicError
 
 
 def described(client: AdminClient, names: Iterable[str]) -> dict[str, Seen | None]:
@@ -86,6 +88,7 @@ class TopicWatch:
         self._client: AdminClient | None = None
         topics = (settings.events_topic, settings.changelog, settings.scores_topic, settings.dead_letters_topic)
         self._names = list(dict.fromkeys(topics))
+        self._rights = [right for right in needed_still(settings) if right.kind is ResourceType.TOPIC]
         self._first: dict[str, Seen] = {}
         self._stopped = threading.Event()
 
@@ -97,19 +100,29 @@ class TopicWatch:
         """Look no more."""
         self._stopped.set()
 
+    def reopen(self) -> None:
+        """Let the next look begin with a new client."""
+        self._client = None
+
     def check(self) -> None:
-        """Raise TopicError where two answers say that a topic is gone, another one, or of another partition count."""
+        """Raise TopicError where two answers say that a topic is gone, another one, or of another partition count.
+
+        Raises RightsError where they say that a right was taken away.
+        """
         if not (before := self._look()):
             return
         log.warning("looking again in %.0f s: %s", AGAIN, before[0].text)
         if self._stopped.wait(AGAIN):
             return
         if still := [fault for fault in self._look() if fault in before]:
-            raise TopicError("; ".join(fault.text for fault in still), still[0].remedy)
+            raise still[0].error("; ".join(fault.text for fault in still), still[0].remedy)
 
     def _look(self) -> list[Fault]:
         client = self._client or admin(self._settings)
         try:
+            if lost := missing(self._rights, client):
+                refused = refusal(self._settings, lost)
+                return [Fault(refused.message, refused.remedy, RightsError)]
             now = described(client, self._names)
         except (KafkaException, TimeoutError) as error:
             log.debug("the topics cannot be seen: %s", said(error))

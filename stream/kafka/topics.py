@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclOperation,
     AdminClient,
     ClusterMetadata,
     ConfigResource,
@@ -18,6 +19,7 @@ from stream.core.errors import BrokerError, TopicError, UnreachableError
 from stream.core.position import GROW
 from stream.kafka.client import answered, reach
 from stream.kafka.errors import passing, said
+from stream.kafka.rights import Right, grant, needed, refusal, require
 from stream.records import BATCH, LETTER_ROOM
 from stream.settings import PREFIX, Settings
 
@@ -25,6 +27,7 @@ _TIMEOUT = 15
 _CLOCKS = 60  # seconds that clocks of well-kept machines may differ
 _LATEST = "message.timestamp.after.max.ms"  # of brokers from 3.6: one wrong clock cannot move a partition's clock
 _STAMP = "message.timestamp.type"  # of the changelog: acknowledgements then tell the broker's time
+_NO_RIGHT = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 DEFAULT_PARTITIONS = 6
 _TOPICS = ("events_topic", "scores_topic", "dead_letters_topic", "catalog_topic", "changelog_topic")
 
@@ -68,12 +71,13 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is missing, what stands, what stands wrongly (each with its fix), and what would be better."""
+    """What is missing, what stands, what stands wrongly (each with its fix), what would be better, what was granted."""
 
     missing: list[Topic]
     present: list[Topic]
     wrong: list[str]
     advice: list[str] = field(default_factory=list)
+    granted: list[Right] = field(default_factory=list)
 
 
 def wanted(settings: Settings, partitions: int, replication: int) -> list[Topic]:
@@ -117,6 +121,7 @@ def plan(
     there = standing.get(settings.events_topic)
     topics = wanted(settings, partitions or (there.partitions if there else DEFAULT_PARTITIONS), replication or least)
     missing = [topic for topic in topics if topic.name not in standing]
+    require(settings, client, [Right(ResourceType.TOPIC, topic.name, AclOperation.DESCRIBE) for topic in missing])
     present = [topic for topic in topics if topic.name in standing]
     found = Plan(missing, present, [])
     for topic, config in zip(present, _configs(client, present), strict=True):
@@ -185,27 +190,36 @@ def creation(settings: Settings) -> str:
     return " ".join([*before, "forecart topics apply", *after])
 
 
-def apply(settings: Settings, partitions: int | None = None, replication: int | None = None) -> Plan:
-    """Create what is missing; raise TopicError where something stands wrongly, before anything is created."""
+def apply(
+    settings: Settings, partitions: int | None = None, replication: int | None = None, acls: str | None = None
+) -> Plan:
+    """Create what is missing; raise TopicError where something stands wrongly, before anything is created.
+
+    With `acls`, a principal, allow it what a worker needs.
+    """
     client = reach(settings)
     found = plan(settings, partitions, replication, client)
     _refuse(found)
     for topic in found.missing:
-        _create(client, topic)
+        _create(settings, client, topic)
     deadline = time.monotonic() + _TIMEOUT  # brokers learn of a topic after the answer that it is made
     while {topic.name for topic in found.missing} - set(_cluster(client).topics) and time.monotonic() < deadline:
         time.sleep(0.05)
+    if acls:
+        found.granted.extend(grant(settings, acls, client))
     return found
 
 
-def _create(client: AdminClient, topic: Topic) -> None:
+def _create(settings: Settings, client: AdminClient, topic: Topic) -> None:
     new = NewTopic(topic.name, topic.partitions, topic.replication, config=topic.config)
     try:
         client.create_topics([new], request_timeout=_TIMEOUT)[topic.name].result()
     except KafkaException as error:
         required = {name: value for name, value in topic.config.items() if name in _REQUIRED}
         if error.args[0].code() == KafkaError.INVALID_CONFIG and required != topic.config:
-            return _create(client, replace(topic, config=required))  # a broker too old for what is advice
+            return _create(settings, client, replace(topic, config=required))  # a broker too old for what is advice
+        if error.args[0].code() in _NO_RIGHT:
+            raise refusal(settings, [Right(ResourceType.TOPIC, topic.name, AclOperation.CREATE)]) from error
         reason = error.args[0].str()
         raise TopicError(f"{topic.name} cannot be created: {reason}", "check rights and replication") from error
 
@@ -223,7 +237,11 @@ def _refuse(found: Plan) -> None:
 
 
 def check(settings: Settings, client: AdminClient) -> int:
-    """Return the input's number of partitions; raise TopicError where a topic is missing or wrong."""
+    """Return the input's number of partitions.
+
+    Raises RightsError where a right is missing, TopicError where a topic is, or is wrong.
+    """
+    require(settings, client, needed(settings))
     found = plan(settings, client=client)
     if found.missing:
         names = ", ".join(f"{topic.name} ({topic.role})" for topic in found.missing)

@@ -27,11 +27,13 @@ from faust.transport.drivers import aiokafka as driver
 from stream.core.errors import BrokerError
 from stream.kafka.fetches import FetchedRecord, Reader
 from stream.kafka.membership import Batch, Mark, Membership, Ownership
+from stream.records import DATED
 
 log = logging.getLogger(__name__)
 _REST_SECONDS = 1.0  # after an error of the consumer's that may pass
 _ALONE_SECONDS, _LOOK_SECONDS = 60.0, 5.0  # without any connection, until the bootstrap servers are asked again
 _REFUSED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+LOGIN = ("ssl_context", "sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider")
 _SIZE = attrgetter("size")
 _PARTITION_BYTES = 4 << 20  # of one partition in one answer to a fetch, at most
 _PARTITION_LEAST = 16 << 10
@@ -122,7 +124,9 @@ class Thread(driver.AIOKafkaConsumerThread):
         connected = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            client = self._ensure_consumer()._client
+            consumer = self._ensure_consumer()
+            self._see_refusals(consumer)
+            client = consumer._client
             if any(connection.connected() for connection in client._conns.values()):
                 connected = time.monotonic()
             elif time.monotonic() - connected > _ALONE_SECONDS:
@@ -133,6 +137,25 @@ class Thread(driver.AIOKafkaConsumerThread):
                 log.info("the consumer has found the brokers again by the bootstrap servers")
                 client.force_metadata_update()
                 connected = time.monotonic()
+
+    def renew(self, options: Mapping[str, Any]) -> None:
+        """Let new connections log in with other options of aiokafka's; those that stand go on."""
+        if self._consumer is not None:
+            for name in LOGIN:
+                setattr(self._consumer._client, f"_{name}", options.get(name))
+
+    def _see_refusals(self, consumer: Any) -> None:
+        """End where the group turns us away: without partitions nothing is fetched, and nobody else would ask."""
+        try:
+            consumer._coordinator.check_errors()
+        except _REFUSED as error:
+            self._refuse(error)
+        except KafkaError as error:
+            log.warning("the consumer goes on after an error: %r", error)
+
+    def _refuse(self, error: KafkaError) -> None:
+        refusal = BrokerError(f"Kafka refuses what the worker reads: {error!r}", "check the rights of topic and group")
+        cast(Any, self.app).engine.fail(refusal)
 
     @property
     def ownership(self) -> Ownership:
@@ -165,10 +188,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         try:
             return await self._fetch(consumer, active_partitions, timeout, max_records)
         except _REFUSED as error:
-            refusal = BrokerError(
-                f"Kafka refuses what the worker reads: {error}", "check the rights of topic and group"
-            )
-            cast(Any, self.app).engine.fail(refusal)
+            self._refuse(error)
             return _Fetched()
         except KafkaError as error:  # a coordinator that is loading, a broker that goes: the consumer joins again
             log.warning("the consumer goes on after an error: %r", error)
@@ -211,8 +231,15 @@ class Thread(driver.AIOKafkaConsumerThread):
                 else:
                     self.stood[tp] = state.position
                 handed = state.position if records else self.handed.get(tp, state.position)
-                ownership.marks[tp.partition] = _mark(state, handed).after(ownership.marks.get(tp.partition))
+                self._note(tp.partition, _mark(state, handed), records)
         return found
+
+    def _note(self, number: int, mark: Mark, records: Any) -> None:
+        """Note what an answer told of a partition."""
+        ownership = self.ownership
+        held = ownership.current.owned.get(number) if ownership.current else None
+        first = records[0].timestamp if records and records[0].timestamp >= DATED else 0
+        ownership.marks[number] = mark.after(ownership.marks.get(number), held.part.position if held else 0, first)
 
     def _stray(self, consumer: Any, offsets: Mapping[Any, int]) -> dict[int, int]:
         """Note what is out of range where the consumer still stands there: other answers are from before a seek."""
@@ -288,6 +315,10 @@ class BatchConsumer(driver.Consumer):
                 # delivered: one that waited for room would hide what is read again after a recovery.
                 self._read_offset[tp] = None
                 yield tp, message
+
+    def renew(self, options: Mapping[str, Any]) -> None:
+        """See `Thread.renew`; callable from any thread."""
+        self._thread.renew(options)
 
     async def perform_seek(self) -> None:
         """Seek to the recovered positions; what is not recovered is not fetched."""

@@ -1,6 +1,11 @@
 """Render the chart as its users do, and hold every document to Kubernetes' own schemas."""
 
 import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -40,10 +45,7 @@ MOST = {
 }
 LEAVING = MOST | {"leaveOnScaleDown": True}
 BARE = LEAST | {"spreadOver": [], "serviceAccount": {"name": "ours"}, "resources": {}}
-HAVE_VALUES = {"bootstrap_servers", "kafka_properties", "bundle", "name", "metrics_host", "metrics_port"} | {
-    "leave_on_scale_down"
-}
-OF_NO_USE_IN_A_POD = {"state_dir", "failpoint"}
+IMAGE = {"image": {"reference": "registry.example/shop/bundle:1"}}
 
 NAMED = {
     "type": "object",
@@ -69,7 +71,11 @@ GROUPS = {
         "type": "object",
         "additionalProperties": False,
         "required": ["name", "rules"],
-        "properties": {"name": {"type": "string"}, "rules": {"type": "array", "minItems": 1, "items": RULE}},
+        "properties": {
+            "name": {"type": "string"},
+            "interval": {"const": "15s"},
+            "rules": {"type": "array", "minItems": 1, "items": RULE},
+        },
     },
 }
 ENDPOINT = {
@@ -113,10 +119,10 @@ def custom(kind: str) -> Document:
 def render(helm, deploy, tmp_path):
     """Return a function from values to documents by kind, or to helm's message where it refuses."""
 
-    def run(values: Document, version: str = VERSIONS[-1]) -> dict[str, Document] | str:
+    def run(values: Document, version: str = VERSIONS[-1], release: str = "shop") -> dict[str, Document] | str:
         file = tmp_path / "values.json"
         file.write_text(json.dumps(values))
-        made = helm("template", "shop", deploy / "chart", "--values", file, "--kube-version", version)
+        made = helm("template", release, deploy / "chart", "--values", file, "--kube-version", version)
         if made.returncode:
             return made.stderr
         documents = [document for document in yaml.safe_load_all(made.stdout) if document]
@@ -262,10 +268,46 @@ def test_services_stay_out_of_the_environment(render, monkeypatch):
         load()
 
 
-def test_every_setting_can_be_given(deploy):
-    schema = json.loads((deploy / "chart" / "values.schema.json").read_text())
-    names = schema["properties"]["settings"]["propertyNames"]["enum"]
-    assert set(names) == set(Settings.model_fields) - HAVE_VALUES - OF_NO_USE_IN_A_POD
+def test_the_schema_has_the_settings_with_their_types_and_bounds(deploy):
+    """Fail where the schema lacks a setting: run `python deploy/settings_schema.py`."""
+    checked = subprocess.run([sys.executable, deploy / "settings_schema.py", "--check"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    settings = json.loads((deploy / "chart" / "values.schema.json").read_text())["properties"]["settings"]
+    own = {re.sub("FORECART_", "", name).lower() for name in re.findall("FORECART_[A-Z_]+", _template(deploy))}
+    assert set(settings["properties"]) == set(Settings.model_fields) - own - {"state_dir", "failpoint"}
+    assert set(settings["propertyNames"]["enum"]) == set(settings["properties"])
+
+
+def _template(deploy: Path) -> str:
+    return (deploy / "chart" / "templates" / "statefulset.yaml").read_text()
+
+
+def test_the_schema_is_written_anew_where_a_bound_is_missing(deploy):
+    schema = (deploy / "chart" / "values.schema.json").read_text()
+    old = schema.replace('"chunk_events": {"minimum": 1, "type"', '"chunk_events": {"type"')
+    assert old != schema == runpy.run_path(str(deploy / "settings_schema.py"))["written"](old)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("start", "middle"),
+        ("chunk_events", "many"),
+        ("chunk_events", 0),
+        ("chunk_events", 1.5),
+        ("max_event_bytes", 1_000_000),
+        ("session_timeout_seconds", 5),
+        ("recommend", "perhaps"),
+        ("group", ""),
+    ],
+)
+def test_a_setting_that_the_worker_refuses_is_not_rendered(render, monkeypatch, name, wrong):
+    monkeypatch.setenv(f"{PREFIX}{name.upper()}", str(wrong))
+    with pytest.raises(SettingError, match=name):
+        load()
+    message = render(LEAST | {"settings": {name: wrong}})
+    assert isinstance(message, str)
+    assert f"settings/{name}" in message or f"settings.{name}" in message
 
 
 def test_a_scraper_is_told_once(render):
@@ -280,39 +322,154 @@ def test_a_scraper_is_told_once(render):
     assert not [key for key in annotations(MOST) if key.startswith("prometheus.io/")]
 
 
-def test_rules_and_dashboard_are_those_of_the_monitoring_folder(render, deploy):
-    documents = render(MOST)
-    rules = (deploy / "monitoring" / "rules.yaml").read_text()
-    rules = rules.replace("deploy/runbook.md", "https://runbooks.example/forecart")
-    rules = rules.replace("(forecart_input_blocked_seconds) > 900", "(forecart_input_blocked_seconds) > 3600")
-    assert documents["PrometheusRule"]["spec"] == yaml.safe_load(rules)
+def test_the_dashboard_is_that_of_the_monitoring_folder(render, deploy):
     board = (deploy / "monitoring" / "dashboard.json").read_text()
-    assert json.loads(documents["ConfigMap"]["data"]["forecart.json"]) == json.loads(board)
+    assert json.loads(render(MOST)["ConfigMap"]["data"]["forecart.json"]) == json.loads(board)
 
 
-@pytest.mark.parametrize(("given", "seconds"), [({}, 900), ({"blockedSeconds": 1800}, 1800)])
-def test_how_long_input_may_be_blocked_is_a_value(render, given, seconds):
-    (group,) = render(LEAST | {"prometheusRule": {"enabled": True, **given}})["PrometheusRule"]["spec"]["groups"]
-    (rule,) = (rule for rule in group["rules"] if rule.get("alert") == "ForecartInputBlocked")
-    assert rule["expr"] == f"max by (job, partition) (forecart_input_blocked_seconds) > {seconds}"
+def bundle(**more: Any) -> Document:
+    return LEAST | {"bundle": {"volume": CLAIM, **more}}
 
 
-@pytest.mark.parametrize(
-    ("values", "remedy"),
-    [
-        (LEAST | {"bootstrapServers": ""}, "--set bootstrapServers="),
-        (LEAST | {"bundle": {}}, "--set bundle.volume."),
-        (LEAST | {"settings": {"grup": "shop"}}, "'group'"),
-        (LEAST | {"settings": {"name": "one"}}, "'group'"),
-        (LEAST | {"replica": 3}, "replica"),
-        (LEAST | {"bundle": {"volume": CLAIM, "claim": "x"}}, "claim"),
-    ],
-    ids=["no servers", "no bundle", "unknown setting", "own setting", "unknown value", "unknown value within"],
-)
+def resources(asked: Any, limit: Any, name: str = "memory") -> Document:
+    return LEAST | {"resources": {"requests": {name: asked}, "limits": {name: limit}}}
+
+
+REFUSED = {
+    "no servers": (LEAST | {"bootstrapServers": ""}, "--set bootstrapServers="),
+    "no bundle": (LEAST | {"bundle": {}}, "--set bundle.volume."),
+    "unknown setting": (LEAST | {"settings": {"grup": "shop"}}, "'group'"),
+    "own setting": (LEAST | {"settings": {"name": "one"}}, "'group'"),
+    "unknown value": (LEAST | {"replica": 3}, "replica"),
+    "unknown value within": (bundle(claim="x"), "claim"),
+    "selector's label": (LEAST | {"podLabels": {"app.kubernetes.io/name": "shop"}}, "leave it out"),
+    "selector's other label": (LEAST | {"podLabels": {"app.kubernetes.io/instance": "shop"}}, "leave it out"),
+    "no label": (LEAST | {"podLabels": {"team": "shop & co"}}, "podLabels"),
+    "no label's name": (LEAST | {"podLabels": {"my team": "shop"}}, "my team"),
+    "no node's label": (LEAST | {"nodeSelector": {"pool": "a b"}}, "nodeSelector"),
+    "over the temporary directory": (bundle(mountPath="/tmp"), "would hide /tmp"),
+    "over it, differently": (bundle(mountPath="//tmp/./"), "would hide /tmp"),
+    "over everything": (bundle(mountPath="/bundle/.."), "would hide"),
+    "over the secret": (bundle(mountPath="/etc/forecart/kafka"), "would hide /etc/forecart/kafka"),
+    "over the secret's folder": (bundle(mountPath="/etc/forecart"), "would hide /etc/forecart/kafka"),
+    "over the program": (bundle(mountPath="/opt"), "would hide /opt/forecart"),
+    "into the secret": (bundle(mountPath="/etc/forecart/kafka/bundle"), "nothing can be mounted"),
+    "a mount with a colon": (bundle(mountPath="/bundle:ro"), "mountPath"),
+    "no path": (bundle(mountPath="bundle"), "mountPath"),
+    "a folder outside": (bundle(subPath="../other"), "subPath"),
+    "a folder from the root": (bundle(subPath="/models"), "subPath"),
+    "two volumes": (LEAST | {"bundle": {"volume": CLAIM | IMAGE}}, "bundle/volume"),
+    "a claim without a name": (LEAST | {"bundle": {"volume": {"persistentVolumeClaim": {}}}}, "claimName"),
+    "more memory than the limit": (resources("4Gi", "2Gi"), "resources.limits.memory"),
+    "more memory in other units": (resources("2.1G", "2000Mi"), "resources.limits.memory"),
+    "more memory as a number": (resources(2_147_483_649, "2Gi"), "resources.limits.memory"),
+    "more CPU than the limit": (resources("1500m", 1, "cpu"), "resources.limits.cpu"),
+    "no quantity": (resources("2GB", "4Gi"), "resources/requests/memory"),
+    "a kind of resources": (LEAST | {"resources": {"request": {"cpu": 1}}}, "request"),
+    "a resource that is none": (LEAST | {"resources": {"requests": {"gpu": 1}}}, "gpu"),
+    "a device without a limit": (LEAST | {"resources": {"requests": {"a.b/gpu": 1}}}, "resources.limits.a.b/gpu"),
+    "less of a device": (resources(1, 2, "a.b/gpu"), "must be the same"),
+    "a claim's name": (
+        LEAST | {"bundle": {"volume": {"persistentVolumeClaim": {"claimName": "My claim"}}}},
+        "claimName",
+    ),
+    "a claim's field": (
+        LEAST | {"bundle": {"volume": {"persistentVolumeClaim": {"claimName": "b", "readonly": True}}}},
+        "readonly",
+    ),
+    "an image's policy": (
+        LEAST | {"bundle": {"volume": {"image": {"reference": "x", "pullPolicy": "No"}}}},
+        "pullPolicy",
+    ),
+    "a host's folder": (LEAST | {"bundle": {"volume": {"hostPath": {}}}}, "path"),
+    "an image's name": (LEAST | {"image": {"repository": " forecart"}}, "repository"),
+    "an image's tag": (LEAST | {"image": {"tag": "one two"}}, "tag"),
+    "a toleration": (LEAST | {"tolerations": [{"key": "pool", "operator": "Maybe"}]}, "operator"),
+    "an affinity": (LEAST | {"affinity": {"hostAffinity": {}}}, "hostAffinity"),
+    "a scraper": (LEAST | {"networkPolicy": {"enabled": True, "scrapers": [{}]}}, "scrapers"),
+    "an annotation": (LEAST | {"podAnnotations": {"my note": "x"}}, "my note"),
+    "a priority": (LEAST | {"priorityClassName": "high..er"}, "priorityClassName"),
+    "a secret to pull with": (LEAST | {"imagePullSecrets": [{"name": ""}]}, "imagePullSecrets"),
+    "too many": (LEAST | {"replicas": 3_000_000_000}, "replicas"),
+    "one place twice": (LEAST | {"spreadOver": ["zone", "zone"]}, "spreadOver"),
+    "no account's name": (LEAST | {"serviceAccount": {"name": "Our account"}}, "serviceAccount"),
+}
+
+
+@pytest.mark.parametrize("values,remedy", REFUSED.values(), ids=REFUSED)
 def test_refused_with_the_remedy(render, values, remedy):
     message = render(values)
     assert isinstance(message, str)
     assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "name"),
+    [
+        ("2Gi", "2Gi", "memory"),
+        ("1.9G", "2000Mi", "memory"),
+        ("900m", 1, "cpu"),
+        ("1e3", "1k", "cpu"),
+        (0.5, "1", "cpu"),
+    ],
+)
+def test_requests_up_to_the_limit_are_rendered(render, asked, limit, name):
+    _, container = worker(render(resources(asked, limit, name)))
+    assert (container["resources"]["requests"][name], container["resources"]["limits"][name]) == (asked, limit)
+
+
+@pytest.mark.parametrize(
+    "path", ["/bundle", "/opt/models", "/tmp/bundle", "/etc/forecart/bundle", "/srv/tmp", "/tmpfs"]
+)
+def test_a_folder_of_its_own_is_mounted(render, path):
+    _, container = worker(render(bundle(mountPath=path)))
+    assert path in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+@pytest.mark.parametrize(
+    ("version", "more", "says"),
+    [
+        ("1.30.14", {}, "has no image volumes"),
+        ("1.30.14", {"imageVolumes": True}, "has no image volumes"),
+        ("1.34.9", {}, "--set bundle.imageVolumes=true"),
+        ("1.34.9-eks-1a2b", {}, "--set bundle.imageVolumes=true"),
+        ("1.34.9", {"imageVolumes": True}, ""),
+        ("1.32.0", {"imageVolumes": True, "subPath": "shop"}, "1.33 or newer"),
+        ("1.33.0", {"imageVolumes": True, "subPath": "shop"}, ""),
+        ("1.35.0", {}, ""),
+        ("1.35.0-gke.5", {}, ""),
+    ],
+)
+def test_an_image_volume_is_refused_where_kubernetes_would_drop_it(render, version, more, says):
+    made = render(LEAST | {"bundle": {"volume": IMAGE, **more}}, version)
+    if says:
+        assert isinstance(made, str) and says in made
+    else:
+        assert {"name": "bundle", **IMAGE} in worker(made)[0]["volumes"]
+
+
+def test_large_numbers_stay_whole(render):
+    spec = render(LEAST | {"replicas": 1_000_000, "terminationGracePeriodSeconds": 86_400_000})["StatefulSet"]["spec"]
+    assert (spec["replicas"], spec["template"]["spec"]["terminationGracePeriodSeconds"]) == (1_000_000, 86_400_000)
+
+
+def test_a_rollout_waits_until_a_bundle_has_held(render):
+    assert render(LEAST)["StatefulSet"]["spec"]["minReadySeconds"] == 60
+
+
+def test_a_worker_that_stands_still_gets_a_short_grace(render):
+    spec, container = worker(render(LEAST))
+    assert container["livenessProbe"]["terminationGracePeriodSeconds"] == 5
+    assert "terminationGracePeriodSeconds" not in container["startupProbe"]
+    assert spec["terminationGracePeriodSeconds"] == 45
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [("shop", "shop-forecart"), ("shop.eu", "shop-eu-forecart"), ("2024-forecart", "forecart-2024-forecart")],
+)
+def test_every_release_gets_a_name_that_a_service_may_have(render, release, name):
+    assert render(LEAST, release=release)["Service"]["metadata"]["name"] == name
 
 
 def test_a_package_holds_the_rules(helm, deploy, tmp_path):

@@ -11,6 +11,7 @@ import promql_parser
 import pytest
 import yaml
 
+from stream.core.events import REASONS
 from stream.telemetry import Telemetry
 
 pytestmark = pytest.mark.deploy
@@ -30,6 +31,7 @@ VARIABLES = {variable["name"]: variable for variable in BOARD["templating"]["lis
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 TARGETS = [target for panel in PANELS for target in panel["targets"]]
 LOOKUPS = [re.fullmatch(r"label_values\((.+), \w+\)", v["definition"]) for v in VARIABLES.values() if "definition" in v]
+CHOSEN = {name: f"${name}" for name in ("namespace", "group", "worker")}
 QUERIES = [target["expr"] for target in TARGETS] + [lookup[1] for lookup in LOOKUPS]
 
 
@@ -62,9 +64,17 @@ def test_rules_name_declared_series(rule):
     assert names <= DECLARED | RECORDED | {"up"}
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rules_tell_groups_apart(rule):
+    for selector in selectors(rule["expr"]):
+        assert ("group", "") in {(m.name, m.value) for m in selector.matchers.matchers}
+    for by in re.findall(r"by \(([^)]*)\)", rule["expr"]):
+        assert by.startswith("namespace, job, group")
+
+
 @pytest.mark.parametrize("query", QUERIES)
 def test_dashboard_names_declared_series(query):
-    assert {selector.name for selector in selectors(query)} <= DECLARED
+    assert {selector.name for selector in selectors(query)} <= DECLARED | {"up"}
 
 
 def test_thresholds_are_buckets():
@@ -107,10 +117,18 @@ def test_runbook_names_declared_series():
     assert names <= DECLARED
 
 
+def test_the_runbook_knows_every_reason():
+    (section,) = re.findall(r"^## ForecartDeadLetters$.*?(?=^## )", (FOLDER / "runbook.md").read_text(), re.M | re.S)
+    assert set(REASONS) - {"duplicate"} <= set(re.findall(r"`(\w+)`", section))
+
+
 def test_the_dashboard_is_portable():
     assert BOARD["editable"] is False
     assert "id" not in BOARD
-    assert set(VARIABLES) == {"datasource", "job", "instance", "horizon"}
+    assert set(VARIABLES) == {"datasource", "namespace", "group", "worker", "horizon"}
+    assert {VARIABLES[name]["allValue"] for name in ("namespace", "group", "worker")} == {
+        ".*"
+    }  # without a namespace, too
     assert VARIABLES["datasource"]["query"] == "prometheus"
     sources = re.findall(r'"uid": "([^"]*)"', json.dumps(BOARD))
     assert set(sources) == {"${datasource}", BOARD["uid"]}
@@ -139,10 +157,10 @@ def test_a_panel_explains_itself(panel):
 def test_a_query_obeys_the_variables(target):
     assert target["datasource"] == DATASOURCE
     for selector in selectors(target["expr"]):
-        matched = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
-        assert matched["job"] == "$job"
-        assert matched["instance"] == "$instance"
+        if selector.name != "up":  # which is Prometheus' own, and is joined to what the variables choose
+            matched = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
+            assert {name: matched.get(name) for name in CHOSEN} == CHOSEN
     ranges = re.findall(r"\[(.+?)\]", target["expr"])
-    assert set(ranges) <= {"$__rate_interval"}
+    assert set(ranges) <= {"$__rate_interval", "1h"}
     kept = {label for by in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in by.split(", ")}
     assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= kept

@@ -15,8 +15,9 @@ from onnx import numpy_helper
 from export.fold import fold
 from export.parity import random_histories
 from models.checkpoint import load
+from stream.bundle_files import INTENT, ITEMS, PARITY, RUNS, STEP
 from stream.parity import difference
-from stream.runtime import INTENT, ITEMS, PARITY, RUNS, STEP, TOLERANCE, Network
+from stream.runtime import TOLERANCE, Network
 from stream.runtime import load as load_bundle
 
 _loaded = cache(load_bundle)

@@ -9,8 +9,9 @@ import pytest
 from export import bundle, index
 from models.checkpoint import load
 from stream import retrieval, runtime
+from stream.bundle_files import INDEX, LIST, PRODUCT, TOP
 from stream.core.errors import BundleError, SettingError
-from stream.runtime import INDEX, LIST, PRODUCT, TOP, exact_rank, product, session
+from stream.runtime import exact_rank, product, session
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 import urllib.error
 import urllib.request
 
+from prometheus_client.parser import text_string_to_metric_families
+
 
 def ask(port: int, path: str) -> tuple[int, str]:
     """Return status and text of an answer; status 0 where there is none."""
@@ -15,7 +17,8 @@ def ask(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
-def values(port: int, series: str) -> list[float]:
-    """Return a series' values of all labels; none while the worker does not answer."""
-    lines = ask(port, "/metrics")[1].splitlines()
-    return [float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == series]
+def values(port: int, series: str, **labels: str) -> list[float]:
+    """Return a series' values of all other labels; none while the worker does not answer."""
+    families = text_string_to_metric_families(ask(port, "/metrics")[1])
+    found = [sample for family in families for sample in family.samples if sample.name == series]
+    return [sample.value for sample in found if labels.items() <= sample.labels.items()]

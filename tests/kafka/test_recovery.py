@@ -8,14 +8,16 @@ from unittest.mock import Mock
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import OFFSET_INVALID, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from stream.core.errors import PositionError, StuckError
 from stream.core.position import Position
 from stream.core.session import FORMAT
 from stream.kafka.client import admin, consumer
+from stream.kafka.commit import Committer
 from stream.kafka.membership import Owned
+from stream.kafka.offsets import log_offsets
 from stream.kafka.recovery import POSITION, Recovery
 from stream.rehydrate import Rehydrator
 from stream.round import Partition
@@ -112,6 +114,38 @@ def test_a_transaction_that_hangs_ends_it_with_the_partition(place: Shop, monkey
     with pytest.raises(StuckError, match="partition 0 stands at 0 of 1"):
         _recover(place)
     out.abort_transaction(10)
+
+
+def test_what_was_kept_and_is_not_in_the_changelog_is_read_anew(place: Shop, caplog: pytest.LogCaptureFixture):
+    """A transaction that was acknowledged to us has been undone; another of our records lies where it was."""
+    place.send([(b"u", b"{}")] * 9)
+    _write(place, (b"ua", _session(1)), _position(place, 2))
+    kept = _recover(place)
+    out = _transactional(place)
+    _write(place, (b"ua", _session(2)), _position(place, 5), producer=out)
+    out.abort_transaction(10)
+    _write(place, (b"ub", _session(3)))
+    kept.part.position, kept.changelog = 5, 4
+    kept.part.store.records["last"][kept.part.store.slots(["a"])] = 2
+    recovery = _recovery(place)
+    found = recovery.recover({0: kept}, lambda: True)[0]
+    recovery.close()
+    assert found is not kept
+    assert (found.part.position, [found.part.store.get(u)["last"] for u in "ab"]) == (2, [1, 3])
+    assert "is not in the changelog" in caplog.text
+
+
+def test_a_new_producer_leaves_nothing_open_and_nothing_to_read(shop):
+    place = shop(partitions=3)
+    committer, names = Committer(place.settings, "w0"), place.settings
+    committer.start()
+    assert committer.born > 0
+    client = admin(names)
+    for topic in (names.scores_topic, names.dead_letters_topic, names.changelog):
+        # The record, and the marker that ends what may have been open before it.
+        wait_for(lambda t=topic: set(log_offsets(client, t, range(3)).values()) == {2}, 20, "all are closed")
+        assert set(log_offsets(client, topic, range(3), isolation=IsolationLevel.READ_COMMITTED).values()) == {2}
+        assert place.read(topic) == []
 
 
 def test_it_is_dropped_when_the_membership_ends(place: Shop):
@@ -260,7 +294,8 @@ def test_partitions_are_recovered_together_each_from_its_own(shop):
         **{0: (4, ["0"]), 1: (5, ["1"]), 2: (0, [])}
     }
     told = [(at.partition, at.at, at.end, at.users) for at in told]
-    assert told == [(0, 2, 2, 1), (1, 0, 2, 0), (2, 0, 0, 0), (1, 2, 2, 1)]  # first what lies before it, of each
+    assert told[:3] == [(0, 1, 2, 1), (1, 0, 2, 0), (2, 0, 0, 0)]  # first what lies before it, of each
+    assert sorted(told[3:]) == [(0, 2, 2, 1), (1, 2, 2, 1)]
 
 
 def test_an_error_of_no_partition_passes(place: Shop):

@@ -22,7 +22,7 @@ from faust.types.settings import Settings
 from stream.kafka.broker import free_port
 from tests.fakes import HOUR
 from tests.kafka.oracle import assert_exactly_once
-from tests.kafka.probes import ask
+from tests.kafka.probes import ask, values
 from tests.kafka.shop import BUNDLE, NoText, Upstream, event, wait_for
 
 NOW = int(time.time() * 1000)
@@ -199,13 +199,12 @@ def test_probes_and_metrics_tell_the_truth(shop):
     assert any(status == 503 for status, _ in seen)
     place.await_outcomes(40)
     assert ask(port, "/livez") == (200, "ok\n")
-    _, text = ask(port, "/metrics")
-    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     model = json.loads((BUNDLE / "manifest.json").read_text())["model"]
-    assert float(samples[f'forecart_scores_published_total{{model="{model}"}}']) == 300
-    assert sum(float(v) for k, v in samples.items() if k.startswith("forecart_consumer_lag{")) == 0
-    assert float(samples["forecart_state_users"]) == 300
-    assert float(samples["forecart_event_to_score_seconds_count"]) == 300
+    own = {"group": place.group, "worker": "w0"}
+    assert values(port, "forecart_scores_published_total", model=model, **own) == [300]
+    assert values(port, "forecart_build_info", bundle=model, **own) == [1]
+    assert sum(values(port, "forecart_consumer_lag", **own)) == 0
+    assert values(port, "forecart_state_users") == values(port, "forecart_event_to_score_seconds_count") == [300]
 
 
 def test_score_without_kafka_agrees_with_the_worker(shop, tmp_path: Path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from models import enough as rule
 from models.batches import Sequences
 from models.checkpoint import Checkpoint, Run
 from models.config import TrainConfig
@@ -63,6 +64,13 @@ def run_folder(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give figures of a handful of examples, which can be counted by hand."""
+    monkeypatch.setattr(rule, "FEWEST", 1)
+    monkeypatch.setattr(rule, "SHOPPERS", 1)
+
+
 @pytest.fixture(scope="session")
 def report(log: Log, checkpoint: Checkpoint) -> Report:
     """Measure the tiny model and popularity on the last fifth of the small world."""
@@ -70,4 +78,6 @@ def report(log: Log, checkpoint: Checkpoint) -> Report:
     sequences = Sequences(log, run.vocabulary, MEANING, end, 64)
     contenders = {"tiny": model(checkpoint), "popularity": rivals(run, sequences)["popularity"]}
     examples = {name: evaluate(log, sequences, *each, since, end) for name, each in contenders.items()}
-    return gather_report(examples, {"tiny": run}, log, since, rounds=40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rule, "FEWEST", 1)
+        return gather_report(examples, {"tiny": run}, log, since, rounds=40)

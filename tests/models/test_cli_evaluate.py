@@ -22,6 +22,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_suffice")
 def test_eighty_columns_hold_names_digits_and_both_units_of_a_lead(log, checkpoint, said):
     results = _measured(checkpoint, log, "all", 0.3, True, 1, "float32")
     for title, table in _tables(results, 20, ("1h", "session")):

@@ -76,6 +76,7 @@ def test_a_model_is_measured_with_states_as_they_are_served(log, checkpoint):
     assert abs((served.rank > 0).mean() - (exact.rank > 0).mean()) < 0.01
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_purchases_are_also_told_from_hand_made_features_learned_before_the_tail(log, checkpoint):
     run, since, end = checkpoint.run, cutoff(log, 0.3), int(log.time.max())
     whole = Sequences(log, run.vocabulary, MEANING, end, 64)

@@ -51,6 +51,7 @@ def test_ranks_by_hand(small, minute, targets, ranks):
     assert found.known_item.sum() == len(ranks) - 1  # "new" is in no vocabulary
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
     """Shopper a sees "new" after shopper b did; b's own target "new" comes before anyone has seen it."""
     rows = [("a", 0, "1"), ("b", 1, "2"), ("b", 5, "new"), ("a", 6, "1"), ("a", 7, "new"), ("a", 8, "new")]
@@ -61,7 +62,7 @@ def test_an_unseen_item_is_a_miss_before_it_joins_and_can_be_found_after(small):
     sequences = Sequences(log, vocab, fakes.manifest().meaning, int(log.time.max()), 10)
     facts, end = bestsellers.manifest(fakes.manifest().meaning, len(vocab.items), 2), int(log.time.max())
     step = bestsellers.step(sequences, len(vocab.items), 2)
-    found = evaluate(log, sequences, facts, step, step, bestsellers.weigh, NOON, end)
+    found = evaluate(log, sequences, facts, step, step, bestsellers.weigh, NOON, end, users=0)
     # a: 1, 1, new, new; b: 2, new. The targets of a: 1 and, twice, new; of b: new.
     assert found.known_item.tolist() == [True, False, False, False]
     assert found.joined.tolist() == [False, True, True, False]
@@ -83,7 +84,7 @@ def test_an_unseen_item_joins_before_the_measured_part_too_whoever_saw_it():
     sequences = Sequences(log, vocab, fakes.manifest().meaning, end, 10)
     facts, step = bestsellers.manifest(fakes.manifest().meaning, 2, 2), bestsellers.step(sequences, 2, 2)
     for weigh, found in ((bestsellers.weigh, True), (None, False)):
-        examples = evaluate(log, sequences, facts, step, step, weigh, NOON + 5 * MINUTE, end)
+        examples = evaluate(log, sequences, facts, step, step, weigh, NOON + 5 * MINUTE, end, users=0)
         assert examples.joined.tolist() == [True]
         assert (examples.rank > 0).tolist() == [found]
 
@@ -132,6 +133,7 @@ def test_no_instance_sees_another(log, checkpoint):
     assert run.meaning == MEANING
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_the_model_beats_the_baselines_on_what_it_was_trained_on(log, checkpoint):
     vocab = checkpoint.run.vocabulary
     baseline = Checkpoint(checkpoint.run.baseline(), checkpoint.run, {})
@@ -178,6 +180,7 @@ def test_prefixes_can_be_asked_from_a_length_on(small):
         assert sorted(found.rank.tolist()) == ranks
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_known_targets_are_reported_beside_all(small):
     log, sequences = small
     found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, None, NOON, NOON + HOUR), 2, ("1h", "24h"))
@@ -198,6 +201,7 @@ def test_the_states_of_shoppers_who_are_not_measured_are_not_built(small):
     assert len(seen) == 3  # the earlier events of "a"
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_without_labels_there_is_no_figure(small):
     log, sequences = small
     found = summary(evaluate(log, sequences, fakes.manifest(), _echo, _echo, None, NOON, NOON), 2, ("1h", "24h"))

@@ -1,6 +1,7 @@
 """The shopper's own last items, by hand and through the evaluation."""
 
 import numpy as np
+import pytest
 
 from models import own_items
 from models.batches import Sequences
@@ -25,6 +26,7 @@ def test_items_are_distinct_and_the_newest_is_first():
     assert _after([1, 2, 3, 4, 5, 3])[0] == [3, 5, 4, 2]
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_what_a_shopper_comes_back_to_is_found_in_training_or_not():
     rows = [("a", 0, "1"), ("b", 1, "2"), ("a", 6, "new"), ("a", 7, "1"), ("a", 8, "new"), ("b", 9, "new")]
     log = gather((Event(f"e{m}", u, "view", i, NOON + m * MINUTE) for u, m, i in rows), timed=True)

@@ -92,7 +92,7 @@ def _train(data: Path, out: Path, ranks: int, *words: str) -> subprocess.Popen[s
     if ranks > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command += [str(ROOT / "forecart.py"), "train", "--format", "events", "--data", str(data), "--out", str(out)]
-    command += ["--holdout-tail", "0.2", "--set", "dimension=16", "--set", "batch_events=256", *words]
+    command += ["--holdout-tail", "0.4", "--set", "dimension=16", "--set", "batch_events=256", *words]
     # The ranks meet on the loopback interface alone.
     env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE

@@ -64,6 +64,7 @@ def test_the_first_is_compared_with_the_others_in_the_same_rounds(report):
     assert report.first.better == {}
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_without_purchases_or_next_items_there_are_no_figures_of_them(log, report):
     nothing = _examples([], [], [])
     found = gather({"tiny": nothing}, report.runs, log, int(log.time.max()), rounds=20)

@@ -58,7 +58,7 @@ def test_a_hole_is_left_out():
     y = np.array([1.0, np.nan, 3.0])
     root = ElementTree.fromstring(draw(_chart(Series("s", np.arange(3.0), y, y, y), names=["a", "b", "c"])))
     assert len([p for p in root.iter("path") if p.get("class") == "mark"]) == 2
-    assert table(_chart(Series("s", np.arange(3.0), y, y, y), names=["a", "b", "c"]))[2] == ["b", "–"]
+    assert table(_chart(Series("s", np.arange(3.0), y, y, y), names=["a", "b", "c"]))[2] == ["b", "too few"]
     empty = np.full(3, np.nan)
     assert "nan" not in draw(_chart(Series("s", np.arange(3.0), empty, empty, empty)))
 

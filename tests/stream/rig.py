@@ -30,7 +30,7 @@ class Kafka:
     """Answer, until told not to."""
 
     def __init__(self) -> None:
-        self.reachable, self.outages, self.since = True, 0, 0.0
+        self.reachable, self.outages, self.since, self.renewed_at = True, 0, 0.0, -1.0
 
     def steady_since(self, _when):
         return self.reachable
@@ -47,7 +47,6 @@ class Committer:
     """Remember what was committed; abort when told to."""
 
     overdue = outlived = False
-    proved = 1.0
 
     def __init__(self) -> None:
         self.committed: list[int] = []

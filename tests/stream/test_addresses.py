@@ -6,7 +6,8 @@ import pytest
 
 from stream.core.errors import SettingError
 from stream.kafka.addresses import parse_addresses
-from stream.kafka.client import admin, faust_options, properties
+from stream.kafka.client import admin
+from stream.kafka.connection import faust_options, properties
 from stream.settings import load
 
 GOOD = {

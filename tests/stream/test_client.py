@@ -8,7 +8,8 @@ import pytest
 from faust.auth import SASLCredentials, SSLCredentials
 
 from stream.core.errors import SettingError
-from stream.kafka.client import admin, aiokafka_options, consumer, faust_options, producer, properties
+from stream.kafka.client import admin, consumer, producer
+from stream.kafka.connection import aiokafka_options, faust_options, properties
 from stream.settings import Settings, load
 
 

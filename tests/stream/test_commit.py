@@ -49,8 +49,8 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     return made
 
 
-def _commit(timeout: float = 0.3, **settings: Any) -> None:
-    committer = Committer(Settings(transaction_timeout_seconds=5, **settings), "w0")
+def _commit(timeout: float = 0.3, up: bool = True, **settings: Any) -> None:
+    committer = Committer(Settings(transaction_timeout_seconds=5, **settings), "w0", up_since=lambda _when: up)
     held = Owned(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
     committer._timeout = timeout
     committer.commit([], {0: Stand.of(held)}, Membership("g", 1, "m", None))
@@ -77,6 +77,13 @@ def test_an_abort_tells_why(producer: Producer, name: str, why: Kind):
     with pytest.raises(Aborted) as raised:
         _commit()
     assert raised.value.why is why
+
+
+def test_a_producer_of_before_an_outage_commits_nothing(producer: Producer):
+    """Its last transaction may lack markers, which the next commit would write in some partitions and not in others."""
+    with pytest.raises(ProducerLostError, match="Kafka was away"):
+        _commit(up=False)
+    assert producer.called("commit_transaction") == producer.called("abort_transaction") == 0
 
 
 def test_a_flush_that_takes_too_long_is_a_late_round(producer: Producer, monkeypatch: pytest.MonkeyPatch):

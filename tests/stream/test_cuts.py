@@ -1,6 +1,7 @@
 """State is a function of the log: however it is cut into chunks, groups and restarts, the outcomes are the same."""
 
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from stream.core.events import Event
 from stream.core.manifest import Novelty, Vocabulary
+from stream.idle import displace
 from stream.kafka.recovery import POSITION, Position
 from stream.offline import Line
 from stream.records import Limits, Message
@@ -46,11 +48,14 @@ def _bundle() -> Bundle:
     return Bundle(facts, VOCAB, _ranked, _ranked, _weigh)
 
 
-def _log(drawn: list[tuple[int, str, int, int, str, str]]) -> list[list[Line]]:
-    """Make the logs of two partitions: an event each minute and `apart` (ms), its record `days` after the minute."""
+def _log(drawn: list[tuple[int, str, int, int, str, str]], at_once: int) -> list[list[Line]]:
+    """Make the logs of two partitions: events, so many at once, each minute and `apart` (ms).
+
+    Their records come `days` after the minute.
+    """
     logs: list[list[Line]] = [[], []]
     for n, (number, user, days, apart, item, kind) in enumerate(drawn):
-        own, time = logs[number], NOON + n * MINUTE
+        own, time = logs[number], NOON + n // at_once * MINUTE
         name = f"e{n // 3}" if kind == "again" else f"e{n}"
         type_, category = "addtocart" if kind == "unscorable" else "view", "y" if n % 4 == 1 else None
         value = msgspec.json.encode(Event(name, user, type_, item, time + apart, category))
@@ -66,6 +71,7 @@ class Replica:
     reader: Rehydrator
     log: list[Line]
     part: Partition
+    most: int = 0
     changelog: list[Message] = field(default_factory=list)
     scores: list[bytes] = field(default_factory=list)
     dead: list[Message] = field(default_factory=list)
@@ -90,6 +96,8 @@ class Replica:
         self.part = part = Partition(self.part.number, SessionStore(self.reader.layout))
         self.reader.apply(part.store, [(m.key, m.value) for m in kept], part.newcomers)
         positions = [msgspec.json.decode(m.value, type=Position) for m in kept if m.key == POSITION]
+        if self.most:
+            assert displace(part.store, self.most) == []
         for position in positions[-1:]:
             part.position, part.clock = position.offset, position.clock
 
@@ -99,7 +107,7 @@ class Replica:
         gone = set(part.store.idle(part.clock, ttl))
         sessions = {user: part.store.get(user).tobytes() for user in part.store if user not in gone}
         table = part.newcomers
-        return sessions, sorted(zip(table.names, map(table.get, table.names, table.index), strict=True)), part.clock
+        return sessions, sorted(zip(table.names, map(table.get, table.names), strict=True)), part.clock
 
 
 cuts = st.lists(
@@ -108,13 +116,13 @@ cuts = st.lists(
 )
 
 
-def _replay(drawn, steps):
-    """Score the logs in the given steps, one of each partition, and what remains at once."""
+def _replay(drawn, steps, most=0, at_once=1):
+    """Score the logs in the given steps, one of each partition, and what remains at once; `most` shoppers are kept."""
     bundle = _bundle()
-    scorer = Scorer(bundle, True, Limits(2000, 500, HOUR), "events")
+    scorer = Scorer(bundle, True, Limits(2000, 500, HOUR), "events", most=most)
     logs = [
-        Replica(Rehydrator(bundle), log, Partition(number, SessionStore(scorer.layout)))
-        for number, log in enumerate(_log(drawn))
+        Replica(Rehydrator(bundle), log, Partition(number, SessionStore(scorer.layout)), most)
+        for number, log in enumerate(_log(drawn, at_once))
     ]
     for *counts, together, restart in [*steps, (99, 99, True, "")]:
         chunks = [one.take(n) for one, n in zip(logs, counts, strict=True)]
@@ -125,6 +133,7 @@ def _replay(drawn, steps):
         )
         for one, work in zip(logs, works, strict=True):
             one.commit(work)
+            assert not most or len(one.part.store) <= most
             if restart:
                 one.restart(restart == "compacted")
     return [(one.scores, one.dead, *one.state(bundle.manifest.meaning.ttl)) for one in logs]
@@ -149,3 +158,47 @@ VIEW, NEW = (0, "a", 0, 0, "i1", "event"), (0, "a", 0, 0, "new1", "event")
 def test_no_cut_can_be_seen(drawn, steps):
     """Hold any cut against one record at a time: scores, dead letters, live sessions, unseen items, clock."""
     assert _replay(drawn, steps) == _replay(drawn, [(1, 1, False, "")] * len(drawn))
+
+
+known = st.tuples(st.integers(0, 1), st.sampled_from(USERS), st.just(0), st.just(0), st.just("i1"), st.just("event"))
+unseen = st.tuples(
+    *(st.integers(0, 1), st.sampled_from(USERS), st.just(0), st.just(0), st.sampled_from(ITEMS[2:])), st.just("event")
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(known, min_size=6, max_size=12), st.lists(unseen | known, max_size=40), cuts, st.integers(1, 3))
+def test_nor_where_shoppers_vouch_for_items_that_share_indices(before, drawn, steps, indices):
+    with patch("stream.core.manifest._INDICES", len(VOCAB.items) + indices):
+        drawn = [*before, *drawn]
+        assert _replay(drawn, steps) == _replay(drawn, [(1, 1, False, "")] * len(drawn))
+
+
+few = st.tuples(
+    st.sampled_from([0, 0, 0, 1]),
+    st.sampled_from(USERS),
+    st.sampled_from([0, 0, 0, 0, 1]),
+    st.sampled_from([0, 0, 0, -MINUTE, -2 * HOUR]),
+    st.sampled_from(["i1", "i2", "new1"]),
+    st.sampled_from(["event"] * 9 + ["again", "broken", "undated", "ahead", "unscorable"]),
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(few, min_size=4, max_size=40), cuts, st.integers(1, 4), st.sampled_from([1, 3, 40]))
+@example([VIEW, (0, "b", 0, 0, "i1", "event")] * 2, [], 1, 1)
+def test_no_cut_can_be_seen_where_only_some_shoppers_are_kept(drawn, steps, most, at_once):
+    """The same where the longest idle go, many events having one time."""
+    assert _replay(drawn, steps, most, at_once) == _replay(drawn, [(1, 1, False, "")] * len(drawn), most, at_once)
+
+
+@given(st.lists(few, min_size=4, max_size=40), st.integers(1, 4))
+def test_kept_are_those_of_the_newest_events(drawn, most):
+    """Hold who is kept against a list in the order of a log in which all goes well."""
+    logs: list[dict[str, None]] = [{}, {}]
+    for number, user, *_ in drawn:
+        logs[number].pop(user, None)
+        logs[number][user] = None
+    well = [(number, user, 0, 0, "i1", "event") for number, user, *_ in drawn]
+    for (_, _, sessions, *_), order in zip(_replay(well, [], most), logs, strict=True):
+        assert set(sessions) == set(list(order)[-most:])

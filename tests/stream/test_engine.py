@@ -2,12 +2,16 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
 from stream.core.clock import Clock
 from stream.core.errors import FaultError, StuckError
+from stream.kafka.errors import Kind
 from stream.kafka.membership import Mark
+from stream.offline import Line
+from tests.fakes import NOON
 from tests.stream.rig import Rig
 
 
@@ -219,8 +223,8 @@ def test_readiness_and_liveness(rig):
         rig.engine.moved += 100
         rig.ownership.fetched_at -= 100
         assert "nothing was asked" in rig.engine.live(60)
-        rig.ownership.drop()
-        assert rig.engine.ready() == "not assigned"
+        await rig.engine.stop()
+        assert rig.engine.ready() == "stopping"
 
     asyncio.run(main())
 
@@ -246,6 +250,68 @@ def test_the_lag_is_to_the_high_watermark_without_the_markers(rig, at, mark, lag
 
     asyncio.run(main())
     assert rig.gauge("forecart_consumer_lag") == lag
+
+
+def test_rounds_bring_no_series_that_was_not_there_before(rig):
+    """A series that is born with its first value has no increase for Prometheus."""
+
+    def series():
+        families = rig.telemetry.registry.collect()
+        return {(s.name, *s.labels.items()) for f in families for s in f.samples if "lag" not in s.name}
+
+    async def main():
+        rig.telemetry.load(rig.scorer.manifest)
+        await rig.join(0)
+        before = series()
+        batch = rig.batch(0, 3)
+        batch.records[1] = Line(1, NOON, b"u", b"no event")
+        rig.committer.aborts = 1
+        rig.committer.why = Kind.PASSING
+        await rig.play(batch)
+        await rig.play(rig.batch(0, 3))
+        assert series() - before == set()
+
+    asyncio.run(main())
+    assert rig.committer.committed
+
+
+@pytest.mark.parametrize(
+    ("clock", "since", "waited"),
+    [
+        (7200, 3, 3),  # events after two hours without any
+        (0, 600, 600),  # a backlog before the first score
+        (40, 7200, 40),  # behind, and catching up
+        (0, 0, 0),  # nothing is known yet
+    ],
+)
+def test_lag_in_seconds_is_how_long_the_oldest_unscored_record_has_waited(rig, clock, since, waited):
+    now = int(time.time() * 1000)
+
+    async def main():
+        await rig.join(0)
+        rig.ownership.current.owned[0].part.clock = clock and now - clock * 1000
+        rig.ownership.marks[0] = Mark(9, 9, stable=9, high=9, since=since and now - since * 1000)
+        rig.engine.refresh()
+
+    asyncio.run(main())
+    assert rig.gauge("forecart_consumer_lag_seconds") == pytest.approx(waited, abs=2)
+
+
+def test_progress_of_an_idle_worker_is_that_of_its_fetches(rig):
+    def since():
+        rig.engine.refresh()
+        return time.time() - rig.telemetry.registry.get_sample_value("forecart_last_progress_timestamp_seconds")
+
+    async def main():
+        await rig.join(0)
+        rig.engine.moved -= 35
+        rig.ownership.fetched_at = time.monotonic()
+        assert since() < 5
+        await rig.engine.take(rig.batch(0, 1))
+        rig.engine.moved -= 35  # work waits, and nothing moves
+        assert since() > 30
+
+    asyncio.run(main())
 
 
 def test_what_is_blocked_is_as_old_as_the_block_and_not_as_the_record_before(rig):

@@ -1,6 +1,7 @@
 """Probes and metrics over real HTTP."""
 
 import errno
+import http.client
 import socket
 import socketserver
 import struct
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -98,6 +99,21 @@ def test_probes_say_why_not(serve):
     _, url = serve(ready="recovering")
     assert _get(url + "/livez") == (200, "ok\n")
     assert _get(url + "/readyz") == (503, "recovering\n")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/readyz", 503), ("/metrics", 200), ("/", 404)])
+def test_head_is_get_without_the_body(serve, path: str, status: int):
+    _, url = serve(ready="recovering")
+    host, port = url.removeprefix("http://").split(":")
+    answers = []
+    for method in ("HEAD", "GET"):
+        with closing(http.client.HTTPConnection(host, int(port), timeout=5)) as connection:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            answers.append((answer.status, answer.getheader("Content-Type"), answer.read()))
+    assert answers[0] == (status, answers[1][1], b"")
+    assert answers[1][0] == status
+    assert answers[1][2]
 
 
 def test_metrics_are_refreshed_when_scraped(serve):

@@ -70,3 +70,18 @@ def test_a_partition_whose_last_stable_offset_moves_or_is_not_reached_is_not_blo
 def test_an_outage_and_a_clock_that_is_set_are_no_transactions_time():
     assert _blocked((5, 9, 5, 0), (5, 9, 5, 1), (5, 9, 5, 1), (5, 9, 5, 3601), (5, 9, 5, 3602)) == [0, 1, 1, 11, 12]
     assert _blocked((5, 9, 5, 100), (5, 9, 5, 3), (5, 9, 5, 4)) == [0, 0, 1]
+
+
+def test_what_waits_came_after_the_last_answer_without_a_lag():
+    mark = Mark(10, 10, 10, high=30, answered=5_000).after(None, scored=10, first=2_000)
+    assert mark.since == 2_000  # a backlog: as old as its first record
+    mark = Mark(30, 30, 30, high=30, answered=6_000).after(mark, scored=10, first=4_000)
+    assert mark.since == 2_000  # read, not scored
+    mark = Mark(30, 30, 30, high=30, answered=9_000).after(mark, scored=30)
+    assert mark.since == 9_000
+    mark = Mark(31, 31, 31, high=31, answered=9_900).after(mark, scored=30, first=9_800)
+    assert mark.since == 9_000
+
+
+def test_before_the_first_answer_nothing_is_known():
+    assert Mark(10, 10, 0, high=0).after(None, scored=10).since == 0

@@ -172,7 +172,10 @@ def test_rows_that_are_no_events_are_reported_with_their_lines(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("rows", [2, 150, 9_000])
-def test_a_log_of_which_nothing_can_be_read_is_an_error(rows: int, tmp_path: Path, shown):
+def test_a_log_of_which_nothing_can_be_read_is_an_error(
+    rows: int, tmp_path: Path, shown, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(offline, "_PATIENCE", 60.0)  # a chunk is whole, however slow the machine
     log, letters = tmp_path / "log.csv", tmp_path / "letters.jsonl"
     log.write_bytes(b"1,2,view,3,\n" * rows)
     with pytest.raises(DataError, match="rows left out: wrong_type, first in line 1: '1,2,view,3,'") as caught:

@@ -28,6 +28,79 @@ def test_clean_sessions_of_a_kept_partition_are_caught_up_only(rig):
     assert rig.committer.committed == [0, 1, 2, 3]
 
 
+async def _ready(rig, *partitions, generation=2):
+    """Return what the probe says: while the assignment is awaited, once it is known, and while it is recovered."""
+    rig.ownership.drop()
+    said = [rig.engine.ready()]
+    rig.ownership.take(generation, "m", None, set(partitions))
+    said.append(rig.engine.ready())
+    rig.recovery.hangs = True
+    recovering = asyncio.create_task(rig.engine.restorer.recover(set(partitions)))
+    await asyncio.sleep(0.05)
+    said.append(rig.engine.ready())
+    rig.recovery.hangs = False
+    await recovering
+    assert rig.engine.ready() == ""
+    return said
+
+
+@pytest.mark.parametrize("after", [(0, 1), (1,), ()], ids=["all", "less", "nothing"])
+def test_who_keeps_what_it_had_stays_ready_through_a_rebalance(rig, after):
+    async def main():
+        assert rig.engine.ready() == "not assigned"
+        await rig.join(0, 1)
+        assert await _ready(rig, *after) == ["", "", ""]
+
+    asyncio.run(main())
+
+
+def test_who_gets_a_partition_is_not_ready_until_it_is_recovered(rig):
+    async def main():
+        await rig.join(0)
+        assert await _ready(rig, 0, 1) == ["", "recovering", "recovering"]
+
+    asyncio.run(main())
+
+
+def test_who_never_was_ready_is_not_for_want_of_partitions(rig):
+    async def main():
+        assert (await _ready(rig))[:2] == ["not assigned", "recovering"]
+
+    asyncio.run(main())
+
+
+def test_who_has_a_round_that_is_not_in_the_changelog_is_not_ready(rig):
+    async def main():
+        membership = await rig.join(0)
+        membership.owned[0].begin()
+        assert await _ready(rig, 0) == ["", "recovering", "recovering"]
+
+    asyncio.run(main())
+
+
+def test_a_rebalance_that_does_not_end_takes_readiness(rig):
+    async def main():
+        await rig.join(0)
+        rig.ownership.drop()
+        rig.ownership.dropped_at -= 91
+        assert rig.engine.ready() == "not assigned"
+        rig.ownership.take(2, "m", None, {0})
+        assert rig.engine.ready() == "recovering"
+
+    asyncio.run(main())
+
+
+def test_sessions_that_are_not_caught_up_by_now_are_kept_by_the_next_rebalance_too(rig):
+    async def main():
+        await rig.join(0)
+        rig.ownership.drop()
+        rig.ownership.take(2, "m", None, {0})
+        assert await _ready(rig, 0, generation=3) == ["", "", ""]
+
+    asyncio.run(main())
+    assert rig.recovery.calls == {"anew": 1, "kept": 1}
+
+
 @pytest.mark.parametrize("why", [Kind.REFUSED, Kind.MEMBERSHIP])
 def test_an_abort_that_leaves_the_membership_in_doubt_is_recovered_and_done_again(rig, why):
     async def main():

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream import runtime
+from stream import bundle_files, runtime
 from stream.core.catalog import Catalog
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
@@ -46,7 +46,7 @@ def test_the_demo_bundle_lists_the_best_of_what_it_mixes():
     for name, value in plain_state.items():
         assert np.array_equal(state[name].astype(value.dtype), value)
     whole, _ = runtime.Network(DEMO, bundle.manifest).whole(inputs, hidden)
-    logits = (whole["query"] @ np.load(DEMO / runtime.CATALOG).T).astype(np.float64)
+    logits = (whole["query"] @ np.load(DEMO / bundle_files.CATALOG).T).astype(np.float64)
     gate, recent = np.exp(whole["gate"]), state["recent"]
     p = np.exp(logits - logits.max(1, keepdims=True))
     p *= gate[:, :1] / p.sum(1, keepdims=True)
@@ -102,11 +102,11 @@ def test_a_run_of_the_demo_is_its_single_steps(recommend):
 
 def test_a_bundle_without_graphs_along_runs_has_none(copy: Path):
     manifest = json.loads((copy / "manifest.json").read_text())
-    for name in runtime.RUNS.values():
+    for name in bundle_files.RUNS.values():
         (copy / name).unlink()
         del manifest["files"][name]
     facts = msgspec.convert(manifest, Manifest)
-    manifest["model"] = runtime.digest(facts)
+    manifest["model"] = bundle_files.digest(facts)
     (copy / "manifest.json").write_text(json.dumps(manifest))
     bundle = runtime.load(copy)
     assert bundle.along(True) is bundle.along(False) is None
@@ -165,7 +165,7 @@ def _sign(copy: Path, change: Callable[[dict[str, str]], object]) -> None:
     """Change what files a manifest lists, as an export would have written it."""
     manifest = msgspec.json.decode((copy / "manifest.json").read_bytes(), type=Manifest)
     change(manifest.files)
-    named = msgspec.structs.replace(manifest, model=runtime.digest(manifest))
+    named = msgspec.structs.replace(manifest, model=bundle_files.digest(manifest))
     (copy / "manifest.json").write_bytes(msgspec.json.encode(named))
 
 
@@ -211,7 +211,7 @@ def test_other_scores_than_at_the_export_are_refused(copy: Path, monkeypatch: py
 def _lists_of_the_demo(allowed=None, k=20):
     bundle, (inputs, hidden) = runtime.load(DEMO), _inputs(40)
     answers, _ = bundle.asking_step(inputs, hidden)
-    rank = runtime.exact_rank(runtime.session(DEMO / runtime.TOP), bundle.manifest.items)
+    rank = runtime.exact_rank(runtime.session(DEMO / bundle_files.TOP), bundle.manifest.items)
     return rank(answers["query"], answers["gate"], answers["recent"], allowed, k)
 
 

@@ -3,14 +3,18 @@
 import asyncio
 from collections import defaultdict
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError
 from faust.types import TP
 
+from stream.core.errors import BrokerError
 from stream.kafka.fetches import FetchedRecord
-from stream.kafka.membership import Ownership
-from stream.kafka.transport import BatchConsumer, _Fetched, parts
+from stream.kafka.membership import Mark, Ownership
+from stream.kafka.transport import LOGIN, BatchConsumer, Thread, _Fetched, parts
+from stream.records import DATED
 
 PARTITION = TP("t", 0)
 
@@ -50,3 +54,58 @@ def test_what_is_read_again_after_a_recovery_is_delivered_however_far_was_read_b
         return [consumer._read_offset[tp] async for tp, _ in consumer.getmany(1.0)]
 
     assert asyncio.run(delivered()) == [None]
+
+
+def test_a_renewed_login_is_what_the_next_connection_takes():
+    """The names are private to aiokafka's client, which hands them to each connection."""
+
+    async def renewed() -> list[object]:
+        client = AIOKafkaClient(
+            security_protocol="SASL_PLAINTEXT", sasl_plain_username="shop", sasl_plain_password="old"
+        )
+        assert all(hasattr(client, f"_{name}") for name in LOGIN)
+        thread = Thread.__new__(Thread)
+        thread._consumer = SimpleNamespace(_client=client)
+        thread.renew({"sasl_plain_username": "shop", "sasl_plain_password": "new"})
+        made: dict[str, object] = {}
+
+        async def create(*_: object, **given: object) -> None:
+            made.update(given)
+            raise OSError("nobody there")
+
+        with patch("aiokafka.client.create_conn", create), pytest.raises(KafkaConnectionError):
+            await client.bootstrap()
+        return [made["sasl_plain_password"], made["ssl_context"]]
+
+    assert asyncio.run(renewed()) == ["new", None]
+
+
+def test_a_group_that_turns_us_away_ends_the_worker_though_nothing_is_fetched():
+    failed: list[BaseException] = []
+    thread = Thread.__new__(Thread)
+    thread.app = SimpleNamespace(engine=SimpleNamespace(fail=failed.append))
+    refusing = Mock(side_effect=GroupAuthorizationFailedError("shop"))
+    thread._see_refusals(SimpleNamespace(_coordinator=SimpleNamespace(check_errors=refusing)))
+    [error] = failed
+    assert isinstance(error, BrokerError)
+    assert "GroupAuthorizationFailedError" in error.message
+
+
+def test_what_an_answer_tells_is_held_to_what_is_scored():
+    ownership = Ownership("g", 100)
+    membership = ownership.take(1, "m", None, {0})
+    membership.owned[0] = SimpleNamespace(part=SimpleNamespace(position=3))
+    thread = SimpleNamespace(ownership=ownership)
+    records = [FetchedRecord("t", 0, 3, DATED + 7, 0, None, None, (), 1)]
+    Thread._note(thread, 0, Mark(9, 9, 9, high=9, answered=DATED + 20), records)
+    assert ownership.marks[0].since == DATED + 7  # read, not scored
+    membership.owned[0].part.position = 9
+    Thread._note(thread, 0, Mark(9, 9, 9, high=9, answered=DATED + 30), None)
+    assert ownership.marks[0].since == DATED + 30
+
+
+def test_a_record_without_a_time_does_not_make_a_lag_old():
+    thread = SimpleNamespace(ownership=Ownership("g", 100))
+    for stamp in (-1, 0, 1_700_000_000):  # none, and seconds
+        Thread._note(thread, 0, Mark(9, 9, 9, high=9), [FetchedRecord("t", 0, 3, stamp, 0, None, None, (), 1)])
+        assert thread.ownership.marks[0].since == 0

@@ -166,5 +166,4 @@ def test_what_changes_outside_of_a_chunk_is_not_noted():
     _, undo = place.score(_chunk(["a"], NOON), 0)
     place.part.store.remove(["a"])
     place.part.store.put(["b"], np.zeros(1, place.scorer.layout))
-    assert not undo.changes.freed
-    assert len(undo.changes.added) == 1
+    assert len(undo.changes.undo) == 2

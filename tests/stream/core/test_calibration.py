@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.bundle_files import digest
 from stream.core import score
 from stream.core.calibration import calibrated
 from stream.core.manifest import Manifest, Vocabulary
 from stream.core.ring import without_each
 from stream.core.session import record
-from stream.runtime import digest
 from tests import fakes
 from tests.fakes import MINUTE, NOON
 

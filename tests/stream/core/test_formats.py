@@ -268,6 +268,11 @@ def test_a_price_that_cannot_be_read_costs_no_event_and_is_told():
     assert bad.lines() == ["2 rows read without price, first in line 3: 'free' ('free' is no number)"]
 
 
+def test_a_shop_without_prices_and_sessions_has_a_log_too():
+    (event,) = _read("event_time,event_type,product_id,user_id\n2019-10-01 00:00:00 UTC,view,1,4\n", "rees46")
+    assert (event.item_id, event.price, event.category_id, event.session_id) == ("1", None, None, None)
+
+
 def test_an_id_that_lost_digits_is_told():
     rows = _read(REES46 + f"{REES46_ROW},,3,4,5\n" + f"{REES46_ROW},,3,4,5\n".replace("1,2,", "1,2.1e+18,"), "rees46")
     assert [row.hint for row in rows if isinstance(row, BadRow)] == ["2.1e+18 was an id once, and is a float"]

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.features import Events
-from stream.core.joining import ByCategory, join
+from stream.core.hashing import keyed
+from stream.core.joining import ByCategory, join, own_newcomers
 from stream.core.manifest import Novelty, Vocabulary
 from stream.core.newcomers import Table
 from stream.core.rules import Others, Rules
@@ -190,14 +191,25 @@ def test_the_first_price_decides_which_of_a_category_s_newcomers_comes_first():
 
 
 def test_a_newcomer_without_a_price_of_its_own_has_the_shops():
-    place = VOCAB.place(["dear", "cheap"])
-    rules = Rules(category=np.zeros(4, np.uint64), others=Others.of(place, [0, 0], [False, False], [20.0, 5.0]))
+    rules = Rules(
+        category=np.zeros(4, np.uint64), others=Others.of(keyed(["dear", "cheap"]), [0, 0], [False, False], [20.0, 5.0])
+    )
     rows = [("dear", "x", 0), ("cheap", "x", 0), ("a", "x", 0)]
     said, _ = joined(Table(), rows, by=PRICED, rules=rules)
     priced = [(name, kind, at, {"dear": 20.0, "cheap": 5.0}.get(name, math.nan)) for name, kind, at in rows]
     theirs, _ = joined(Table(), priced, by=PRICED)
     assert dict(said[-1]) == pytest.approx(dict(theirs[-1]))
     assert dict(said[-1])["dear"] != pytest.approx(dict(said[-1])["cheap"])
+
+
+def test_recent_items_whose_indices_are_a_newcomer_s_by_chance_are_not_it():
+    table = Table()
+    table.see("n1", 7, 0, 0, math.nan, NOON, 1e9, item=11)
+    own = np.float32([[0.1, 0.2, 0.3]])
+    answers = {"recent": np.array([[7, 7, 2]]), "own": own, "met": np.array([[12, 11, 11]], np.uint64)}
+    slots, given = own_newcomers(table, answers, 3)
+    assert slots.tolist() == [[-1, 0, -1]]
+    assert given.tolist() == np.float32([[0, 0.2, 0]]).tolist()
 
 
 def test_under_the_index_of_a_pin_no_other_item_is_listed(monkeypatch):
@@ -212,6 +224,6 @@ def test_under_the_index_of_a_pin_no_other_item_is_listed(monkeypatch):
     rules = Rules(category=np.zeros(4, np.uint64), pins=pin, names={int(pin[0]): "pinned"})
     scores.newcomers.update(rules.names)
     assert join(Table(), batch, scores, ["stranger", "a"], NOVELTY, 3, BY, rules) == ["stranger"]
-    assert scores.newcomers == rules.names
+    assert scores.newcomers == {**rules.names, int(pin[0]) + 2**32: "stranger"}
     assert scores.items[:, 0].tolist() == [pin[0]] * 2 and scores.item_scores[:, 0].tolist() == [0, 0]
     assert (scores.items == pin[0]).sum() == 2

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.newcomers import Newcomer, Table, load, pack
+from stream.core.session import NEVER
 from tests.fakes import NOON
 from tests.stream.core.test_joining import ROWS, VOCAB, joined
 
@@ -19,13 +20,12 @@ def test_the_changelog_s_records_make_the_table_again():
     rows = [(f"n{n * 7 % 60}", "xy"[n % 2], n, [math.nan, 3.5][n % 3 > 1]) for n in range(150)]
     for at in range(0, len(rows), 11):
         _, changed = joined(table, rows[at : at + 11])
-        for name, value in pack(table, VOCAB, changed):
+        for name, value in pack(table, changed):
             assert load(again, VOCAB, name.encode(), value) == ""
     assert 40 <= len(table) <= 45
     assert set(again.names) == set(table.names)
     for name in table.names:
-        index = int(VOCAB.place([name])[0])
-        assert again.get(name, index) == table.get(name, index)
+        assert again.get(name) == table.get(name)
 
 
 def test_the_least_counted_go():
@@ -37,9 +37,9 @@ def test_the_least_counted_go():
 def test_a_newcomer_has_nothing_of_whom_it_follows():
     table = Table()
     table.see("old", 7, 1, 99, 5.0, NOON, 1e9)
-    table.remove("old", 7)
+    table.remove("old")
     table.see("new", 8, 0, 0, math.nan, NOON, 1e9)
-    assert table.get("new", 8) == Newcomer(0, 1.0, NOON)
+    assert table.get("new") == Newcomer(0, 1.0, NOON)
 
 
 def test_what_a_new_model_knows_is_no_newcomer_and_gets_a_tombstone():
@@ -49,18 +49,45 @@ def test_what_a_new_model_knows_is_no_newcomer_and_gets_a_tombstone():
     assert table.names == ["n"]
     assert table.category[0] == 2
     _, changed = joined(table, [("a", "x", 0)])
-    assert list(pack(table, VOCAB, changed)) == [("b", None)]
+    assert list(pack(table, changed)) == [("b", None)]
     assert joined(table, [("a", "x", 1)])[1] == []
 
 
-def test_another_item_with_the_same_index_does_not_join():
+def test_items_with_one_index_are_told_apart_by_name():
     table = Table()
     assert table.see("n1", 7, 1, 1, math.nan, NOON, 1e9) == 0
-    assert table.see("n2", 7, 1, 1, 5.0, NOON, 1e9) == -1
-    assert table.get("n2", 7) is None
-    assert table.get("n1", 7) == Newcomer(1, 1.0, NOON)
-    table.remove("n2", 7)
-    assert table.names == ["n1"]
+    assert table.see("n2", 7, 1, 1, 5.0, NOON, 1e9) == 1
+    assert table.get("n2") == Newcomer(1, 1.0, NOON, 5.0)
+    assert table.slots(np.array([7])).tolist() == [-1]  # nobody knows whose it is
+    table.remove("n2")
+    assert table.slots(np.array([7])).tolist() == [0]
+    assert table.get("n1") == Newcomer(1, 1.0, NOON)
+
+
+def test_a_shopper_is_counted_once_and_only_who_was_there_before():
+    table = Table()
+    for user, since in [(1, NOON - 1), (1, NOON - 1), (2, NOON), (3, NOON - 1), (4, NEVER)]:
+        table.see("n", 7, 0, 0, math.nan, NOON, 1e9, user=user, since=since)
+    assert table.users().tolist() == [2]
+
+
+def test_a_first_event_that_is_dated_back_leaves_those_who_were_there():
+    table = Table()
+    table.see("n", 7, 0, 0, math.nan, NOON, 1e9)
+    table.see("back", 8, 0, 0, math.nan, 1, 1e9)
+    table.see("back", 8, 0, 0, math.nan, NOON + 5, 1e9, user=1, since=NOON - 5)
+    assert table.users().tolist() == [0, 1]
+
+
+def test_the_table_keeps_what_most_shoppers_met():
+    table = Table()
+    for user in range(2):
+        table.see("real", 1, 0, 0, math.nan, NOON, 1e9, user=user, since=NOON - 1)
+    for n in range(5120):
+        for _ in range(3):
+            table.see(f"invented{n}", 10 + n, 0, 0, math.nan, NOON + n, 1e9)
+        table.cut(40, 1e9)
+    assert "real" in table.names
 
 
 GOOD = b'{"category": 0, "count": 1.0, "last": 5}'
@@ -78,6 +105,8 @@ NO_ITEMS = {
     "count below": (b"n", b'{"category": 0, "count": -1.5, "last": 5}'),
     "last above": (b"n", b'{"category": 0, "count": 1.0, "last": 9223372036854775808}'),
     "last below": (b"n", b'{"category": 0, "count": 1.0, "last": -5}'),
+    "first below": (b"n", b'{"category": 0, "count": 1.0, "last": 5, "first": -1}'),
+    "met above": (b"n", b'{"category": 0, "count": 1.0, "last": 5, "met": 18446744073709551616}'),
     "price": (b"n", b'{"category": 0, "count": 1.0, "last": 5, "price": "9"}'),
     "no name": (b"", GOOD),
     "no text": (b"n\xff", GOOD),
@@ -95,11 +124,10 @@ def test_a_record_that_is_no_item_is_passed_over_and_lists_go_on(kind):
     assert {name for name, _ in joined(table, ROWS)[0][-1]} >= {"n1", "n2", "n3"}
 
 
-def test_a_record_of_an_item_with_another_s_index_is_passed_over(monkeypatch):
+def test_records_of_items_with_one_index_are_both_kept(monkeypatch):
     monkeypatch.setattr("stream.core.manifest._INDICES", len(VOCAB.items) + 1)
     table = Table()
-    assert load(table, VOCAB, b"first", GOOD) == ""
-    assert load(table, VOCAB, b"second", GOOD) == "another item has its index"
+    assert load(table, VOCAB, b"first", GOOD) == load(table, VOCAB, b"second", GOOD) == ""
     assert load(table, VOCAB, b"second", None) == ""
     assert table.names == ["first"]
 

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -103,6 +104,7 @@ OTHER = {
     "a ZIP archive of 2 files: 'a.csv', 'b.csv'": _zip(b"x", "a.csv", "b.csv"),
     "a ZIP archive of 0 files": _zip(b"x"),
     "no text: it begins with the bytes 01 00 00 02": b"\x01\0\0\x02" * 9,
+    "no text: it begins with the bytes cd": random.Random(0).randbytes(5_000),
 }
 
 
@@ -129,3 +131,15 @@ def test_a_truncated_file_is_an_error(kind: str, left: float):
     whole = PACKED[kind]("".join(f"{n} {n * n}\n" for n in range(50_000)).encode())
     with pytest.raises(DataError, match="cannot be read to its end"):
         list(raw_lines(io.BytesIO(whole[: int(left * len(whole))])))
+
+
+def test_a_zip_that_python_cannot_open_is_told():
+    """Set the flag of a password, then the number of a method that Windows writes for large files."""
+    whole = PACKED["zip"](b"1 2 3\n")
+    at = whole.index(b"PK\x01\x02")
+    for place, byte in ((8, 1), (10, 9)):
+        raw = bytearray(whole)
+        raw[at + place] = byte
+        with pytest.raises(DataError, match="this is a ZIP archive: ") as caught:
+            list(text_lines(io.BytesIO(bytes(raw))))
+        assert "unzip it" in caught.value.remedy

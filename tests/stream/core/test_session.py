@@ -157,3 +157,9 @@ def test_a_record_of_another_size_is_refused(size):
     raw = (after[:1].tobytes() + b"\0")[: after.itemsize + size]
     with pytest.raises(ValueError, match="session record"):
         session.unpack([raw], manifest())
+
+
+def test_a_shopper_is_known_since_its_oldest_event_of_another_item():
+    _, after = _play([(0, "a", NOON, 8), (0, "b", NOON + 5, 9), (0, "c", NOON + 3, 7), (1, "d", NOON, 8)])
+    since = session.since(after[[0, 0, 1, 2]], np.array([8, 9, 8, 8], np.uint64) + np.uint64(1))
+    assert since.tolist() == [NOON + 3, NOON, session.NEVER, session.NEVER]

@@ -25,6 +25,7 @@ def _table(text: str, **options: object) -> list[list[str]]:
         "time;user;item\n1;2;3\n",
         "time\tuser\titem\n1\t2\t3\n",
         "time|user|item\n1|2|3\n",
+        "sep=;\ntime;user;item\n1;2;3\n",
         '"time","user","item"\n"1","2","3"\n',
         "time,user,item\r\n1,2,3\r\n",
         "\ntime,user,item\n\n1,2,3",

@@ -1,7 +1,11 @@
 """Numbers, times and ids as people write them."""
 
+import doctest
+from types import ModuleType
+
 import pytest
 
+from stream.core import formats, printable, values
 from stream.core.values import looks_like, moment, number, whole_id
 
 NOON = 1433221467000
@@ -68,3 +72,9 @@ def test_an_id_is_what_it_was_before_it_became_a_float():
 def test_an_id_that_lost_digits_is_refused(text: str):
     with pytest.raises(ValueError, match="float"):
         whole_id(text)
+
+
+@pytest.mark.parametrize("module", [values, formats, printable])
+def test_the_examples_in_the_source_are_true(module: ModuleType):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
