@@ -104,7 +104,9 @@ class Growing:
         found = replay(alone, load(self.place.bundle), self.place.settings)
         sessions = {(partitioner_hash(user) % partitions, user): one for (_, user), one in found.sessions.items()}
         clocks = dict.fromkeys(range(partitions), found.clocks[0])
-        return examine(reading, self.place.ledger.records, Replay(sessions, clocks, found.ttl), faults)
+        finding = examine(reading, self.place.ledger.records, Replay(sessions, clocks, found.ttl), faults)
+        self.place.record("figures", str(finding))
+        return finding
 
     def lengths(self) -> Counter[str]:
         """Return the newest length of each user's session by the scores."""
