@@ -97,8 +97,8 @@ class Bare:
                     event.timestamp,
                     0,
                     self.manifest.model,
-                    dict(zip(horizons, p, strict=True)),
                     SessionView(1, event.timestamp),
+                    dict(zip(horizons, p, strict=True)),
                 )
                 self.out.produce(self.settings.scores_topic, self.encode(score), event.user_id)
         return users

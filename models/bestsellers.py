@@ -30,7 +30,7 @@ def manifest(meaning: Meaning, items: int, categories: int) -> Manifest:
         hidden={},
         items=items,
         categories=categories,
-        dimension=0,
+        dimension=1,  # as of a baseline; there are no vectors
         novelty=_UNDECAYED,
     )
 

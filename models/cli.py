@@ -205,7 +205,8 @@ def _fit(out: Path, source: "Source", seen: "Log", run: "Run", held: "Holdout | 
 
 def _told(out: Path, source: "Source", run: "Run", held: "Holdout | None") -> None:
     """Show a finished run beside the baselines; for programs the same as a line of JSON."""
-    baselines = held.baselines(source) if held else {}
+    with console.status("measuring the baselines"):
+        baselines = held.baselines(source) if held else {}
     compared({run.config.model: run.metrics} | baselines if held else {}, run)
     console.print(f"the run is in {out}")
     found = {"checkpoint": str(out), **run.metrics} | ({"baselines": baselines} if held else {})

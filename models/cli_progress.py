@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from models.enough import RULE, TOO_FEW
@@ -29,7 +29,7 @@ def watched(run: "Run", again: float) -> Iterator[Callable[["Step"], None]]:
     """Yield what shows the steps of a training; the rehearsal after it takes about `again` as many."""
     columns = (
         *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[loss]}")),
-        *(TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
+        *(TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("left")),
     )
     # Where there is no terminal nothing of the bar stays.
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:

@@ -23,7 +23,7 @@ def manifest(meaning: Meaning, items: int, categories: int) -> Manifest:
         integers=("recent",),
         items=items,
         categories=categories,
-        dimension=0,
+        dimension=1,  # as of a baseline; there are no vectors
     )
 
 

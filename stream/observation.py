@@ -24,6 +24,7 @@ def count_round(t: Telemetry, manifest: Manifest, works: Sequence[Work]) -> None
             t.rejected.labels(reason).inc(n)
         t.foreign.inc(w.foreign)
         t.evicted.inc(w.evicted)
+        t.displaced.inc(w.displaced)
 
 
 def refresh_gauges(t: Telemetry, ownership: Ownership) -> None:

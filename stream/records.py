@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from stream.core.events import ID_LENGTH_MAX, Cause, Event, Recommendation, Score, SessionView, Source, bad_id
+from stream.core.events import ID_LENGTH_MAX, Cause, Event, Recommendation, Score, SessionView, Source
 from stream.core.ring import causes
 from stream.core.scoring import SCORED, Scores
 from stream.runtime import Bundle
@@ -107,7 +107,7 @@ class Publisher:
 
     def __init__(self, bundle: Bundle, topic: str, limits: Limits) -> None:
         self._manifest, self._vocabulary, self._step = bundle.manifest, bundle.vocabulary, bundle.intent_step
-        self._topic, self._limits, self._largest = topic, limits, limits.dead_letter_bytes
+        self._topic, self._largest = topic, limits.dead_letter_bytes
         # Written as a dictionary by horizon is, and made in a third of the time.
         horizons, self._published = bundle.manifest.meaning.horizons, bundle.manifest.published
         names = {f"p{i}": horizons[i] for i in self._published}
@@ -176,15 +176,14 @@ class Publisher:
             return []
         return causes(scores.after, self._step, self._manifest, self._vocabulary)
 
-    def dead(self, number: int, source: Record, reason: str) -> Message:
+    def dead(self, number: int, source: Record, reason: str, cause: str = "") -> Message:
         """Make a dead letter: the raw bytes and, in headers, where they lay and why they are here."""
         place = {"topic": self._topic, "partition": str(number), "offset": str(source.offset)}
         facts = place | {"reason": reason, "timestamp": str(source.timestamp)}
         if fault := fault_of(source):
             facts |= fault.facts
-        if reason == "bad_id" and source.value is not None:
-            event = msgspec.json.decode(source.value, type=Event)
-            facts["cause"] = bad_id(event, self._limits.id_characters, self._limits.printable)
+        if cause:
+            facts["cause"] = cause
         raw, largest = source.value, self._largest
         if raw is not None and len(raw) > largest:
             facts |= {"length": str(len(raw)), "sha256": hashlib.sha256(raw).hexdigest()}

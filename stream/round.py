@@ -237,7 +237,10 @@ class Scorer:
         return Work(
             partition=part.number,
             scores=self.publisher.scored(part.number, read.sources, read.events, keys, scores, now),
-            dead=[self.publisher.dead(part.number, records[i], reason) for i, reason in rejected],
+            dead=[
+                self.publisher.dead(part.number, records[i], reason, self._cause(part.number, records[i], reason))
+                for i, reason in rejected
+            ],
             changes=changes + evicted + displaced + self._owed(part),
             rejected=Counter(reason for _, reason in rejected),
             intent=scores.intent[scores.outcome == SCORED],
@@ -256,18 +259,25 @@ class Scorer:
         whole = self.decoder.all(values, newest, largest, lambda: _positions(number, records))
         if whole is None or not self.types.keys() >= {event.type for event in whole}:
             return self._sort_out(number, records, newest.tolist())
-        if not self._well_named(records, whole):
+        if not self._well_named(values, whole):
             return self._sort_out(number, records, newest.tolist())
         if any(map(_HEADERS, records)) and any(self._heavy(record.headers) for record in records):
             return self._sort_out(number, records, newest.tolist())
         return whole, range(len(whole)), []
 
-    def _well_named(self, records: Sequence[Record], events: list[Event]) -> bool:
+    def _well_named(self, values: Sequence[bytes | None], events: list[Event]) -> bool:
         """Tell whether the ids of events are such as may be published, mostly by a look at the bytes alone."""
         longest, printable = self.limits.id_characters, self.limits.printable
-        if longest == ID_LENGTH_MAX and (not printable or plain([record.value for record in records])):
+        if longest == ID_LENGTH_MAX and (not printable or plain(values)):
             return True
         return not any(bad_id(event, longest, printable) for event in events)
+
+    def _cause(self, number: int, record: Record, reason: str) -> str:
+        """Say of a bad id, decoded once more, which it is and why; nothing of other reasons."""
+        if reason != "bad_id":
+            return ""
+        event = self.decoder.one(record.value, 2**53, self.limits.event_bytes, f"{number}-{record.offset}")
+        return "" if isinstance(event, BadEvent) else bad_id(event, self.limits.id_characters, self.limits.printable)
 
     def _heavy(self, headers: Sequence[tuple[str, bytes]]) -> bool:
         return bool(headers) and (len(headers) > HEADERS or header_bytes(headers) > self.limits.event_bytes)

@@ -13,6 +13,7 @@ from stream.core.pace import ROUND_BYTES
 
 PREFIX = "FORECART_"
 CONFIG = PREFIX + "CONFIG"
+_TOPIC, _TOPIC_OR_NONE = r"^[a-zA-Z0-9._-]{1,249}$", r"^[a-zA-Z0-9._-]{0,249}$"  # as Kafka has them
 _FOREIGN = {CONFIG, PREFIX + "DATA"}  # the file of settings, and the folder of data that tests read
 
 
@@ -32,14 +33,20 @@ class Settings(BaseModel):
     rollout_seconds: float = Field(
         3600.0, ge=1, description="Two bundles in one group for so long, no worker changing, are no rollout."
     )
-    events_topic: str = Field("events", description="Input: what shoppers do.")
+    events_topic: str = Field("events", pattern=_TOPIC, description="Input: what shoppers do.")
     mapping: Path | None = Field(
         None, description="What the events' fields are called in the input, and which types mean what; none: as ours."
     )
-    scores_topic: str = Field("scores", description="Output: one score an event.")
-    dead_letters_topic: str = Field("dead-letters", description="Output: what could not be scored, and why.")
-    catalog_topic: str = Field("", description="What the shop says of its items, compacted; empty: none is read.")
-    changelog_topic: str = Field("", description="Sessions and positions, compacted; empty: GROUP-changelog.")
+    scores_topic: str = Field("scores", pattern=_TOPIC, description="Output: one score an event.")
+    dead_letters_topic: str = Field(
+        "dead-letters", pattern=_TOPIC, description="Output: what could not be scored, and why."
+    )
+    catalog_topic: str = Field(
+        "", pattern=_TOPIC_OR_NONE, description="What the shop says of its items, compacted; empty: none is read."
+    )
+    changelog_topic: str = Field(
+        "", pattern=_TOPIC_OR_NONE, description="Sessions and positions, compacted; empty: GROUP-changelog."
+    )
     recommend: bool = Field(True, description="Recommend items; off: intent only.")
     recommend_on: Literal["every", "session", "nth", "moved"] = Field(
         "every", description="Events with a list: each, a session's first, its n-th, or once the state has moved."

@@ -114,6 +114,7 @@ class Telemetry:
         self.users = Gauge("forecart_state_users", "Shoppers with a session in memory.", registry=r)
         self.state_bytes = Gauge("forecart_state_bytes", "Memory of the session records.", registry=r)
         self.evicted = Counter("forecart_state_evicted", "Sessions ended by their TTL.", registry=r)
+        self.displaced = Counter("forecart_state_displaced", "Shoppers forgotten for others, by max_users.", registry=r)
         self.foreign = Counter(
             "forecart_state_foreign_partition", "Records whose key is not their shopper's id.", registry=r
         )

@@ -93,3 +93,24 @@ def test_a_format_is_asked_for(shop: Path):
     refuses(forecart("train", "--data", str(shop / "shop.csv")), 78, "no format is given", "forecart map --data FILE")
     done = forecart("evaluate", "run", "--data", "x", "--format", "events", "--mapping", "y")
     assert done.returncode != 0 and "Traceback" not in done.stderr
+
+
+def test_purchases_of_another_name_are_asked_for_and_their_intent_is_not_published(shop: Path):
+    """Train on a log whose purchases no one has named, and score by what comes of it."""
+    odd, run, bundle = shop / "odd.jsonl", str(shop / "odd-run"), str(shop / "odd-bundle")
+    odd.write_text((shop / "ours.jsonl").read_text().replace('"transaction"', '"purchase"'))
+    log = ("--format", "events", "--data", str(odd))
+    said = forecart("train", *log, "--out", run, "--horizon", "24h", *TINY).stderr
+    begun = said.split("training")[0]
+    assert "types: view " in begun and "of their own, without a meaning: purchase" in begun
+    assert "no event is a purchase, which is called transaction: is it 'purchase'?" in begun
+    assert "purchases within 24h: nothing can be learned" in begun
+    assert "no `intent` within 24h will be published" in forecart("export", run, bundle).stderr
+    assert json.loads((Path(bundle) / "manifest.json").read_text())["unlearned"] == ["24h"]
+    scores = list(map(json.loads, forecart("score", "--bundle", bundle, *log).stdout.splitlines()))
+    assert len(scores) > 100 and not any("intent" in score for score in scores)
+    explained = forecart("explain", "--bundle", bundle, *log)
+    assert explained.returncode == 0 and json.loads(explained.stdout)["intent"] == {}
+    assert forecart("export", "--any-intent", run, bundle + "-asked").returncode == 0
+    asked = forecart("score", "--bundle", bundle + "-asked", *log).stdout.splitlines()
+    assert "24h" in json.loads(asked[0])["intent"]

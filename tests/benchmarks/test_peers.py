@@ -9,7 +9,7 @@ from stream.core.events import Score, SessionView, Source
 
 def said(event: str, intent: float) -> bytes:
     """Write a score."""
-    return msgspec.json.encode(Score(event, "u", Source(0, 0), 1, 1, "m", {"1h": intent}, SessionView(1, 1)))
+    return msgspec.json.encode(Score(event, "u", Source(0, 0), 1, 1, "m", SessionView(1, 1), {"1h": intent}))
 
 
 def test_peers_agree_on_what_they_share():

@@ -299,6 +299,8 @@ def test_the_schema_is_written_anew_where_a_bound_is_missing(deploy):
         ("session_timeout_seconds", 5),
         ("recommend", "perhaps"),
         ("group", ""),
+        ("events_topic", "shop clicks"),
+        ("catalog_topic", "shop/items"),
     ],
 )
 def test_a_setting_that_the_worker_refuses_is_not_rendered(render, monkeypatch, name, wrong):

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stream.configured import limits
+from stream.mappings import topic_decoder
 from stream.offline import Line
 from stream.round import Partition, Scorer
 from stream.runtime import Bundle
@@ -143,7 +144,8 @@ def replay(
     With `scored_at` (ms) by place it is cut as the worker cut it, who wrote a chunk's time into its scores, and with
     the worker's clock: then states are equal bit for bit.
     """
-    scorer = Scorer(bundle, False, limits(settings), settings.events_topic)
+    shape = topic_decoder(settings.mapping)
+    scorer = Scorer(bundle, False, limits(settings), settings.events_topic, decoder=shape, most=settings.max_users)
     sessions: dict[tuple[int, bytes], Any] = {}
     clocks = {}
     ordered = sorted(records, key=lambda r: r.place)

@@ -47,6 +47,7 @@ class Traffic(threading.Thread):
                 for _ in range(1 + self.again):
                     out.produce(self.place.settings.events_topic, value, user.encode())
             out.poll(0)
+        out.flush(10)
 
 
 class Stage:
@@ -165,6 +166,7 @@ def test_each_fault_is_told_of_once_by_its_own_release(node: Node, shops, tmp_pa
         _outage(node, stages, watch, table)
         for one in stages:
             one.traffic.ended.set()
+            one.traffic.join(20)
         watch.look()
     told = {alert for _, alert, _, began in watch.seen if began}
     print("\n".join(table.rows), "besides: " + ", ".join(sorted(told)), sep="\n")

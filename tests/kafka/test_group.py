@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stream.bundle_files import digest
 from stream.core.manifest import Manifest
-from stream.runtime import digest
 from tests.kafka.shop import BUNDLE, wait_for
 from tests.kafka.trial import Trial
 

@@ -31,6 +31,9 @@ class Guarded(Broker):
         login = "org.apache.kafka.common.security.plain.PlainLoginModule"
         found["listeners"] += f",SASL_PLAINTEXT://127.0.0.1:{self.door}"
         found["advertised.listeners"] += f",SASL_PLAINTEXT://127.0.0.1:{self.door}"
+        found["listener.security.protocol.map"] = (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT"
+        )
         found["sasl.enabled.mechanisms"] = "PLAIN"
         found["listener.name.sasl_plaintext.plain.sasl.jaas.config"] = f'{login} required user_shop="{PASSWORD}";'
         return found

@@ -52,7 +52,7 @@ def test_a_terminal_has_a_bar_with_the_time_left(held, monkeypatch):
     text = heard.getvalue()
     assert "training, epoch 1 of 2" in text and "━" in text and "loss 3.000" in text
     assert "50%" in text  # 15 of 20 steps, and 10 of a rehearsal
-    assert re.search(r"left \d:\d\d:\d\d", text)
+    assert re.search(r"\d:\d\d:\d\d left", text)
 
 
 def test_the_bar_goes_on_in_the_rehearsal_and_ends_with_it(held, monkeypatch):

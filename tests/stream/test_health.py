@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import signal
 import socket
 import socketserver
 import struct
@@ -15,7 +16,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from stream.core.errors import SettingError
-from stream.health import CONNECTIONS, Health
+from stream.health import CONNECTIONS, Health, stay
 from stream.telemetry import Telemetry
 
 
@@ -180,3 +181,38 @@ def test_the_watchdog_ends_what_is_not_live_for_too_long():
     health.watch(0.2, lambda why: (reasons.append(why), ended.set()))
     assert ended.wait(5)
     assert reasons == ["stuck"]
+
+
+def test_who_cannot_begin_can_be_scraped_for_so_long_and_signals_are_as_they_were_afterwards():
+    before, port, seen = signal.getsignal(signal.SIGTERM), _free_port(), []
+    asking = threading.Thread(target=lambda: seen.extend(_asked(f"http://127.0.0.1:{port}/readyz")))
+    asking.start()
+    began = time.monotonic()
+    stay(Telemetry(), "127.0.0.1", port, "no model", 1.0)
+    assert time.monotonic() - began >= 1
+    asking.join(10)
+    assert seen == [503, "no model\n"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_who_cannot_begin_does_not_stay_where_its_port_is_taken(serve):
+    began, port = time.monotonic(), int(serve()[1].rpartition(":")[2])
+    stay(Telemetry(), "127.0.0.1", port, "no model", 30.0)
+    assert time.monotonic() - began < 5
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _asked(url: str) -> tuple[int, str]:
+    """Ask until there is an answer."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return _get(url)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)

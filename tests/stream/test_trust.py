@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from stream.core.events import Event
 from stream.core.hashing import fingerprints
 from stream.core.joining import ByCategory
 from stream.core.rules import USERS
+from stream.mappings import topic_decoder
 from stream.offline import Line
 from stream.records import Limits
 from stream.round import Partition, Scorer, Work
@@ -211,3 +213,14 @@ def test_an_id_that_may_not_be_published_is_a_dead_letter_that_says_why(kind: st
 @pytest.mark.parametrize("name", ["Müller & Söhne", "商品-1", 'with "quotes" and \\', "a" * 40, "<b>"])
 def test_an_id_of_any_script_is_published(name: str):
     assert len(_scored(Limits(2000, 500, 1000, id_characters=40), item_id=name).scores) == 1
+
+
+def test_a_bad_id_of_a_shop_s_own_shape_is_a_dead_letter_too(tmp_path: Path):
+    columns = "{user: who, item: sku, time: at, type: kind}"
+    (tmp_path / "shop.yaml").write_text(f"format: json\ncolumns: {columns}\ntime: {{unit: ms}}\n")
+    decoder = topic_decoder(tmp_path / "shop.yaml")
+    scorer = Scorer(BUNDLE, True, Limits(2000, 500, 1000), "events", decoder=decoder)
+    value = msgspec.json.encode({"who": "u", "sku": "a\x1b[2J", "at": NOON, "kind": "view"})
+    work = scorer.process(Partition(0, SessionStore(scorer.layout)), [Line(0, NOON, b"u", value)], NOON)
+    assert work.rejected == {"bad_id": 1}
+    assert b"U+001B" in dict(work.dead[0].headers)["forecart-cause"]

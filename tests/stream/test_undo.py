@@ -36,18 +36,18 @@ def _asking(inputs: Any, hidden: Any) -> Any:
     return {**outputs, **listed, **answers, "recent": recent}, state
 
 
-def _scorer() -> Scorer:
+def _scorer(most: int) -> Scorer:
     novelty = Novelty(bias=0.0, limit=3, half_life=float(MINUTE))
     facts = msgspec.structs.replace(manifest(ttl=TTL, gap=MINUTE), novelty=novelty)
     bundle = Bundle(facts, VOCABULARY, step, _asking, ByCategory(np.ones((4, 2), "f4"), 0.0))
-    return Scorer(bundle, True, Limits(2000, 500, 10**9), "events")
+    return Scorer(bundle, True, Limits(2000, 500, 10**9), "events", most=most)
 
 
 class Place:
     """A partition with a log of its own."""
 
-    def __init__(self) -> None:
-        self.scorer = _scorer()
+    def __init__(self, most: int = 0) -> None:
+        self.scorer = _scorer(most)
         self.part = Partition(3, SessionStore(self.scorer.layout))
         self.part.newcomers.stale["i9"] = None
         self.part.newcomers.put("new0", int(VOCABULARY.place(["new0"])[0]), 0, Newcomer(0, 2.0, NOON))
@@ -78,7 +78,7 @@ class Place:
 
 
 def _said(work: Work) -> Any:
-    return work.scores, work.dead, work.changes, work.rejected, work.evicted, work.intent.tolist()
+    return work.scores, work.dead, work.changes, work.rejected, work.evicted, work.displaced, work.intent.tolist()
 
 
 rows = st.tuples(st.sampled_from(USERS), st.sampled_from(ITEMS), st.integers(0, 200), st.integers(0, 9).map(bool))
@@ -97,9 +97,9 @@ def _timed(given_: list[list[tuple[str, str, int, bool]]], start: int) -> list[C
     return found
 
 
-@given(chunks, chunks, chunks)
-def test_what_comes_after_is_what_comes_to_one_that_never_saw_them(before, taken, after):
-    seen, unseen = Place(), Place()
+@given(chunks, chunks, chunks, st.sampled_from([0, 1, 2, 4, 6]))
+def test_what_comes_after_is_what_comes_to_one_that_never_saw_them(before, taken, after, most):
+    seen, unseen = Place(most), Place(most)
     whole = [_timed(some, NOON + n * 10 * TTL) for n, some in enumerate((before, taken, after))]
     at = 0
     for chunk in whole[0]:
