@@ -40,7 +40,7 @@ class Secured(Node):
     def __init__(self, data: Path, issuer: Issuer) -> None:
         self.ports = {name: embedded.free_port() for name in _LISTENERS}
         self.authority, self.issuer = Authority(data / "ca"), issuer
-        self._own = self.authority.sign("broker", "/CN=broker", "DNS:localhost,IP:127.0.0.1")
+        self._own = self.authority.sign("broker", "/CN=broker", "DNS:localhost")
         _pem(data / "broker.pem", self._own.key, self._own.certificate)
         self._known = False
         super().__init__(data)
