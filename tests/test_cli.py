@@ -193,7 +193,6 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
         (["explain", "--bundle", str(DEMO)], 65, "no event was scored"),
         (["attribute", "none", "--format", "events", "--data", "none"], 66, "is missing"),
         (["worker"], 78, "no bundle is given"),
-        (["worker", "--bundle", "none"], 78, "there is no bundle"),
         (["worker", "--set", "colour=red"], 78, "there is no setting 'colour'"),
         (["worker", "--set", "colour"], 78, "--set name=value"),
         (["worker", "--config", "none.toml"], 78, "cannot be read"),
