@@ -318,10 +318,10 @@ def test_faust_finds_the_app_and_importing_builds_nothing():
     code = "import stream.app; print('app' in vars(stream.app))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
     faust = Path(sys.executable).with_name("faust")
-    env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")} | {"FORECART_BUNDLE": "none"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")} | {"FORECART_START": "middle"}
     done = subprocess.run([faust, "-A", "stream.app", "worker"], capture_output=True, text=True, env=env)
     assert done.returncode == 78
-    assert "there is no bundle" in done.stderr
+    assert "start" in done.stderr
     assert "Traceback" not in done.stderr
 
 
