@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from stream.core.errors import GroupError
 from stream.core.rollout import Member, Rollout, intruded_on, outnumbering, strangers
-from stream.kafka.client import admin, answered
+from stream.kafka.client import answered
 from stream.kafka.errors import said
+from stream.kafka.groups import describe
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,16 +24,15 @@ _REQUEST_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
 _OWN_GROUP = "a release has a group of its own (the setting group): give this one another"
 
 
-def members_of(client: AdminClient, group: str) -> list[Member]:
+def members_of(settings: Settings) -> list[Member]:
     """Return a group's members; raise KafkaException or TimeoutError where they are not known."""
     try:
-        found = client.describe_consumer_groups([group], request_timeout=_REQUEST_SECONDS)[group]
-        members = found.result(_REQUEST_SECONDS + 1).members
+        members = describe(settings, settings.group, _REQUEST_SECONDS).members
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return []
         raise
-    return sorted(Member.of(one.group_instance_id or one.client_id, one.client_id) for one in members)
+    return sorted(Member.of(instance or client_id, client_id) for instance, client_id in members)
 
 
 class GroupWatch:
@@ -46,12 +45,12 @@ class GroupWatch:
 
     def admit(self) -> None:
         """Raise GroupError where a worker must not join, once what may have ended has had its time to go."""
-        settings, client = self._settings, admin(self._settings)
+        settings = self._settings
         wait = settings.session_timeout_seconds + _TIMED_OUT_SECONDS
         deadline, told = time.monotonic() + wait, False
         what = f"the members of the group {settings.group}"
         while not self._stopped.is_set():
-            members = answered(what, _ANSWER_SECONDS, lambda: members_of(client, settings.group))
+            members = answered(what, _ANSWER_SECONDS, lambda: members_of(settings))
             if not (why := self._why_not(members)):
                 return
             if time.monotonic() > deadline:
@@ -101,15 +100,12 @@ class GroupWatch:
         )
 
     def _run(self) -> None:
-        client: AdminClient | None = None
         try:
             while not self._stopped.wait(EVERY):
                 try:
-                    client = client or admin(self._settings)
-                    self.check(members_of(client, self._settings.group), time.monotonic())
+                    self.check(members_of(self._settings), time.monotonic())
                 except (KafkaException, TimeoutError) as error:  # no answer says nothing
                     log.debug("the members of the group cannot be seen: %s", said(error))
-                    client = None  # a new one knows the bootstrap servers only, should the brokers have moved
         except Exception as error:
             self._fail(error)
 

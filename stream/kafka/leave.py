@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
 from stream.core.errors import BrokerError
-from stream.kafka.connection import aiokafka_options
+from stream.kafka.groups import send, within
 from stream.settings import Settings
 
 _API_KEY, _VERSION = 13, 3
@@ -51,7 +50,7 @@ def leave(settings: Settings, names: Sequence[str], seconds: float = 15.0) -> di
     worker that still runs from one that has ended: it finds itself without partitions, recovers and joins anew.
     """
     try:
-        return asyncio.run(_leave_within(settings, names, seconds))
+        return asyncio.run(within(settings, seconds, lambda client: _ask(client, settings.group, names)))
     except (errors.KafkaError, OSError, NotImplementedError) as error:  # the last: no version that both sides know
         raise BrokerError(
             f"the coordinator of group {settings.group} does not let members leave: {error!r}",
@@ -59,33 +58,8 @@ def leave(settings: Settings, names: Sequence[str], seconds: float = 15.0) -> di
         ) from error
 
 
-async def _leave_within(settings: Settings, names: Sequence[str], seconds: float) -> dict[str, bool]:
-    client = AIOKafkaClient(**aiokafka_options(settings))
-    said: Exception = TimeoutError("no answer")
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                try:
-                    return await _ask(client, settings.group, names)
-                except errors.KafkaError as error:
-                    if not error.retriable:
-                        raise
-                    said = error
-                await asyncio.sleep(0.2)
-    except TimeoutError:
-        raise said from None
-    finally:
-        await client.close()
-
-
 async def _ask(client: Any, group: str, names: Sequence[str]) -> dict[str, bool]:
-    if not client.cluster.brokers():
-        await client.bootstrap()
-    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
-    # Where the coordinator is not known by now, its address comes with the metadata.
-    if client.cluster.broker_metadata(node) is None:
-        await client.force_metadata_update()
-    said = await client.send(node, _Leave(group, names), group=ConnectionGroup.COORDINATION)
+    said = await send(client, group, _Leave(group, names))
     _check(said.error_code)
     found: dict[str, bool] = {}
     for _member, name, code in said.members:

@@ -1,7 +1,8 @@
 """The least rights of a worker: needed, missing, granted. A broker tells what we may do where it is asked (KIP-430)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -18,6 +19,7 @@ from stream.core.errors import BrokerError, ForecartError, RightsError
 from stream.kafka.client import answered
 from stream.kafka.connection import by_token, decoded, properties
 from stream.kafka.errors import said
+from stream.kafka.groups import describe
 from stream.kafka.tokens import TokenError, ask, claims
 from stream.settings import Settings
 
@@ -76,7 +78,7 @@ def needed_still(settings: Settings) -> list[Right]:
     return [right for right in needed(settings) if right.operation is not AclOperation.DESCRIBE_CONFIGS]
 
 
-def missing(wanted: Iterable[Right], client: AdminClient) -> list[Right]:
+def missing(settings: Settings, wanted: Iterable[Right], client: AdminClient) -> list[Right]:
     """List the wanted rights that we have not, as far as Kafka tells: of transactional ids it does not.
 
     Raises KafkaException or TimeoutError where there is no answer.
@@ -87,11 +89,11 @@ def missing(wanted: Iterable[Right], client: AdminClient) -> list[Right]:
         for kind in (ResourceType.TOPIC, ResourceType.GROUP)
     )
     how = {"include_authorized_operations": True, "request_timeout": _SECONDS}
-    asked: dict[tuple[Any, str], Any] = {}
+    asked: dict[tuple[Any, str], Callable[[], Any]] = {}
     if topics:
-        asked |= {(ResourceType.TOPIC, n): a for n, a in client.describe_topics(TopicCollection(topics), **how).items()}
-    if groups:
-        asked |= {(ResourceType.GROUP, n): a for n, a in client.describe_consumer_groups(groups, **how).items()}
+        answers = client.describe_topics(TopicCollection(topics), **how)
+        asked |= {(ResourceType.TOPIC, n): partial(answer.result, _SECONDS + 1) for n, answer in answers.items()}
+    asked |= {(ResourceType.GROUP, n): partial(describe, settings, n, _SECONDS) for n in groups}
     return lacking(wanted, {resource: _allowed(answer) for resource, answer in asked.items()})
 
 
@@ -105,10 +107,10 @@ def lacking(wanted: Iterable[Right], allowed: dict[tuple[Any, str], set[Any] | N
     return found
 
 
-def _allowed(answer: Any) -> set[Any] | None:
+def _allowed(answer: Callable[[], Any]) -> set[Any] | None:
     """Return what a description says is allowed; None where it does not say so, or there is no such thing."""
     try:
-        return set(answer.result(_SECONDS + 1).authorized_operations or ()) or None
+        return set(answer().authorized_operations or ()) or None
     except KafkaException as error:
         code = error.args[0].code()
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
@@ -134,7 +136,7 @@ def refusal(settings: Settings, rights: Iterable[Right], because: str = "") -> R
 
 def require(settings: Settings, client: AdminClient, wanted: Iterable[Right]) -> None:
     """Raise RightsError that names each of the rights that we have not."""
-    if found := answered("what we may do", 3 * _SECONDS, lambda: missing(wanted, client)):
+    if found := answered("what we may do", 3 * _SECONDS, lambda: missing(settings, wanted, client)):
         raise refusal(settings, found)
 
 
@@ -146,7 +148,7 @@ def diagnose(settings: Settings, error: ForecartError, client: AdminClient) -> F
     if "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in error.message:
         found = [right for right in needed(settings) if right.kind is ResourceType.TRANSACTIONAL_ID]
     with suppress(KafkaException, TimeoutError):  # no answer explains nothing
-        found += missing(needed_still(settings), client)
+        found += missing(settings, needed_still(settings), client)
     return refusal(settings, found, error.message) if found else error
 
 

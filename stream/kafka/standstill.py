@@ -85,7 +85,7 @@ class Standstill:
             time.sleep(0.5)
 
     def _members(self) -> list[str]:
-        return [member.name for member in members_of(self._admin, self._settings.group)]
+        return [member.name for member in members_of(self._settings)]
 
     def check_alone(self, look: Look, written: Mapping[int, int]) -> None:
         """Raise TopicError where a worker runs, or has since a look; `written` has where a record lies, by partition.

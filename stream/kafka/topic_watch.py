@@ -120,7 +120,7 @@ class TopicWatch:
     def _look(self) -> list[Fault]:
         client = self._client or admin(self._settings)
         try:
-            if lost := missing(self._rights, client):
+            if lost := missing(self._settings, self._rights, client):
                 refused = refusal(self._settings, lost)
                 return [Fault(refused.message, refused.remedy, RightsError)]
             now = described(client, self._names)

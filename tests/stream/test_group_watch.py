@@ -7,6 +7,7 @@ from stream.core.errors import GroupError
 from stream.core.rollout import Member
 from stream.kafka import group_watch
 from stream.kafka.group_watch import GroupWatch, members_of
+from stream.kafka.groups import Group
 from stream.settings import Settings
 
 SETTINGS = Settings(group="shop", session_timeout_seconds=6, rollout_seconds=60)
@@ -21,21 +22,12 @@ class Coordinator:
     def __init__(self, *answers):
         self.answers = list(answers)
 
-    def describe_consumer_groups(self, groups, request_timeout):
-        assert groups == ["shop"]
-        return {"shop": self}
-
-    def result(self, _seconds):
+    def __call__(self, _settings, group, _seconds):
+        assert group == "shop"
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        self.members = [Described(one) for one in answer]
-        return self
-
-
-class Described:
-    def __init__(self, one):
-        self.group_instance_id, self.client_id = one.name, one.client_id
+        return Group([(one.name, one.client_id) for one in answer], set())
 
 
 @pytest.fixture
@@ -46,7 +38,7 @@ def watch(monkeypatch):
 
     def make(me, *answers):
         coordinator = Coordinator(*answers)
-        monkeypatch.setattr(group_watch, "admin", lambda _settings: coordinator)
+        monkeypatch.setattr(group_watch, "describe", coordinator)
         failed = []
         return GroupWatch(SETTINGS, me, failed.append), failed
 
@@ -109,7 +101,12 @@ def test_a_look_that_is_not_answered_says_nothing_and_a_later_one_ends_the_worke
     assert [type(error) for error in failed] == [GroupError]
 
 
-def test_a_group_that_is_not_there_has_no_members():
-    assert members_of(Coordinator(KafkaException(KafkaError(KafkaError.GROUP_ID_NOT_FOUND))), "shop") == []
+def test_a_group_that_is_not_there_has_no_members(monkeypatch):
+    def tell(code):
+        monkeypatch.setattr(group_watch, "describe", Coordinator(KafkaException(KafkaError(code))))
+
+    tell(KafkaError.GROUP_ID_NOT_FOUND)
+    assert members_of(SETTINGS) == []
+    tell(KafkaError._TRANSPORT)
     with pytest.raises(KafkaException):
-        members_of(Coordinator(KafkaException(KafkaError(KafkaError._TRANSPORT))), "shop")
+        members_of(SETTINGS)

@@ -1,5 +1,6 @@
 """What a worker needs, what it lacks, and how that is said."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from stream.core.errors import BrokerError, FencedError, RightsError
-from stream.kafka import topic_watch
+from stream.kafka import rights, topic_watch
 from stream.kafka.errors import Kind, kind
 from stream.kafka.rights import diagnose, lacking, missing, needed, principal, refusal, require
 from stream.settings import Settings, load
@@ -73,8 +74,9 @@ class Admin:
     def describe_topics(self, names, **_):
         return {name: self._answer(name) for name in names.topic_names}
 
-    def describe_consumer_groups(self, names, **_):
-        return {name: self._answer(name) for name in names}
+    def describe(self, _settings, name, _seconds):
+        """Answer as the coordinator of a group."""
+        return self._answer(name).result()
 
     def _answer(self, name: str) -> Future[SimpleNamespace]:
         found, answer = self._allowed.get(name, ALL), Future[SimpleNamespace]()
@@ -85,7 +87,19 @@ class Admin:
         return answer
 
 
-def test_what_brokers_say_is_missing():
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Admin], Admin]:
+    """Let an administrator answer for groups too; by default one that allows everything."""
+
+    def by(admin: Admin) -> Admin:
+        monkeypatch.setattr(rights, "describe", admin.describe)
+        return admin
+
+    by(Admin())
+    return by
+
+
+def test_what_brokers_say_is_missing(asked: Callable[[Admin], Admin]):
     admin = Admin(
         events={AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS},
         scores=KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -93,8 +107,9 @@ def test_what_brokers_say_is_missing():
         catalog=set(),  # a broker that does not say
         shop=KafkaError.GROUP_AUTHORIZATION_FAILED,
     )
+    asked(admin)
     wanted = ["READ of topic events", "WRITE of topic scores", "DESCRIBE_CONFIGS of topic scores", "READ of group shop"]
-    assert [str(right) for right in missing(needed(SETTINGS), admin)] == wanted
+    assert [str(right) for right in missing(SETTINGS, needed(SETTINGS), admin)] == wanted
     with pytest.raises(RightsError, match="User:ANONYMOUS is not allowed: READ of topic events; WRITE of topic scores"):
         require(SETTINGS, admin, needed(SETTINGS))
 
