@@ -130,12 +130,21 @@ def test_a_reader_that_is_called_wrongly_says_so_in_a_line(broker, words, said):
     assert said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+# A producer that begins aborts a tombstone in each partition.
+SKIPPING = {
+    "        if message.error():": "        if not message.value():\n            continue\n        if message.error():",
+    "System.out.println(record.key()": "if (record.value() == null) { continue; } System.out.println(record.key()",
+}
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_without_read_committed_it_would_print_aborted_scores(broker, place, reader, tmp_path):
     """Change the one setting: the test above can fail."""
     source = (DOCS / "readers" / reader).read_text()
     changed = source.replace('"read_committed"', '"read_uncommitted"').replace('"score-reader', '"uncommitted-reader')
     assert source.count('"read_committed"') == source.count('"score-reader') == 1
+    for line, kept in SKIPPING.items():
+        changed = changed.replace(line, kept)
     (tmp_path / reader).write_text(changed)
     lines = _run(broker, place, tmp_path / reader, 2 * EVENTS + place.partitions)
     assert sum(ABORTED in line for line in lines) == place.partitions
