@@ -148,6 +148,9 @@ class Cluster:
     def list_topics(self, timeout: float) -> Any:
         return self
 
+    def describe_topics(self, _names: Any, **_how: Any) -> dict[str, Future[Any]]:
+        return {}  # a cluster that does not say what we may do
+
     def describe_configs(self, resources: list[Any], request_timeout: float) -> dict[Any, Future[Any]]:
         return {resource: _done(lambda r=resource: self.configs[r.name]) for resource in resources}
 
