@@ -143,7 +143,7 @@ class Offsets:
 def worker(settings: Settings, folder: Path, name: str) -> Iterator[Worker]:
     """Run `forecart worker` with these settings; end it."""
     port, path = free_port(), folder / f"{name}.log"
-    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"})
+    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}, exclude_none=True)
     given |= {"name": name, "metrics_port": port}
     env = {key: value for key, value in os.environ.items() if not key.startswith("FORECART_")}
     env |= {f"FORECART_{key.upper()}": str(value) for key, value in given.items()}

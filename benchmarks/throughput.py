@@ -170,7 +170,9 @@ def bare(settings: configuration.Settings, events: int, partitions: int, changel
 def running(settings: configuration.Settings, folder: Path, name: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run `forecart worker` with these settings, its log in NAME.log; end it."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("FORECART_")}
-    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}) | {"name": name}
+    given = settings.model_dump(exclude={"failpoint", "kafka_properties", "state_dir"}, exclude_none=True) | {
+        "name": name
+    }
     env |= {f"FORECART_{key.upper()}": str(value) for key, value in given.items()}
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "forecart", "worker"], env=env, stdout=log, stderr=log)
