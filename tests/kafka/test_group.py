@@ -65,6 +65,7 @@ def test_a_bundle_is_rolled_out_worker_by_worker(shop, other_bundle):
     assert "waiting for up to" not in "".join(one.place.log_of(name).read_text() for name in one.workers)
 
 
+@pytest.mark.chaos
 def test_two_bundles_that_stay_beside_each_other_are_no_rollout(shop, other_bundle):
     place = shop(rollout_seconds=1)
     first = place.start("w0")

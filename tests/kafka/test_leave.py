@@ -93,7 +93,7 @@ def test_a_worker_that_still_runs_joins_again_and_loses_nothing(place):
     assert [place.workers[name][-1].poll() for name in ("w-0", "w-1")] == [None, None]
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.chaos)])
 def test_a_worker_that_was_scaled_down_leaves_at_its_end(shop, tmp_path, replicas):
     place, cluster = shop(session_timeout_seconds=SESSION_SECONDS), Cluster(tmp_path)
     cluster.answer = {"spec": {"replicas": replicas}}

@@ -73,6 +73,7 @@ def test_from_the_start_more_than_half_of_what_a_slow_link_carries_is_scores_and
 
 
 @pytest.mark.guarantee("A link that becomes slow costs no recovery", under="64 KiB/s while 12,000 events wait")
+@pytest.mark.chaos
 def test_a_link_that_becomes_slow_costs_the_rounds_that_were_too_large_and_no_recovery(
     link, shops: Callable[..., Shop]
 ):
