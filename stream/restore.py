@@ -1,7 +1,8 @@
 """Sessions of an assignment come back, and a membership is proven, before anything is scored.
 
-The same happens after each lost producer, whose sessions are forgotten, after an outage, and after an abort that leaves
-the membership in doubt; any other abort is undone in memory. While Kafka is away it waits, for as long as it takes.
+The same happens after each lost producer, after an outage, and after an abort that leaves the membership in doubt.
+What is not in the changelog is undone in memory; after any other abort that is all. While Kafka is away it waits, for
+as long as it takes.
 """
 
 import asyncio

@@ -8,52 +8,33 @@ from confluent_kafka.admin import AclOperation
 
 from stream.kafka.groups import Group, _ask, describe
 from stream.settings import load
+from tests.stream.coordinator import Coordinator, answer
 
 
-class Client:
-    """A group's coordinator that answers what it is told to."""
-
-    def __init__(self, code: int, allowed: int, *members: tuple[str, str | None, str]) -> None:
-        self.cluster = self
-        described = [(*member, "/host", b"", b"") for member in members]
-        self.answer = (code, "shop", "Stable", "consumer", "range", described, allowed)
-
-    def brokers(self):
-        return ["one"]
-
-    def broker_metadata(self, _node):
-        return "one"
-
-    async def coordinator_lookup(self, _kind, _group):
-        return 1
-
-    async def send(self, _node, request, group):
-        self.asked = request.prepare({15: (0, 6)})
-        found = self.asked.RESPONSE_TYPE(0, [self.answer])
-        return type(found).decode(found.encode())
+def coordinator(code: int, allowed: int, *members: tuple[str, str | None, str]) -> Coordinator:
+    described = [(*member, "/host", b"", b"") for member in members]
+    return Coordinator([(code, "shop", "Stable", "consumer", "range", described, allowed)])
 
 
-def asked(client: Client) -> Group:
-    """Run the question to its end, without a loop: the client waits for nothing."""
-    with pytest.raises(StopIteration) as done:
-        _ask(client, "shop").send(None)
-    return done.value.value
+def asked(client: Coordinator) -> Group:
+    found: Group = answer(_ask(client, "shop"))
+    return found
 
 
 def test_members_and_what_is_allowed_are_told():
-    client = Client(0, 1 << 3 | 1 << 8, ("a-1", "w0", "forecart"), ("b-2", None, "console"))
+    client = coordinator(0, 1 << 3 | 1 << 8, ("a-1", "w0", "forecart"), ("b-2", None, "console"))
     assert asked(client) == Group([("w0", "forecart"), (None, "console")], {AclOperation.READ, AclOperation.DESCRIBE})
     assert (client.asked.API_KEY, client.asked.API_VERSION) == (15, 4)
     assert client.asked.encode() == b"\0\0\0\1\0\4shop\1"
 
 
 def test_a_broker_that_does_not_say_what_is_allowed_allows_nothing_that_is_known():
-    assert asked(Client(0, -(2**31))) == Group([], set())
+    assert asked(coordinator(0, -(2**31))) == Group([], set())
 
 
 def test_an_error_is_raised():
     with pytest.raises(errors.GroupAuthorizationFailedError):
-        asked(Client(30, 0))
+        asked(coordinator(30, 0))
 
 
 def test_where_nobody_answers_it_ends_in_time():

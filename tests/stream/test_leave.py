@@ -8,39 +8,19 @@ from aiokafka import errors
 from stream.core.errors import BrokerError
 from stream.kafka.leave import _ask, _Leave, leave
 from stream.settings import load
+from tests.stream.coordinator import Coordinator, answer
 
 
-class Client:
-    """A group's coordinator that answers what it is told to."""
-
-    def __init__(self, error_code, *members):
-        self.cluster, self.answer = self, (error_code, members)
-
-    def brokers(self):
-        return ["one"]
-
-    def broker_metadata(self, _node):
-        return "one"
-
-    async def coordinator_lookup(self, _kind, _group):
-        return 1
-
-    async def send(self, _node, request, group):
-        self.asked = request.prepare({13: (0, 5)})
-        left = self.asked.RESPONSE_TYPE(0, self.answer[0], [("", *member) for member in self.answer[1]])
-        return type(left).decode(left.encode())
+def coordinator(error_code, *members):
+    return Coordinator(error_code, [("", *member) for member in members])
 
 
 def asked(client, *names):
-    """Run the question to its end, without a loop: the client waits for nothing."""
-    question = _ask(client, "shop", names)
-    with pytest.raises(StopIteration) as done:
-        question.send(None)
-    return done.value.value
+    return answer(_ask(client, "shop", names))
 
 
 def test_the_request_is_version_3_of_leave_group():
-    client = Client(0, ("w-1", 0), ("w-2", 25))
+    client = coordinator(0, ("w-1", 0), ("w-2", 25))
     assert asked(client, "w-1", "w-2") == {"w-1": True, "w-2": False}
     assert (client.asked.API_KEY, client.asked.API_VERSION) == (13, 3)
     assert client.asked.encode() == b"\0\4shop\0\0\0\2\0\0\0\3w-1\0\0\0\3w-2"
@@ -51,7 +31,7 @@ def test_the_request_is_version_3_of_leave_group():
 )
 def test_another_error_is_raised(code, member, error):
     with pytest.raises(errors.KafkaError) as raised:
-        asked(Client(code, ("w-1", member)), "w-1")
+        asked(coordinator(code, ("w-1", member)), "w-1")
     assert error in type(raised.value).__name__
 
 
