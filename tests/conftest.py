@@ -24,8 +24,9 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a developer's settings out of the tests."""
-    for name in [n for n in os.environ if n.startswith("FORECART_") and n != "FORECART_DATA"]:
+    """Keep a developer's settings out of the tests, and a terminal's width, which parallel runs set too."""
+    own = [n for n in os.environ if n.startswith("FORECART_") and n != "FORECART_DATA"]
+    for name in [*own, *({"COLUMNS"} & os.environ.keys())]:
         monkeypatch.delenv(name)
 
 

@@ -12,7 +12,9 @@ LINES = '{"item_id": "café", "availability": true}\n\n{"item_id": "i-2"}\n'
 
 
 @pytest.mark.parametrize(
-    "raw", [LINES.encode("utf-8-sig"), gzip.compress(LINES.encode("utf-16")), LINES.encode("cp1252")]
+    "raw",
+    [LINES.encode("utf-8-sig"), gzip.compress(LINES.encode("utf-16"), mtime=0), LINES.encode("cp1252")],
+    ids=["a BOM", "gzip of UTF-16", "cp1252"],
 )
 def test_items_are_read_however_they_are_packed_and_encoded(raw: bytes, tmp_path: Path):
     (tmp_path / "items").write_bytes(raw)
