@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+ATONCE ?= 3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
@@ -22,10 +23,10 @@ check: lint ## lint, and the unit tests: under a minute.
 	$(BIN)/pytest -m "not kafka and not deploy and not slow"
 
 test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 40 minutes on 2 cores.
-	$(BIN)/pytest --durations=15
+	$(BIN)/pytest -n $(ATONCE) --dist worksteal --durations=15
 
 chaos: $(VENV)/developed ## The faults that take longer, and docs/guarantees.md anew: about an hour on 2 cores.
-	$(BIN)/pytest -m "guarantee or chaos" --durations=0 --guarantees=docs/guarantees.md
+	$(BIN)/pytest -m "guarantee or chaos" -n $(ATONCE) --dist worksteal --durations=0 --guarantees=docs/guarantees.md
 
 soak: $(VENV)/developed ## An hour of a fixed rate, or SOAK_SECONDS: the worker's memory must stay flat.
 	$(BIN)/python benchmarks/growth.py --soak $(or $(SOAK_SECONDS),3600)
