@@ -42,7 +42,7 @@ from stream.kafka.topic_watch import TopicWatch
 from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.kubernetes import Replica
-from stream.logs import hush, is_no_step, set_levels
+from stream.logs import Sparing, hush, is_no_step, keep_out, set_levels
 from stream.mappings import topic_decoder
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
@@ -100,6 +100,7 @@ class App(faust.App):
 
     async def _once_kafka_answers(self, call: Callable[[], object]) -> None:
         """Make a call of the start, again for as long as Kafka does not answer it."""
+        sparing = Sparing(log)
         while True:
             await self.kafka.wait()
             began = time.monotonic()
@@ -109,7 +110,7 @@ class App(faust.App):
             except (UnreachableError, StuckError) as error:
                 if isinstance(error, StuckError) and self.kafka.steady_since(began):
                     raise
-                log.warning("the start waits: %s", error.message)
+                sparing.warning("the start waits: %s", error.message)
                 await asyncio.sleep(1)
 
     def _meet_outage(self) -> None:
@@ -148,6 +149,8 @@ def build(settings: Settings) -> App:
     telemetry = Telemetry(settings.group, name)
     bundle = _bundle(settings, telemetry)
     client, kafka = admin(settings), Reachability(settings)
+    if settings.log_level != "debug":
+        keep_out(kafka, of="aiokafka")
     replica = Replica(name) if settings.leave_on_scale_down else None
     pause = stop_at(settings.failpoint)
     me = Member(name, settings.release, bundle.manifest.model)
@@ -336,12 +339,9 @@ def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str
 def run(settings: Settings) -> None:
     """Work until SIGTERM or Ctrl-C; exits the process."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler = logging.getLogger().handlers[0]
-    handler.addFilter(is_no_step)
+    logging.getLogger().handlers[0].addFilter(is_no_step)
     set_levels(settings.log_level)
     app = build(settings)
-    if settings.log_level != "debug":
-        handler.addFilter(app.kafka)
     # Rounds allocate by the ten thousand and leave no cycles: the collector would walk all sessions' names in vain.
     gc.freeze()
     gc.set_threshold(_GC_EVERY, 50, 100)

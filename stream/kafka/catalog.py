@@ -15,6 +15,7 @@ from stream.core.rules import Rules
 from stream.kafka.client import Outbox, consumer, ended, reach
 from stream.kafka.rights import Right, require
 from stream.kafka.topics import creation
+from stream.logs import Sparing
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class CatalogReader:
         self._settings, self._catalog, self._heard = settings, catalog, heard
         self._rules = catalog.rules()
         self._reader: Any = None
+        self._sparing = Sparing(log)
         self._stale = False
         self._ends: set[int] = set()  # partitions that are not yet read to their end
         self._asked = self._answered = 0.0  # monotonic seconds; 0: not yet
@@ -138,7 +140,7 @@ class CatalogReader:
         if not faults:
             self._answered = time.monotonic()
             return
-        log.warning("the catalog %s was not heard for %.0f s: %s", topic, self.silence(), faults[0].str())
+        self._sparing.warning("the catalog %s was not heard for %.0f s: %s", topic, self.silence(), faults[0].str())
         if faults[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART and self.silence() > _PATIENCE:
             raise TopicError(
                 f"there is no topic {topic} (catalog) any more",
@@ -157,7 +159,7 @@ class CatalogReader:
             reason = self._catalog.apply(message.key(), message.value())
             self._heard(reason)
             if reason:
-                log.warning("the catalog's record at offset %d is none: %s", message.offset(), reason)
+                self._sparing.warning("the catalog's record at offset %d is none: %s", message.offset(), reason)
         return taken
 
 

@@ -17,6 +17,7 @@ from stream.core.errors import SettingError, UnreachableError
 from stream.kafka.client import admin, hear
 from stream.kafka.connection import properties
 from stream.kafka.renewal import Renewal
+from stream.logs import Sparing
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Reachability(logging.Filter):
         self._ever, self._told = False, 0.0
         self._lines, self._line, self._line_told = 0, "", 0.0
         self._stopped, self._renewal = threading.Event(), Renewal(settings)
+        self._sparing = Sparing(log)
         self._client: Any = None
         self._made = 0.0
 
@@ -137,7 +139,7 @@ class Reachability(logging.Filter):
             self._client.poll(0)
             self.heard.look()
         except SettingError as error:  # the files are being renewed
-            log.warning("the Kafka login cannot be used now: %s", error)
+            self._sparing.warning("the Kafka login cannot be used now: %s", error)
         return False
 
     def _take(self, answered: bool) -> None:

@@ -27,6 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 from stream.core.errors import BrokerError
 from stream.kafka.fetches import FetchedRecord, Reader
 from stream.kafka.membership import Batch, Mark, Membership, Ownership
+from stream.logs import Sparing
 from stream.records import DATED
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         """Begin with nothing handed on."""
         super().__post_init__()
         self.handed, self.stood, self.strayed = {}, {}, set()
+        self._sparing = Sparing(log)
         self._watching: asyncio.Task[None] | None = None
 
     async def on_start(self) -> None:
@@ -105,7 +107,7 @@ class Thread(driver.AIOKafkaConsumerThread):
                 await super().on_start()
                 break
             except KafkaError as error:
-                log.warning("the consumer cannot start yet: %s", error)
+                self._sparing.warning("the consumer cannot start yet: %s", error)
                 await self._ensure_consumer().stop()
                 await asyncio.sleep(_REST_SECONDS)
         self._watching = asyncio.create_task(self._see_to_connections())
@@ -151,7 +153,7 @@ class Thread(driver.AIOKafkaConsumerThread):
         except _REFUSED as error:
             self._refuse(error)
         except KafkaError as error:
-            log.warning("the consumer goes on after an error: %r", error)
+            self._sparing.warning("the consumer goes on after an error: %r", error)
 
     def _refuse(self, error: KafkaError) -> None:
         refusal = BrokerError(f"Kafka refuses what the worker reads: {error!r}", "check the rights of topic and group")
@@ -191,7 +193,7 @@ class Thread(driver.AIOKafkaConsumerThread):
             self._refuse(error)
             return _Fetched()
         except KafkaError as error:  # a coordinator that is loading, a broker that goes: the consumer joins again
-            log.warning("the consumer goes on after an error: %r", error)
+            self._sparing.warning("the consumer goes on after an error: %r", error)
             consumer._coordinator.request_rejoin()
             await asyncio.sleep(_REST_SECONDS)
             return _Fetched()

@@ -44,6 +44,10 @@ def _message(error: KafkaError) -> Any:
     return SimpleNamespace(error=lambda: error, partition=lambda: 0)
 
 
+def _record(value: bytes, offset: int) -> Any:
+    return SimpleNamespace(error=lambda: None, key=lambda: b"i1", value=lambda: value, offset=lambda: offset)
+
+
 def _error(name: str) -> KafkaError:
     return KafkaError(getattr(KafkaError, name), "told to")
 
@@ -110,6 +114,19 @@ def test_a_topic_that_is_gone_for_good_ends_the_worker(reader: Reader, started, 
     monkeypatch.setattr(catalog, "_PATIENCE", 0.1)
     assert failures.came.wait(10)
     assert [type(error) for error in failures] == [TopicError]
+
+
+def test_an_outage_and_records_that_are_none_are_told_once(reader: Reader, started, caplog):
+    following, failures = started
+    reader.messages = [_record(b"{", offset) for offset in range(50)]
+    reader.said = KafkaException(_error("_TRANSPORT"))
+    time.sleep(0.5)
+    assert following.silence() > 0.4
+    assert len([text for text in caplog.messages if "was not heard" in text]) == 1
+    assert [text for text in caplog.messages if "is none" in text] == [
+        "the catalog's record at offset 0 is none: not_json"
+    ]
+    assert not failures
 
 
 @pytest.mark.parametrize("silent", ["said", "leader"])
