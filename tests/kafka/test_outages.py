@@ -46,6 +46,28 @@ def test_an_outage_is_told_and_a_signal_ends_it(node: Node, trial):
     one.end(at_least=500)
 
 
+@pytest.mark.parametrize("seconds", [30, pytest.param(150, marks=pytest.mark.chaos)])
+def test_the_log_of_an_outage_is_a_few_lines_a_minute(node: Node, trial, seconds: int):
+    """With a catalog, whose reader has its own connection, and with events that wait."""
+    one = trial(node.address, catalog_topic=f"catalog-{time.time_ns()}")
+    one.start("w0")
+    one.await_assigned()
+    one.burst(300)
+    upstream = one.send(rate=100, seconds=seconds + 10)
+    time.sleep(3)
+    log, before = one.place.log_of("w0"), len(one.place.log_of("w0").read_text())
+    node.kill()
+    one.faults += 1
+    time.sleep(seconds)
+    told = log.read_text()[before:].splitlines()
+    node.start()
+    assert len(told) <= 6 + 2 * (seconds // 60), "\n".join(told)
+    assert [line for line in told if "the catalog" in line]
+    upstream.join(PATIENCE)
+    one.end(at_least=100 * seconds)
+    assert len(log.read_text()[before:].splitlines()) <= 40 + 2 * (seconds // 60)
+
+
 def test_the_wait_can_be_bounded(node: Node, trial):
     one = trial(node.address)
     node.stop()
