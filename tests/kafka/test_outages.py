@@ -46,7 +46,7 @@ def test_an_outage_is_told_and_a_signal_ends_it(node: Node, trial):
     one.end(at_least=500)
 
 
-@pytest.mark.parametrize("seconds", [30, pytest.param(150, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("seconds", [20, pytest.param(150, marks=pytest.mark.chaos)])
 def test_the_log_of_an_outage_is_a_few_lines_a_minute(node: Node, trial, seconds: int):
     """With a catalog, whose reader has its own connection, and with events that wait."""
     one = trial(node.address, catalog_topic=f"catalog-{time.time_ns()}")
