@@ -64,6 +64,7 @@ def _tell(report, console: Console) -> None:  # type: ignore[no-untyped-def]
         records = ", ".join(f"{n:,} in partition {number}" for number, n in report.unscored.items())
         print(f"not scored yet, and scored by the next workers: {records}")
     if report.changed:
+        print("the tables of items that the model does not know stay with their partitions: new ones begin empty")
         print("start the producers anew, or wait for their metadata.max.age.ms, then the workers")
     if report.refused:
         console.print(f"refused now: {report.refused}", style="red")

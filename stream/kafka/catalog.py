@@ -12,7 +12,7 @@ from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[att
 from stream.core.catalog import Catalog
 from stream.core.errors import StuckError, TopicError, UnreachableError
 from stream.core.rules import Rules
-from stream.kafka.client import Outbox, consumer, ended, reach
+from stream.kafka.client import ANSWER, Outbox, consumer, ended, reach
 from stream.kafka.rights import Right, require
 from stream.kafka.topics import creation
 from stream.logs import Sparing
@@ -22,7 +22,13 @@ log = logging.getLogger(__name__)
 _BATCH, _WAIT = 10_000, 0.2  # a change is applied after so many seconds at most
 _PATIENCE = 60.0  # without progress, or without a topic, seconds
 _START, _ASK, _ANSWER = 10.0, 10.0, 5.0  # seconds for the first answer, between looks at a topic, for theirs
-_FETCH = {"fetch.wait.max.ms": 100, "enable.partition.eof": True}
+_FETCH = {
+    **ANSWER,
+    "fetch.message.max.bytes": 1 << 20,
+    "fetch.max.bytes": 8 << 20,
+    "fetch.wait.max.ms": 100,
+    "enable.partition.eof": True,
+}
 
 
 class CatalogReader:

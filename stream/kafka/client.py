@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PARTITIONER = "murmur2_random"  # as Java and aiokafka do; librdkafka's own default is CRC32
+ANSWER = {"receive.message.max.bytes": 64 << 20}  # of one answer, and of what a batch in zstd inflates to
 _SAY_SECONDS, _REACH_SECONDS = 2.0, 8.0  # before it is said that a broker is waited for, and after
 _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None, "reconnect.backoff.max.ms": 1000}
 

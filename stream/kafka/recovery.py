@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
 from stream.idle import displace
-from stream.kafka.client import admin, answered, consumer, ended
+from stream.kafka.client import ANSWER, admin, answered, consumer, ended
 from stream.kafka.membership import Owned
 from stream.kafka.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
 from stream.kafka.topic_watch import described
@@ -34,6 +34,7 @@ _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open
 _AGAIN = 0.3  # seconds before another administrator asks
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 FETCH = {
+    **ANSWER,
     "max.partition.fetch.bytes": 4_194_304,
     "fetch.queue.backoff.ms": 5,  # a full queue would rest for a second, and is empty sooner
     "fetch.wait.max.ms": 20,  # behind the last record lies a marker, of which only a fetch without records tells

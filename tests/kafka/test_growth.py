@@ -298,6 +298,7 @@ def test_markers_of_transactions_behind_the_last_record_are_no_unscored_records(
     assert done.returncode == 0, said
     assert "from 2 to 3 partitions\n" in told
     assert "start the producers anew" in told
+    assert "items that the model does not know stay with their partitions" in told
     assert "not scored" not in told
     assert f"{made.place.settings.changelog} grows from 2 to 3 partitions\n" in said
 

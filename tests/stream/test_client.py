@@ -8,6 +8,7 @@ import pytest
 from faust.auth import SASLCredentials, SSLCredentials
 
 from stream.core.errors import SettingError
+from stream.kafka import catalog, recovery
 from stream.kafka.client import admin, consumer, producer
 from stream.kafka.connection import aiokafka_options, faust_options, properties
 from stream.settings import Settings, load
@@ -131,3 +132,11 @@ def test_what_the_client_refuses_is_a_setting(tmp_path: Path, lines: tuple[str, 
         with pytest.raises(SettingError, match="refuses its settings") as caught:
             make(settings)
         assert "kafka_properties" in caught.value.remedy
+
+
+@pytest.mark.parametrize("given", [catalog._FETCH, recovery.FETCH])
+def test_what_a_reader_takes_in_at_once_is_bounded(given: dict[str, object]):
+    """librdkafka holds an answer to `receive.message.max.bytes`, and refuses one below what it asks for."""
+    assert given["receive.message.max.bytes"] == 64 << 20
+    assert {"fetch.message.max.bytes", "max.partition.fetch.bytes"} & set(given)
+    consumer(Settings(), **{"group.id": "g", **given}).close()
