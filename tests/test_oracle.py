@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import DAY, NOON
-from tests.kafka.oracle import Finding, Reading, Record, Replay, assert_exactly_once, examine
+from tests.kafka.oracle import Finding, Reading, Record, Replay, assert_exactly_once, examine, resumed
 from tests.kafka.reader import spans_between
 
 USERS = ("a", "b", "c")
@@ -16,8 +16,8 @@ EACH = 6  # input records of a partition, the last of them bad
 LAYOUT = np.dtype([("length", "<u4"), ("arrived", "<i8"), ("drift", "<f2"), ("h", "<f2", (2,))])
 
 
-def session(h: float = 0.5, length: int = 2, arrived: int = NOON) -> np.void:
-    return np.array([(length, arrived, 0, (h, 1))], LAYOUT)[0]
+def session(h: float = 0.5, length: int = 2, arrived: int = NOON, drift: float = 0) -> np.void:
+    return np.array([(length, arrived, drift, (h, 1))], LAYOUT)[0]
 
 
 def whose(number: int, offset: int) -> str:
@@ -132,6 +132,14 @@ SPOILED: dict[str, tuple[Reading, dict[str, int]]] = {
         replace(RIGHT, changelog=changed(1, "b1", session(float("nan")))),
         {"differing": 1, "far": 1},
     ),
+    "a session that moved without end": (
+        replace(RIGHT, changelog=changed(0, "a0", session(drift=9999))),
+        {"differing": 1, "far": 1},
+    ),
+    "a session that moved by no number": (
+        replace(RIGHT, changelog=changed(0, "a0", session(drift=float("nan")))),
+        {"differing": 1, "far": 1},
+    ),
     "an offset beyond what is scored": (
         replace(
             RIGHT,
@@ -186,6 +194,13 @@ def test_a_sum_in_another_order_is_told_and_allowed():
     assert "5 of 6 sessions equal bit for bit" in str(found)
 
 
+def test_how_far_a_state_moved_is_bounded_by_when_a_list_is_due():
+    for drift, far in ((0.1, 0), (0.2, 1), (-0.1, 1)):
+        reading = replace(RIGHT, changelog=changed(0, "a0", session(drift=drift)))
+        found = examine(reading, EVENTS, replace(REPLAY, moved=0.1))
+        assert (found.differing, found.far) == (1, far)
+
+
 def test_whether_a_session_that_is_over_is_still_kept_means_nothing():
     over = session(arrived=NOON - 31 * DAY)
     kept = replace(RIGHT, changelog=changed(0, "old", over))
@@ -228,6 +243,35 @@ def test_the_worst_gap_is_counted_from_when_input_waited():
     later = [r if r.offset < 3 else r._replace(timestamp=r.timestamp + 60_000) for r in RIGHT.scores]
     letters = [r._replace(timestamp=r.timestamp + 60_000) for r in RIGHT.dead_letters]
     assert examine(replace(RIGHT, events=idle, scores=later, dead_letters=letters), EVENTS, REPLAY).gap == 0.5
+
+
+def late(records: list[Record], seconds: int) -> list[Record]:
+    return [r._replace(timestamp=r.timestamp + 1000 * seconds) for r in records]
+
+
+def test_the_first_outcome_of_a_partition_is_waited_for_too():
+    slow = replace(RIGHT, scores=late(RIGHT.scores, 60), dead_letters=late(RIGHT.dead_letters, 60))
+    assert examine(slow, EVENTS, REPLAY).gap == 60.5
+    at_once = [r if r.partition else r._replace(timestamp=NOON + 100_000) for r in RIGHT.scores]
+    assert examine(replace(RIGHT, scores=at_once), EVENTS, REPLAY).gap == 100
+    assert examine(slow, EVENTS, REPLAY, since=NOON + 20_000).gap == 40.5
+    timeless = replace(slow, events=[e._replace(timestamp=-1) for e in EVENTS])
+    assert examine(timeless, EVENTS, REPLAY, since=NOON).gap == 60.5
+
+
+def test_what_was_scored_before_does_not_count():
+    """Outcomes that were restored from a recording, then ones of now."""
+    old = [r if r.offset > 2 else r._replace(timestamp=NOON - 3_600_000) for r in RIGHT.scores]
+    events = [e if e.offset > 2 else e._replace(timestamp=NOON - 7_200_000) for e in EVENTS]
+    assert examine(replace(RIGHT, events=events, scores=old), EVENTS, REPLAY, since=NOON).gap == 0.5
+
+
+def test_how_soon_scoring_goes_on_is_told_of_the_last_partition():
+    """The events of 3 s wait from 2.7 s on, those of partition 1 until 20 s; then of events that come later."""
+    stood = [r._replace(timestamp=NOON + 20_000) if r.partition and r.offset > 2 else r for r in RIGHT.scores]
+    assert resumed(replace(RIGHT, scores=stood), NOON + 10_000) == 10
+    assert resumed(RIGHT, NOON + 2_700) == 0.5
+    assert resumed(RIGHT, NOON + 60_000) == 0
 
 
 @pytest.mark.parametrize(

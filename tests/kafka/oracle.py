@@ -1,6 +1,6 @@
 """The oracle: what lies in the topics, held to what exactly once promises.
 
-A pure function over what an independent `read_committed` reader found (`tests/kafka/reading.py`), what producers were
+A pure function over what an independent `read_committed` reader found (`tests/kafka/reader.py`), what producers were
 told that they sent, and an offline replay. It believes no counter of the worker's.
 """
 
@@ -79,11 +79,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Replay:
-    """What the input comes to offline: sessions by (partition, user), each partition's clock and the TTL (ms)."""
+    """What the input comes to offline: sessions by (partition, user), each partition's clock and the TTL (ms).
+
+    `moved` is how far a state may move before a list is due; 0 where lists do not go by that.
+    """
 
     sessions: Mapping[tuple[int, bytes], Any]
     clocks: Mapping[int, int]
     ttl: int
+    moved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,11 @@ def assert_exactly_once(finding: Finding, at_least: int = 1, sessions: int = 1) 
     assert finding.sessions >= sessions, finding
 
 
-def examine(reading: Reading, ledger: Iterable[Record], replay: Replay, faults: int = 0) -> Finding:
-    """Hold what lies in the topics to the input, to the producers' ledger and to the replay."""
+def examine(reading: Reading, ledger: Iterable[Record], replay: Replay, faults: int = 0, since: int = 0) -> Finding:
+    """Hold what lies in the topics to the input, to the producers' ledger and to the replay.
+
+    No input record is taken to have waited before `since` (ms), whatever its own time says.
+    """
     events = {event.place: event for event in reading.events}
     told = {record.place: record for record in ledger}
     present = events.keys() | reading.unreadable
@@ -160,7 +167,7 @@ def examine(reading: Reading, ledger: Iterable[Record], replay: Replay, faults: 
         ],
         "reordered": list(_reordered(reading.outcomes)),
         "differing": differing,
-        "far": [whose for whose in differing if _far(theirs.get(whose), mine[whose])],
+        "far": [whose for whose in differing if _far(theirs.get(whose), mine[whose], replay.moved)],
         "beyond": list(_beyond(reading, last, lost)),
         "uncovered": sorted(place for place in counts if place[1] >= last.get(place[0], 0)),
         "back": list(_back(positions)),
@@ -170,7 +177,7 @@ def examine(reading: Reading, ledger: Iterable[Record], replay: Replay, faults: 
         faults=faults,
         sessions=len(mine),
         gone=len(deleted - counts.keys()),
-        gap=_worst_gap(events, reading.outcomes),
+        gap=_worst_gap(events, reading.outcomes, since),
         **{name: len(those) for name, those in found.items()},
         examples={name: those[:3] for name, those in found.items() if those},
     )
@@ -227,11 +234,16 @@ def _over(whose: tuple[int, bytes], raw: bytes, replay: Replay) -> bool:
     return replay.clocks.get(whose[0], 0) - arrived > replay.ttl
 
 
-def _far(raw: bytes | None, mine: Any) -> bool:
-    """Tell whether a stored session differs by more than a sum in another order; how far the state moved is such."""
+def _far(raw: bytes | None, mine: Any, moved: float) -> bool:
+    """Tell whether a stored session differs by more than a sum in another order.
+
+    Such a sum decides when a list is due, at which `drift` begins again at 0; it never stays above `moved`.
+    """
     if raw is None or len(raw) != mine.dtype.itemsize:
         return True
     theirs = np.frombuffer(raw, mine.dtype)[0]
+    if not 0 <= theirs["drift"] <= moved + NEAR:
+        return True
     floats = [name for name in mine.dtype.names if mine.dtype[name].base.kind == "f" and name != "drift"]
     rest = [name for name in mine.dtype.names if mine.dtype[name].base.kind != "f"]
     near = all(np.abs(theirs[name].astype("f4") - mine[name].astype("f4")).max() <= NEAR for name in floats)
@@ -280,16 +292,36 @@ def _back(positions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]
         before[number] = offset
 
 
-def _worst_gap(events: Mapping[Place, Record], outcomes: Iterable[Outcome]) -> float:
+def _worst_gap(events: Mapping[Place, Record], outcomes: Iterable[Outcome], since: int) -> float:
     """Return the longest time (s) in which a partition had no outcome although an input record waited for one."""
+    worst = 0
+    for number, made in _times(outcomes).items():
+        before = since
+        for offset, at in sorted(made.items()):
+            if event := events.get((number, offset)):
+                worst = max(worst, at - max(before, event.timestamp))
+            before = max(before, at)
+    return worst / 1000
+
+
+def resumed(reading: Reading, back: int) -> float:
+    """Return how long (s) after a moment (ms) the last partition has an outcome again, for input that waited then.
+
+    Input that came later waits from its own time on.
+    """
+    events = {event.place: event.timestamp for event in reading.events}
+    worst = 0
+    for number, made in _times(reading.outcomes).items():
+        later = {offset: at for offset, at in made.items() if at >= back and (number, offset) in events}
+        if later:
+            waited = min(events[number, offset] for offset in later)
+            worst = max(worst, min(later.values()) - max(back, waited))
+    return worst / 1000
+
+
+def _times(outcomes: Iterable[Outcome]) -> dict[int, dict[int, int]]:
+    """Return when (ms) the input had its outcomes, by partition and offset."""
     times: dict[int, dict[int, int]] = defaultdict(dict)
     for (number, offset), _, record, _ in outcomes:
         times[number].setdefault(offset, record.timestamp)
-    worst = 0
-    for number, made in times.items():
-        before: int | None = None
-        for offset, at in sorted(made.items()):
-            if before is not None and (event := events.get((number, offset))):
-                worst = max(worst, at - max(before, event.timestamp))
-            before = at
-    return worst / 1000
+    return times

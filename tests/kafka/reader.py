@@ -5,7 +5,8 @@ It uses none of the project's clients; the replay is the project's scorer withou
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +14,7 @@ from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from stream.configured import limits
+from stream.core.clock import MOVED
 from stream.mappings import topic_decoder
 from stream.offline import Line
 from stream.round import Partition, Scorer
@@ -32,6 +34,7 @@ class Reader:
 
     def __init__(self, address: str, settings: Settings, unreadable: Collection[Place] = ()) -> None:
         self._address, self._settings, self.unreadable = address, settings, unreadable
+        self.shorten: Callable[[bytes], bytes] | None = None  # what is kept of values, where all of them are too much
         self._admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
 
     def read(self, topic: str) -> list[Message]:
@@ -64,28 +67,42 @@ class Reader:
                     del ends[number]
                     continue
                 if message.offset() < ends[number]:
-                    found.append(message)
+                    found.append(self._shortened(message))
                 if message.offset() + 1 >= ends[number]:
                     del ends[number]
         reader.close()
         return found
+
+    def _shortened(self, message: Message) -> Message:
+        if self.shorten and (value := message.value()):
+            message.set_value(self.shorten(value))
+        return message
 
     def read_outcomes(self) -> list[Outcome]:
         """Read the scores and the dead letters."""
         scores, letters = map(self._records, (self._settings.scores_topic, self._settings.dead_letters_topic))
         return [*map(of_score, scores), *map(of_letter, letters)]
 
-    def read_all(self) -> Reading:
-        """Read everything: committed offsets first, which what is read later must cover."""
+    def read_all(self, before: Reading | None = None) -> Reading:
+        """Read everything: committed offsets first, which what is read later must cover.
+
+        With a reading of before it is the outcomes and the changelog alone: that input is there no longer.
+        """
         names = self._settings
         self._settle([names.scores_topic, names.dead_letters_topic, names.changelog], 30.0)
-        committed = self._committed()
+        own = before or self._read_input()
+        topics = names.scores_topic, names.dead_letters_topic, names.changelog
+        scores, dead_letters, changelog = map(self._records, topics)
+        return replace(own, scores=scores, dead_letters=dead_letters, changelog=changelog)
+
+    def _read_input(self) -> Reading:
+        names, committed = self._settings, self._committed()
         return Reading(
             # Headers of the input may have names that are no text, of which confluent-kafka dies.
             events=[record(message, headers=False) for message in self.read(names.events_topic)],
-            scores=self._records(names.scores_topic),
-            dead_letters=self._records(names.dead_letters_topic),
-            changelog=self._records(names.changelog),
+            scores=(),
+            dead_letters=(),
+            changelog=(),
             begins=self._offsets(names.events_topic, _BEGIN),
             ends=self._offsets(names.events_topic, _END),
             committed=committed,
@@ -155,7 +172,8 @@ def replay(
             scorer.process(part, lines, now)
         clocks[number] = part.clock
         sessions |= {(number, user.encode()): part.store.get(user) for user in part.store}
-    return Replay(sessions, clocks, bundle.manifest.meaning.ttl)
+    moved = settings.recommend_moved if settings.recommend_on == MOVED else 0.0
+    return Replay(sessions, clocks, bundle.manifest.meaning.ttl, moved)
 
 
 def _chunks(records: list[Record], scored_at: Mapping[Place, int] | None) -> Iterator[tuple[int, list[Line]]]:

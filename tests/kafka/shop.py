@@ -20,7 +20,7 @@ from stream import settings as configuration
 from stream.core.events import Event
 from stream.kafka.topics import apply
 from stream.runtime import load
-from tests.kafka.oracle import Finding, Headers, Place, Record, examine, scored_input
+from tests.kafka.oracle import Finding, Headers, Place, Reading, Record, examine, scored_input
 from tests.kafka.reader import Reader, record, replay
 
 BUNDLE = Path(__file__).parents[2] / "stream/demo/bundle"
@@ -72,6 +72,7 @@ class Shop:
         apply(self.settings, partitions)
         self.workers: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
         self.ledger = Ledger()
+        self.since = int(time.time() * 1000)  # no input waited before, whatever its own time says
         self.unreadable: set[Place] = set()  # what a test wrote to the input that no reader can read
         self.reader = Reader(address, self.settings, self.unreadable)
         self.record: Callable[[str, object], None] = lambda *_: None  # where a test's figures go
@@ -99,6 +100,14 @@ class Shop:
     def log_of(self, name: str) -> Path:
         """Return where a worker's output goes."""
         return self.folder / f"{self.group[-24:]}-{name}.log"
+
+    def assignments(self, name: str) -> int:
+        """Tell how often a worker has been assigned partitions."""
+        return self.log_of(name).read_text().count("assigned in generation")
+
+    def await_assigned(self, *names: str, seconds: float = 60.0) -> None:
+        """Wait until each of these workers has been assigned partitions."""
+        wait_for(lambda: all(map(self.assignments, names)), seconds, f"{', '.join(names)} are assigned")
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -135,12 +144,12 @@ class Shop:
                 return
             time.sleep(1)
 
-    def examine(self, faults: int = 0, exact: bool = False) -> Finding:
+    def examine(self, faults: int = 0, exact: bool = False, reading: Reading | None = None) -> Finding:
         """Ask the oracle, after so many faults; `exact` replays by the worker's own chunks and clock."""
-        reading = self.reader.read_all()
+        reading = reading or self.reader.read_all()
         events, scored_at = scored_input(reading, self.ledger.records), reading.scored_at if exact else None
         replayed = replay(events, load(self.bundle), self.settings, scored_at)
-        found = examine(reading, self.ledger.records, replayed, faults)
+        found = examine(reading, self.ledger.records, replayed, faults, self.since)
         self.record("figures", str(found))
         return found
 

@@ -15,18 +15,14 @@ chaos = pytest.mark.chaos
 PAUSE = 10.0  # seconds a worker stands still: longer than the session timeout
 
 
-def _assignments(shop: Shop, name: str) -> int:
-    return shop.log_of(name).read_text().count("assigned in generation")
-
-
 @pytest.mark.guarantee("kill -9 of workers; the others see no rebalance", under="1,600 events/s, static members")
 def test_five_kills_lose_nothing_and_repeat_nothing(shop):
     """Kill -9 five times at random on 60,000 events; the other worker of the static group sees no rebalance."""
     place = shop(session_timeout_seconds=15)
     workers = {name: place.start(name) for name in ("w0", "w1")}
-    wait_for(lambda: all(_assignments(place, n) for n in workers), 40, "both workers are assigned")
+    place.await_assigned(*workers)
     time.sleep(5)
-    before = {name: _assignments(place, name) for name in workers}
+    before = {name: place.assignments(name) for name in workers}
     upstream = Upstream(place, rate=1600, seconds=40)
     upstream.start()
     dice = random.Random(7)
@@ -42,7 +38,7 @@ def test_five_kills_lose_nothing_and_repeat_nothing(shop):
     place.await_outcomes(90)
     assert_exactly_once(place.examine(faults=5), at_least=60_000, sessions=100)
     # A worker killed before it was assigned adds none; the one that was not killed sees no rebalance.
-    rebalances = {n: _assignments(place, n) - before[n] for n in workers}
+    rebalances = {n: place.assignments(n) - before[n] for n in workers}
     assert all(rebalances[n] <= kills[n] for n in workers), (rebalances, kills)
     assert sum(rebalances.values()) > 0
     assert all(worker.poll() is None for worker in workers.values())
@@ -65,12 +61,12 @@ def test_a_worker_that_was_stopped_for_too_long_commits_nothing_old(shop, point)
     place = shop(transaction_timeout_seconds=30)
     workers = {"w0": place.start("w0", failpoint=f"{point}@12"), "w1": place.start("w1")}
     upstream = Upstream(place, rate=600, seconds=35)
-    wait_for(lambda: all(_assignments(place, n) for n in workers), 40, "both workers are assigned")
+    place.await_assigned(*workers)
     upstream.start()
     wait_for(lambda: stopped(workers["w0"]), 40, "the failpoint is reached")
-    before = _assignments(place, "w1")
+    before = place.assignments("w1")
     time.sleep(PAUSE)
-    assert _assignments(place, "w1") > before, "the group went on without the stopped worker"
+    assert place.assignments("w1") > before, "the group went on without the stopped worker"
     resume(workers["w0"])
     while upstream.is_alive():
         _restart_ended(place, workers)
@@ -98,6 +94,7 @@ def test_aborted_input_is_never_scored(shop):
     """Let the upstream abort 30 % of its transactions."""
     place = shop()
     workers = {name: place.start(name) for name in ("w0", "w1")}
+    place.await_assigned(*workers)
     upstream = Upstream(place, rate=800, seconds=20, abort=0.3)
     upstream.start()
     upstream.join()
@@ -112,6 +109,7 @@ def test_a_dropped_fetch_is_read_again(shop):
     """Throw fetches away between Kafka and the scorer."""
     place = shop(chunk_events=64)
     worker = place.start("w0", failpoint="drop-fetch@0.1")
+    place.await_assigned("w0")
     upstream = Upstream(place, rate=800, seconds=15, abort=0.3)
     upstream.start()
     upstream.join()
@@ -134,7 +132,7 @@ def test_of_two_processes_with_one_name_exactly_one_ends(shop, rate, session):
     """Start a worker's twin: they must not take the name from each other in turns."""
     place = shop(session_timeout_seconds=session)
     older = place.start("w0")
-    wait_for(lambda: _assignments(place, "w0"), 60, "the older one is assigned")
+    place.await_assigned("w0")
     first = Upstream(place, rate=500, seconds=2)
     first.start()
     first.join()
