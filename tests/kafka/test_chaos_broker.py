@@ -67,7 +67,7 @@ def test_a_worker_starts_while_the_broker_is_away(node: Node, trial: Trials):
     one.start()
     time.sleep(15)
     one.check_alive()
-    node.start()
+    one.bring_back(node)
     one.faults += 1
     one.await_assigned()
     one.burst()
@@ -89,7 +89,7 @@ def test_worker_and_broker_are_killed_together(node: Node, trial: Trials, times:
         one.kill(name)
         one.start(name)
         time.sleep(5)
-        node.start()
+        one.bring_back(node)
         upstream.join(PATIENCE)
         one.await_scored()
     one.end(at_least=10_000 * times)

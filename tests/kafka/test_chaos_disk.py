@@ -42,7 +42,7 @@ def test_the_brokers_disk_is_full(
         node.stop()
         time.sleep(down)
         disk.free()
-        node.start()
+        one.bring_back(node)
         upstream.join(PATIENCE)
         one.await_scored()
     one.end(at_least=10_000 * times)
