@@ -1,5 +1,6 @@
 """Clocks on a real broker: a worker whose own is wrong, and records that have no time."""
 
+import asyncio
 import json
 import os
 import time
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from stream.core.events import Event
 from stream.kafka.client import admin
-from tests.kafka.oracle import assert_exactly_once
+from tests.kafka.oracle import Record, assert_exactly_once
 from tests.kafka.shop import Shop, wait_for
 
 HOUR = 3600
@@ -50,6 +52,15 @@ def _send(place: Shop, begin: int, end: int, **produce: object) -> None:
         user = f"user-{n % 7}"
         values.append((user.encode(), _event(n, user)))
     place.send(values, **produce)
+
+
+async def _send_at_zero(place: Shop, begin: int, end: int) -> None:
+    """Send events at 0, for which librdkafka would write the time of now."""
+    async with AIOKafkaProducer(bootstrap_servers=place.address) as out:
+        for n in range(begin, end):
+            key, value = b"user-%d" % (n % 7), _event(n, f"user-{n % 7}")
+            sent = await out.send_and_wait(place.settings.events_topic, value, key, timestamp_ms=0)
+            place.ledger.records.append(Record(sent.partition, sent.offset, 0, key, value))
 
 
 def _event(n: int, user: str) -> bytes:
@@ -116,17 +127,19 @@ def test_a_changelog_without_the_brokers_time_goes_on_and_is_told_of(shop):
 
 
 def test_records_without_a_timestamp_are_scored(shop):
-    """As clients write them that know no time: -1, which is none to Kafka, and 1."""
+    """As clients write them that know no time: -1, which is none to Kafka, 0 and 1."""
     place = shop(partitions=1)
     _send(place, 0, 10)
     _send(place, 10, 20, timestamp=-1)
     _send(place, 20, 30, timestamp=1)
-    _send(place, 30, 31, timestamp=int(time.time() * 1000) - 40 * 24 * HOUR * 1000)
+    asyncio.run(_send_at_zero(place, 30, 40))
+    _send(place, 40, 41, timestamp=int(time.time() * 1000) - 40 * 24 * HOUR * 1000)
     worker = place.start("w0")
     place.await_outcomes(40)
     scored = [json.loads(m.value())["event_id"] for m in place.read(place.settings.scores_topic)]
-    assert scored == [f"e{n}" for n in range(30)]
+    assert scored == [f"e{n}" for n in range(40)]
     assert _rejected(place) == [b"future"]  # its event is 40 days after the record
-    assert {m.timestamp()[1] for m in place.read(place.settings.events_topic)} >= {1}
+    stamps = [m.timestamp()[1] for m in place.read(place.settings.events_topic)]
+    assert stamps[10:40] == [-1] * 10 + [1] * 10 + [0] * 10
     wait_for(lambda: worker.poll() is None, 1, "the worker runs")
-    assert_exactly_once(place.examine(faults=21), at_least=31)
+    assert_exactly_once(place.examine(faults=31), at_least=41)
