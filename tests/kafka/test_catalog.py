@@ -130,6 +130,7 @@ def test_what_is_no_record_of_an_item_is_counted_and_ends_no_worker(shop):
     wait_for(lambda: len(place.read(place.settings.scores_topic)) == 2, 60, "a score after them")
     wait_for(lambda: sum(values(port, "forecart_catalog_rejected_total")) == 2 * len(BROKEN), 10, "the catalog's count")
     assert sum(values(port, "forecart_recovery_passed_over_total")) == len(BROKEN_ITEMS)
+    assert_exactly_once(place.examine(faults=2 * len(BROKEN) + len(BROKEN_ITEMS)), at_least=2)
 
 
 def test_a_file_with_a_wrong_line_is_refused_whole(shop, tmp_path: Path):

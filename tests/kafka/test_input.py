@@ -9,6 +9,7 @@ from confluent_kafka import TopicPartition
 
 from stream.kafka.broker import free_port
 from stream.kafka.client import admin
+from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.probes import values
 from tests.kafka.shop import Shop, resume, wait_for
 from tests.kafka.test_topic_watch import _make_again
@@ -59,6 +60,11 @@ def test_input_deleted_under_a_worker_stops_it(shop):
     assert f"{9000 - at} records were deleted before they were scored ({at} to 9000)" in text
     assert outcomes == {(0, offset): 1 for offset in range(at)}
     assert "Traceback" not in text
+    place.start("w0", on_lost="continue")  # what people decide then
+    wait_for(lambda: (0, 9299) in place.outcomes(), 60, "the last event is scored")
+    found = place.examine(faults=1)
+    assert_exactly_once(found, at_least=9300, sessions=50)
+    assert found.gone == 9000 - at
 
 
 def test_input_deleted_under_a_worker_is_counted_and_passed_over(shop):
@@ -78,6 +84,9 @@ def test_input_deleted_under_a_worker_is_counted_and_passed_over(shop):
     place.start("w0", on_lost="stop")  # the gap is behind it
     _send(place, 9400, 1)
     wait_for(lambda: (0, 9400) in place.outcomes(), 40, "an event after a restart")
+    found = place.examine(faults=1)
+    assert_exactly_once(found, at_least=9401, sessions=50)
+    assert found.gone == 9000 - at
 
 
 def test_an_input_that_was_cut_off_under_a_worker_is_refused(shop):
@@ -86,10 +95,13 @@ def test_an_input_that_was_cut_off_under_a_worker_is_refused(shop):
     _send(place, 0, 300)
     worker = place.start("w0")
     wait_for(lambda: sum(place.outcomes().values()) == 300, 40, "the first events are scored")
+    before = place.reader.read_all()
     _paused(worker, lambda: (_make_again(place, place.settings.events_topic), _send(place, 300, 50)))
     began = time.monotonic()
     assert worker.wait(60) == 78
     text = place.log_of("w0").read_text()
     assert "was deleted and made again" in text
     print(f"refused after {time.monotonic() - began:.0f} s")
-    assert sum(place.outcomes().values()) == 300
+    del place.ledger.records[300:]  # of the topic that was made again nothing was scored
+    found = place.examine(faults=1, reading=place.reader.read_all(before))
+    assert_exactly_once(found, at_least=300, sessions=50)

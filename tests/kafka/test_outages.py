@@ -70,7 +70,12 @@ def test_the_log_of_an_outage_is_a_few_lines_a_minute(node: Node, trial, seconds
 
 def test_the_wait_can_be_bounded(node: Node, trial):
     one = trial(node.address)
+    one.send(rate=300, seconds=1).join(PATIENCE)
     node.stop()
     one.start("w0", kafka_wait_seconds=5)
     assert one.workers["w0"].wait(60) == 69
     assert "does not answer" in one.place.log_of("w0").read_text().splitlines()[-2]
+    node.start()
+    one.faults += 1
+    one.start("w0")
+    one.end(at_least=200)

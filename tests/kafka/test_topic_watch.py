@@ -1,6 +1,7 @@
 """Topics that are deleted, made again or grown under a worker: it ends within a minute, with the way out."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from stream.kafka import topic_watch
 from stream.kafka.client import admin
 from stream.kafka.topic_watch import Seen, TopicWatch
 from stream.kafka.topics import apply, wanted
+from tests.kafka.oracle import Reading, assert_exactly_once
 from tests.kafka.shop import Shop, wait_for
 from tests.kafka.test_worker import NOW, _value
 
@@ -105,6 +107,24 @@ def _scored(shop: Any, name: str) -> Shop:
     return place
 
 
+def _anew(before: Reading, now: Reading, field: str) -> Reading:
+    """Return what lies there now, with the records of before in front of those of a topic that was made again."""
+    first = getattr(before, field)
+    later = 1 + max(r.offset for r in first)
+    return replace(now, **{field: [*first, *(r._replace(offset=later + r.offset) for r in getattr(now, field))]})
+
+
+def _was_right(place: Shop, reading: Reading) -> None:
+    """Ask the oracle of what a worker scored until it ended: the input up to some offset of each partition."""
+    ends = dict(reading.begins)
+    for number, offset in reading.counts:
+        ends[number] = max(ends.get(number, 0), offset + 1)
+    place.ledger.records[:] = [r for r in place.ledger.records if r.offset < ends.get(r.partition, 0)]
+    events = [e for e in reading.events if e.offset < ends[e.partition]]
+    found = place.examine(faults=1, reading=replace(reading, events=events, ends=ends))
+    assert_exactly_once(found, at_least=100, sessions=100)
+
+
 def test_workers_end_within_a_minute(shop: Any):
     """Change a topic under each of four groups at once; a new start is refused too, where it must be."""
     names = ("deleted", "grown", "made-again", "scores")
@@ -112,6 +132,7 @@ def test_workers_end_within_a_minute(shop: Any):
     workers = [place.workers[name][0] for place, name in zip(places, names, strict=True)]
     for place in places:
         place.await_outcomes(90)
+    before = [place.reader.read_all() for place in places]
     began = time.monotonic()
     _delete(deleted, deleted.settings.events_topic)
     _make_again(again, again.settings.changelog)
@@ -137,3 +158,8 @@ def test_workers_end_within_a_minute(shop: Any):
     scores.start("scores")
     wait_for(lambda: len(scores.read(scores.settings.scores_topic)) == 50, 60, "the rest is scored")
     assert grown.start("grown").wait(60) == 78
+    _was_right(deleted, deleted.reader.read_all(before[0]))
+    _was_right(grown, grown.reader.read_all())
+    _was_right(again, _anew(before[2], again.reader.read_all(), "changelog"))
+    reading = _anew(before[3], scores.reader.read_all(), "scores")
+    assert_exactly_once(scores.examine(faults=1, reading=reading), at_least=150, sessions=100)
