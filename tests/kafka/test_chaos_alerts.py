@@ -15,9 +15,10 @@ import time
 import pytest
 
 from tests.kafka.nodes import Node
+from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.probes import ask
 from tests.kafka.prometheus import Prometheus, Release, Watch
-from tests.kafka.shop import BUNDLE, Shop, event, wait_for
+from tests.kafka.shop import BUNDLE, Ledger, Shop, event, wait_for
 
 pytestmark = [
     pytest.mark.chaos,
@@ -45,7 +46,9 @@ class Traffic(threading.Thread):
                 value = event(n, user, int(time.time() * 1000), dice)
                 value = b"no event" if dice.random() < self.broken else value
                 for _ in range(1 + self.again):
-                    out.produce(self.place.settings.events_topic, value, user.encode())
+                    out.produce(
+                        self.place.settings.events_topic, value, user.encode(), on_delivery=self.place.ledger.enter
+                    )
             out.poll(0)
         out.flush(10)
 
@@ -94,11 +97,13 @@ def _hang(one: Stage, watch: Watch, table: Table) -> None:
     out = one.place.producer(**{"transactional.id": f"upstream-{one.place.group}", "transaction.timeout.ms": 600_000})
     out.init_transactions(30)
     out.begin_transaction()
+    topic, own = one.place.settings.events_topic, Ledger()
     for n in range(200):
-        out.produce(one.place.settings.events_topic, event(n, f"user-{n}", int(time.time() * 1000), random.Random(n)))
+        out.produce(topic, event(n, f"user-{n}", int(time.time() * 1000), random.Random(n)), on_delivery=own.enter)
     out.flush()
     fired = watch.until("ForecartInputBlocked", one.release.namespace, True, 180)
     out.commit_transaction(30)
+    one.place.ledger.records += own.records
     cleared = watch.until("ForecartInputBlocked", one.release.namespace, False, 120)
     table.add("a producer's transaction hangs, blockedSeconds 60", "ForecartInputBlocked", fired, cleared)
 
@@ -168,6 +173,9 @@ def test_each_fault_is_told_of_once_by_its_own_release(node: Node, shops, tmp_pa
             one.traffic.ended.set()
             one.traffic.join(20)
         watch.look()
+    for one, faults in zip(stages, (4, 3), strict=True):
+        one.place.await_outcomes(120)
+        assert_exactly_once(one.place.examine(faults), at_least=int(RATE * HEALTHY / 2), sessions=200)
     told = {alert for _, alert, _, began in watch.seen if began}
     print("\n".join(table.rows), "besides: " + ", ".join(sorted(told)), sep="\n")
 
