@@ -80,6 +80,7 @@ def test_a_link_that_becomes_slow_costs_the_rounds_that_were_too_large_and_no_re
     proxy, node = link
     place = shops(node.address)
     worker = place.start("w0", bootstrap_servers=proxy.address)
+    place.await_assigned("w0")
     _burst(place, 0, 30_000)
     place.await_outcomes(90)
     proxy.throttle(RATE)
