@@ -95,10 +95,13 @@ class Trial:
         assert all(seconds <= RESUMES + recovered for seconds, recovered in took), took
 
     def _resumed(self, reading: Reading, back: int) -> tuple[float, float]:
-        """Return how long (s) after a return all partitions had scores again, and the longest recovery until then."""
+        """Return how long (s) after a return all partitions had scores again, and the longest recovery until then.
+
+        Of a recovery that began while the broker was away, what lies behind the return.
+        """
         seconds = resumed(reading, back)
         until = back + 1000 * seconds
-        recoveries = [t for at, t in self._recoveries() if back <= at <= until]
+        recoveries = [min(took, (at - back) / 1000) for at, took in self._recoveries() if back <= at <= until]
         return seconds, max(recoveries, default=0.0)
 
     def _recoveries(self) -> list[tuple[float, float]]:
