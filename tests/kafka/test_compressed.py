@@ -177,6 +177,8 @@ def test_a_batch_that_inflates_to_400_mb_is_told_and_the_worker_keeps_its_size(s
     assert [m["forecart-reason"] for m in letters] == [b"inflated"] * 3
     assert {m["forecart-limit-bytes"] for m in letters} == {b"%d" % (64 * MiB)}
     assert all(0 < int(m["forecart-batch-bytes"]) < MiB for m in letters)
+    place.unreadable.update((int(m["forecart-partition"]), int(m["forecart-offset"])) for m in letters)
+    assert_exactly_once(place.examine(faults=3), at_least=ledger.sent + 3, sessions=17)
     grown = _peak(worker) - before
     print(f"{codec}: {before:.0f} MiB, and {grown:.0f} more")
     assert grown < 200
