@@ -43,6 +43,15 @@ def strangers(me: Member, members: Iterable[Member]) -> list[Member]:
     return [one for one in members if one.release and me.release and one.release != me.release]
 
 
+def namesakes(me: Member, members: Iterable[Member]) -> list[Member]:
+    """Return who has this worker's name and another bundle, and is not known to be of its release.
+
+    Either it is what this worker replaces, which has ended, or another host's: the group's session timeout tells.
+    """
+    theirs = [one for one in members if one.name == me.name and one.model and one.model != me.model]
+    return [one for one in theirs if not me.release or one.release != me.release]
+
+
 def intruded_on(me: Member, members: Collection[Member]) -> list[Member]:
     """Return the members with another bundle, into whose group a worker that starts would intrude with its own.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, KafkaException
 
 from stream.core.errors import GroupError
-from stream.core.rollout import Member, Rollout, intruded_on, outnumbering, strangers
+from stream.core.rollout import Member, Rollout, intruded_on, namesakes, outnumbering, strangers
 from stream.kafka.client import answered
 from stream.kafka.errors import said
 from stream.kafka.groups import describe
@@ -47,11 +47,12 @@ class GroupWatch:
         """Raise GroupError where a worker must not join, once what may have ended has had its time to go."""
         settings = self._settings
         wait = settings.session_timeout_seconds + _TIMED_OUT_SECONDS
-        deadline, told = time.monotonic() + wait, False
+        deadline, told, replaces = time.monotonic() + wait, False, False
         what = f"the members of the group {settings.group}"
         while not self._stopped.is_set():
             members = answered(what, _ANSWER_SECONDS, lambda: members_of(settings))
-            if not (why := self._why_not(members)):
+            replaces |= any(one.name == self._me.name for one in members)
+            if not (why := self._why_not(members, replaces)):
                 return
             if time.monotonic() > deadline:
                 raise why
@@ -78,10 +79,13 @@ class GroupWatch:
         if self._rollout.over(self._me, members, now) and (theirs := outnumbering(self._me, members)):
             raise self._another_bundle(theirs, f", and no worker has changed for {self._settings.rollout_seconds:g} s")
 
-    def _why_not(self, members: list[Member]) -> GroupError | None:
+    def _why_not(self, members: list[Member], replaces: bool) -> GroupError | None:
+        """Say why not; who `replaces` a member of its name, which has gone meanwhile, comes by a rollout."""
         if theirs := strangers(self._me, members):
             return self._another_release(theirs)
-        if theirs := intruded_on(self._me, members):
+        if theirs := namesakes(self._me, members):
+            return self._another_bundle(theirs, " and this worker's name")
+        if not replaces and (theirs := intruded_on(self._me, members)):
             return self._another_bundle(theirs, "")
         return None
 
@@ -95,8 +99,9 @@ class GroupWatch:
         return GroupError(
             f"the group {self._settings.group} has workers with another bundle{since}: {_told(theirs)}; "
             f"this is {_told([self._me])}",
-            "to roll a bundle out, start the workers anew with it one after another, each under its own name and "
-            "within the session timeout, or all with one setting release; else give each bundle a group of its own",
+            "to roll a bundle out, start the workers anew with it one after another, each under its own name, that no "
+            "other host has, and within the session timeout, or all with one setting release, which waits for nobody; "
+            "else give each bundle a group of its own",
         )
 
     def _run(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from stream.core.errors import SettingError
+from stream.kafka.addresses import parse_addresses
 from stream.settings import PREFIX, Settings, load
 
 pytestmark = pytest.mark.deploy
@@ -284,7 +285,7 @@ def _template(deploy: Path) -> str:
 
 def test_the_schema_is_written_anew_where_a_bound_is_missing(deploy):
     schema = (deploy / "chart" / "values.schema.json").read_text()
-    old = schema.replace('"chunk_events": {"minimum": 1, "type"', '"chunk_events": {"type"')
+    old = schema.replace('"chunk_events": {"maximum": 65536, "minimum": 1,', '"chunk_events": {"minimum": 1,')
     assert old != schema == runpy.run_path(str(deploy / "settings_schema.py"))["written"](old)
 
 
@@ -301,6 +302,14 @@ def test_the_schema_is_written_anew_where_a_bound_is_missing(deploy):
         ("group", ""),
         ("events_topic", "shop clicks"),
         ("catalog_topic", "shop/items"),
+        ("changelog_topic", ".."),
+        ("scores_topic", "events"),
+        ("catalog_topic", "dead-letters"),
+        ("group", "my shop"),
+        ("group", "käse"),
+        ("group", "x" * 240),
+        ("transaction_timeout_seconds", 1e9),
+        ("session_timeout_seconds", 1e9),
     ],
 )
 def test_a_setting_that_the_worker_refuses_is_not_rendered(render, monkeypatch, name, wrong):
@@ -310,6 +319,34 @@ def test_a_setting_that_the_worker_refuses_is_not_rendered(render, monkeypatch, 
     message = render(LEAST | {"settings": {name: wrong}})
     assert isinstance(message, str)
     assert f"settings/{name}" in message or f"settings.{name}" in message
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        "kafka:9092",
+        " a:1 , [::1]:65535",
+        "SASL_SSL://b-1.eu:9096/",
+        "kafka",
+        "kafka:0",
+        "kafka:65536",
+        "a:1,,b:2",
+        "[::1]",
+        ",",
+    ],
+)
+def test_servers_are_refused_by_the_chart_as_by_the_worker(render, servers):
+    try:
+        parse_addresses(servers, "SASL_SSL")
+    except SettingError:
+        assert "bootstrapServers" in render(LEAST | {"bootstrapServers": servers})
+    else:
+        assert "StatefulSet" in render(LEAST | {"bootstrapServers": servers})
+
+
+@pytest.mark.parametrize("host", ["::", "0.0.0.0", "[::1]", "fe80::1%eth0", "localhost"])
+def test_where_to_listen_is_a_name_or_an_address(render, host):
+    assert "StatefulSet" in render(LEAST | {"metricsHost": host})
 
 
 def test_a_scraper_is_told_once(render):
@@ -357,7 +394,10 @@ REFUSED = {
     "over the program": (bundle(mountPath="/opt"), "would hide /opt/forecart"),
     "into the secret": (bundle(mountPath="/etc/forecart/kafka/bundle"), "nothing can be mounted"),
     "a mount with a colon": (bundle(mountPath="/bundle:ro"), "mountPath"),
+    "among the program": (bundle(mountPath="/opt/forecart/x"), "among the program's files"),
+    "among the libraries": (bundle(mountPath="/usr/local/lib/python3.11"), "among the program's files"),
     "no path": (bundle(mountPath="bundle"), "mountPath"),
+    "nowhere to listen": (LEAST | {"metricsHost": "nonsense/x"}, "metricsHost"),
     "a folder outside": (bundle(subPath="../other"), "subPath"),
     "a folder from the root": (bundle(subPath="/models"), "subPath"),
     "two volumes": (LEAST | {"bundle": {"volume": CLAIM | IMAGE}}, "bundle/volume"),

@@ -19,7 +19,10 @@ def rules(helm, deploy, tmp_path):
     def run(release="shop", namespace="red", group="shop", **more):
         file = tmp_path / "values.json"
         file.write_text(
-            json.dumps(VALUES | {"prometheusRule": {"enabled": True, **more}, "settings": {"group": group}})
+            json.dumps(
+                VALUES
+                | {"prometheusRule": {"enabled": True, **more}, "settings": {"group": group, "changelog_topic": "c"}}
+            )
         )
         place = ("--namespace", namespace, "--kube-version", "1.31.0", "--values", file)
         made = helm("template", release, deploy / "chart", *place, "--show-only", "templates/prometheusrule.yaml")

@@ -160,10 +160,11 @@ def test_each_fault_is_told_of_once_by_its_own_release(node: Node, shops, tmp_pa
             one.traffic.start()
         watch.rest(60)
         blue.traffic.again = True
+        duplicates_from = watch.now
         assert not watch.look()
         for fault in (_burst, _hang, _stop):
             fault(red, watch, table)
-        watch.rest(HEALTHY - watch.now)
+        watch.rest(HEALTHY - (watch.now - duplicates_from))
         blue.traffic.again = False
         assert not [row for row in watch.seen if row[2] == "blue"], "a healthy group raised an alert"
         _kill(blue, watch, table, broken)

@@ -37,6 +37,7 @@ def test_who_has_another_release_or_bundle_is_refused_and_told_by_whom(shop, oth
     guests = {
         "w0": one.place.start("w0", release="us/shop"),
         "guest": one.place.start("guest", bundle=other_bundle),
+        "w1": one.place.start("w1", bundle=other_bundle),
     }
     for name, worker in guests.items():
         assert worker.wait(60) == 78
@@ -47,22 +48,24 @@ def test_who_has_another_release_or_bundle_is_refused_and_told_by_whom(shop, oth
     one.end(at_least=3500)
 
 
-def test_a_bundle_is_rolled_out_worker_by_worker(shop, other_bundle):
+@pytest.mark.parametrize("release", ["eu/shop", ""])
+def test_a_bundle_is_rolled_out_worker_by_worker(shop, other_bundle, release):
     one = Trial(shop())
-    one.start()
+    one.start(release=release)
     one.await_assigned()
     upstream = one.send(rate=200, seconds=20)
     for name in ("w0", "w1"):
         one.workers[name].send_signal(signal.SIGTERM)
         assert one.workers[name].wait(30) == 0
-        one.start(name, bundle=other_bundle)
+        one.start(name, bundle=other_bundle, release=release)
         log = one.place.log_of(name)
         wait_for(lambda log=log: log.read_text().count("assigned in generation") > 1, 60, "its partitions again")
     upstream.join(60)
     one.await_scored()
     one.check_alive()
     assert set(one.place.outcomes().values()) == {1}
-    assert "waiting for up to" not in "".join(one.place.log_of(name).read_text() for name in one.workers)
+    waited = "".join(one.place.log_of(name).read_text() for name in one.workers).count("waiting for up to")
+    assert waited == (0 if release else 2)
 
 
 @pytest.mark.chaos

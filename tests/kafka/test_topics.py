@@ -26,8 +26,8 @@ def fresh(broker, request):
 
 def test_the_command_that_creates_topics_says_all_that_is_not_as_usual():
     assert creation(configuration.Settings()) == "forecart topics apply"
-    other = configuration.Settings(bootstrap_servers="k:1", group="g 2", catalog_topic="shop")
-    assert creation(other) == "FORECART_CATALOG_TOPIC=shop forecart topics apply --bootstrap-servers k:1 --group 'g 2'"
+    other = configuration.Settings(bootstrap_servers="k:1", group="g 2", changelog_topic="c")
+    assert creation(other) == "FORECART_CHANGELOG_TOPIC=c forecart topics apply --bootstrap-servers k:1 --group 'g 2'"
 
 
 def _create(settings, name, partitions, **config):

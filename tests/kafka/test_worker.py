@@ -207,6 +207,28 @@ def test_probes_and_metrics_tell_the_truth(shop):
     assert values(port, "forecart_state_users") == values(port, "forecart_event_to_score_seconds_count") == [300]
 
 
+def test_a_worker_stays_ready_through_a_rebalance_that_leaves_it_what_it_had(shop):
+    """Let a second worker join; the first is asked as often as it can answer."""
+    place, port, seen = shop(), free_port(), Counter[tuple[int, str]]()
+    place.send([(f"user-{n}".encode(), _value(n, f"user-{n}")) for n in range(300)])
+    place.start("w0", metrics_port=port)
+    wait_for(lambda: ask(port, "/readyz")[0] == 200, 60, "readiness")
+
+    def joined() -> bool:
+        began = time.monotonic()
+        while time.monotonic() - began < 0.5:
+            seen[ask(port, "/readyz")] += 1
+        shared = values(port, "forecart_rebalances_total") == [2]
+        return shared and "assigned in generation" in place.log_of("w1").read_text()
+
+    place.start("w1")
+    wait_for(joined, 90, "both have their shares")
+    joined()
+    assert set(seen) == {(200, "ok\n")}
+    place.await_outcomes(40)
+    assert_exactly_once(place.examine(), at_least=300, sessions=300)
+
+
 def test_score_without_kafka_agrees_with_the_worker(shop, tmp_path: Path):
     """Score the captured input offline: the same events, the same scores to 1e-5."""
     place = shop(partitions=3)

@@ -61,6 +61,20 @@ def test_a_start_is_refused_and_told_by_whom(watch, me, members, said):
         assert text in str(refused.value)
 
 
+def test_another_host_with_this_name_and_another_bundle_is_told_by_its_staying(watch):
+    with pytest.raises(GroupError, match="another bundle and this worker's name: w0") as refused:
+        watch(Member("w0", "", "aa"), OTHERS)[0].admit()
+    assert "no other host has" in refused.value.remedy
+    with pytest.raises(GroupError, match="this worker's name"):
+        watch(Member("w0", "eu/shop", "aa"), OTHERS)[0].admit()
+
+
+def test_what_a_worker_replaces_is_waited_for_where_no_release_tells_of_a_rollout(watch, caplog):
+    watch(Member("w0", "", "aa"), OTHERS, OTHERS[1:])[0].admit()
+    (line,) = caplog.messages
+    assert "waiting for up to" in line
+
+
 def test_who_has_ended_is_waited_for(watch, caplog):
     watch(OURS, THEIRS, THEIRS[1:], [])[0].admit()
     (line,) = caplog.messages

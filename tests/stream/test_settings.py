@@ -54,6 +54,50 @@ def test_an_impossible_value_names_its_setting(name: str, value: object):
         load(**{name: value})
 
 
+@pytest.mark.parametrize("name", Settings.model_json_schema()["properties"])
+def test_a_number_has_a_bound_above(name: str):
+    kind = Settings.model_json_schema()["properties"][name]
+    if kind.get("type") in ("integer", "number") and name != "recommend_moved":  # a distance, and nothing is made of it
+        assert "maximum" in kind
+        with pytest.raises(SettingError, match=name):
+            load(**{name: kind["maximum"] + 1})
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_number_is_one(value: str):
+    with pytest.raises(SettingError, match="recommend_moved"):
+        load(recommend_moved=value)
+
+
+@pytest.mark.parametrize("topic", [".", "..", "", "my shop", "käse", "x" * 250])
+def test_a_topic_has_a_name_that_kafka_takes(topic: str):
+    with pytest.raises(SettingError, match="events_topic"):
+        load(events_topic=topic)
+    for legal in ("...", ".a", "..a", "a..", "_", "x" * 249):
+        assert load(events_topic=legal).events_topic == legal
+
+
+@pytest.mark.parametrize("group", ["my shop", "käse", "x" * 240])
+def test_a_group_makes_a_name_of_a_changelog_or_has_one_given(group: str):
+    with pytest.raises(SettingError, match="the setting group") as caught:
+        load(group=group)
+    assert "changelog_topic" in caught.value.remedy
+    assert load(group=group, changelog_topic="sessions").group == group
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"scores_topic": "events"}, "events_topic and scores_topic name one topic, events"),
+        ({"catalog_topic": "forecart-changelog"}, "changelog_topic and catalog_topic"),
+        ({"dead_letters_topic": "s", "scores_topic": "s"}, "scores_topic and dead_letters_topic"),
+    ],
+)
+def test_no_topic_has_two_uses(given: dict[str, str], said: str):
+    with pytest.raises(SettingError, match=said):
+        load(**given)
+
+
 def test_settings_are_documented():
     assert all(field.description for field in Settings.model_fields.values())
 

@@ -5,6 +5,7 @@
 {{- include "forecart.check.mount" . -}}
 {{- include "forecart.check.image" . -}}
 {{- include "forecart.check.resources" . -}}
+{{- include "forecart.check.topics" . -}}
 {{- end -}}
 
 {{- define "forecart.check.given" -}}
@@ -28,7 +29,8 @@
 {{- define "forecart.check.mount" -}}
 {{- $path := clean .Values.bundle.mountPath -}}
 {{- $say := printf "bundle.mountPath is %s, which %%s: choose another folder, such as /bundle" .Values.bundle.mountPath -}}
-{{- $hidden := list "/tmp" "/etc" "/usr" "/bin" "/lib" "/lib64" "/opt/forecart" -}}
+{{- $program := list "/usr" "/bin" "/sbin" "/lib" "/lib64" "/opt/forecart" -}}
+{{- $hidden := concat (list "/tmp" "/etc") $program -}}
 {{- $closed := list "/proc" "/sys" "/dev" "/etc/forecart/kafka" "/run/secrets" "/var/run/secrets" -}}
 {{- range concat $hidden $closed -}}
 {{- if hasPrefix (trimSuffix "/" $path | printf "%s/") (printf "%s/" .) -}}
@@ -38,6 +40,11 @@
 {{- range $closed -}}
 {{- if hasPrefix (printf "%s/" .) $path -}}
 {{- fail (printf $say (printf "lies in %s, where nothing can be mounted" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $program -}}
+{{- if hasPrefix (printf "%s/" .) $path -}}
+{{- fail (printf $say (printf "lies in %s, among the program's files" .)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -88,4 +95,22 @@
 {{- $_ := set $units $unit $value -}}
 {{- end -}}
 {{- mulf (float64 $number) (get $units (trimPrefix $number $text)) -}}
+{{- end -}}
+
+{{/* Each topic has one use; a changelog without a name of its own is named after the group. */}}
+{{- define "forecart.check.topics" -}}
+{{- $given := .Values.settings -}}
+{{- $group := $given.group | default "forecart" -}}
+{{- $changelog := $given.changelog_topic | default (printf "%s-changelog" $group) -}}
+{{- if not (regexMatch "^[a-zA-Z0-9._-]{1,249}$" $changelog) -}}
+{{- fail (printf "settings.group is %q, and %q no name of a changelog topic: name the group by letters, digits, . _ and - (239 at most), or give settings.changelog_topic" $group $changelog) -}}
+{{- end -}}
+{{- $seen := dict -}}
+{{- range $name, $default := dict "events_topic" "events" "scores_topic" "scores" "dead_letters_topic" "dead-letters" "changelog_topic" $changelog "catalog_topic" "" -}}
+{{- $topic := get $given $name | default $default -}}
+{{- if and $topic (hasKey $seen $topic) -}}
+{{- fail (printf "settings.%s and settings.%s name one topic, %s: give each a topic of its own" (get $seen $topic) $name $topic) -}}
+{{- end -}}
+{{- $_ := set $seen $topic $name -}}
+{{- end -}}
 {{- end -}}
