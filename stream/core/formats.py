@@ -1,5 +1,6 @@
 """The formats of event logs, one entry each: training, scoring and replay read them all through `read`."""
 
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,9 +11,14 @@ from typing import Any, BinaryIO
 import msgspec
 
 from stream.core.errors import DataError
-from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
+from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode, reason_of
+from stream.core.jsonlines import hint as hint_of_json
+from stream.core.jsonlines import is_frame, record
+from stream.core.mapping import nearest
 from stream.core.packed import readable
 from stream.core.plain import LONG, SHOWN, text_lines
+from stream.core.rows import TEXTS, amount
+from stream.core.rows import text as id_text
 from stream.core.tables import Row, table
 from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
 
@@ -98,7 +104,7 @@ class Format:
         """Split lines into rows."""
         if self.header:
             return table(lines, self.header, self.spare, self.header_may_lack, self.means)
-        return ((number, [line], 0) for number, line in enumerate(lines, 1) if line.strip())
+        return ((number, [line], 0) for number, line in enumerate(lines, 1) if not is_frame(line))
 
     @property
     def means(self) -> str:
@@ -150,6 +156,11 @@ def read(file: BinaryIO, form: Form) -> Iterator[Event | BadRow]:
         raise wrong_format(form, bad)
 
 
+def one(line: bytes, form: Format) -> Event | BadRow | None:
+    """Return what the first row of a line is, None where it has none."""
+    return next(_rows(text_lines(io.BytesIO(line)), form), None)
+
+
 def wrong_format(form: Format, bad: BadRows) -> DataError:
     """Return the error for a log of which these rows were read, and none was of the format."""
     found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines(), *bad.days()[1:]]
@@ -160,7 +171,7 @@ def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
     for line, cells, wider in form.rows(lines):
         try:
             if cells[0].startswith(LONG):
-                raise _Bad("oversized")
+                raise _Bad("oversized", hint_of_json(cells[0]))
             if not all(map(str.isascii, cells)) and any(map(_NO_TEXT.search, cells)):
                 raise _Bad("not_utf8")
             if wider:
@@ -187,12 +198,12 @@ def _event(line: int, prefix: str, **fields: Any) -> Event:
         raise _Bad("wrong_type", looks_like(fields["timestamp"])) from error
 
 
-def _number(name: str, text: str, line: int) -> tuple[float | None, list[BadRow]]:
-    """Return a number that an event may lack; one that cannot be read is told, and the event goes without it."""
+def _spared(name: str, read_: Callable[[Any], Any], value: object, line: int) -> tuple[Any, list[BadRow]]:
+    """Read a value that an event may lack; one that cannot be read is told, and the event goes without it."""
     try:
-        return number(text), []
+        return read_(value), []
     except ValueError as error:
-        return None, [BadRow(line, name, text, str(error), lost=False)]
+        return None, [BadRow(line, name, f"{value}"[:SHOWN], str(error), lost=False)]
 
 
 def _typed(types: dict[str, str], name: str) -> str:
@@ -205,31 +216,62 @@ def _canonical(row: list[str], line: int, unit: str = "ms") -> Iterable[Event | 
     raw = row[0].rstrip("\r\n").encode()
     event = decode(raw, _NEVER, _NEVER)
     if isinstance(event, BadEvent):
-        if event.reason != "wrong_type":
-            raise _Bad(event.reason)
-        return _written(raw, line, unit)
+        return _written(row[0], line, unit)
     if unit != "ms":
         event = msgspec.structs.replace(event, timestamp=scaled(event.timestamp, unit))
     return (event,)
 
 
-def _written(raw: bytes, line: int, unit: str) -> Iterable[Event | BadRow]:
-    """Read an event whose time or numbers are text, or whose time is only too large for milliseconds."""
+def _written(text: str, line: int, unit: str) -> Iterable[Event | BadRow]:
+    """Read an event whose ids are numbers, whose time or numbers are text, or whose time is not in milliseconds."""
+    raw = record(text).encode()
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        hint = "an array: write an object a line, as jq -c '.[]' does" if raw.lstrip().startswith(b"[") else ""
-        raise _Bad("wrong_type", hint) from error
-    fields["timestamp"] = moment(str(fields.get("timestamp")), unit)
-    unread = []
-    for name in ("price", "quantity"):
-        if isinstance(text := fields.get(name), str):
-            fields[name], bad = _number(name, text, line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _Bad(reason_of(raw, error), hint_of_json(text)) from error
+    if lacking := [name for name in (*_NEEDED, "timestamp") if fields.get(name) is None]:
+        raise _Bad("missing_field", _lacking(lacking, fields))
+    fields["timestamp"] = _named("timestamp", partial(moment, unit=unit), str(fields["timestamp"]))
+    unread = list[BadRow]()
+    for name in _NEEDED:
+        if not isinstance(fields[name], str):
+            fields[name] = _named(name, id_text, fields[name])
+    for name, read_ in _SPARE.items():
+        if name in fields and not (read_ is id_text and isinstance(fields[name], str)):
+            fields[name], bad = _spared(name, read_, fields[name], line)
             unread += bad
     try:
         return [*unread, msgspec.convert(fields, Event)]
     except msgspec.ValidationError as error:
-        raise _Bad("wrong_type", looks_like(fields["timestamp"])) from error
+        raise _Bad("wrong_type", looks_like(fields["timestamp"]) or _said(error)) from error
+
+
+_NEEDED = TEXTS[:4]
+_SPARE: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("category_id", "session_id"), id_text),
+    **dict.fromkeys(("price", "quantity"), amount),
+}
+
+
+def _named(name: str, read: Callable[[Any], Any], value: object) -> Any:
+    """Read a value; raise ValueError with the name of its field."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _said(error: msgspec.ValidationError) -> str:
+    """Say which field is wrong, and how."""
+    said, _, place = str(error).partition(" - at `$.")
+    return f"{place.rstrip('`')}: {said}" if place else said
+
+
+def _lacking(names: list[str], fields: dict[str, Any]) -> str:
+    """Say which fields an event lacks, and what its own names for them may be."""
+    near = {name: nearest(name, fields.keys() - {*_NEEDED, "timestamp"}) for name in names}
+    said = [f"no {name}" + (f": is it {' or '.join(found)}?" if found else "") for name, found in near.items()]
+    return f"{', '.join(said)}; a log with names of its own takes a --mapping, which forecart map --data FILE proposes"
 
 
 _RETAILROCKET = ("timestamp", "visitorid", "event", "itemid", "transactionid")
@@ -266,7 +308,7 @@ _REES46_TYPES = {"view": "view", "cart": "addtocart", "remove_from_cart": "remov
 
 def _rees46(row: list[str], line: int) -> Iterable[Event | BadRow]:
     text, name, item, category, _, _, price, user, session = row
-    cost, unread = _number("price", price, line)
+    cost, unread = _spared("price", number, price, line)
     fields = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category) or None}
     fields |= {"type": _typed(_REES46_TYPES, name), "session_id": session or None}
     return (*unread, _event(line, "rees46", **fields, price=cost, timestamp=moment(text)))

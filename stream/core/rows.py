@@ -40,7 +40,7 @@ class Rows:
         found["timestamp"] = self.times.one(values["timestamp"])
         for field in self._numbers:
             try:
-                found[field] = _amount(values[field])
+                found[field] = amount(values[field])
             except ValueError as error:
                 if unread is None:
                     raise
@@ -70,7 +70,8 @@ def text(value: object) -> str | None:
     return str(value)
 
 
-def _amount(value: object) -> float | None:
+def amount(value: object) -> float | None:
+    """Return a price or a quantity, None where there is none; raise ValueError for what is no number."""
     if value is None or isinstance(value, str):
         return number(value) if value else None
     if isinstance(value, bool | list | dict | bytes):

@@ -214,7 +214,7 @@ def test_real_logs(real_data: Path, path: str, form: str, good: int, bad: int):
 def test_a_blank_line_is_no_row(name: str):
     """It is skipped, and lines are counted on."""
     head = ",".join(FORMATS[name].header) + "\n" if FORMATS[name].header else ""
-    bad = "[" if name != "sessions" else "a,b"
+    bad = "{" if name != "sessions" else "a,b"
     with pytest.raises(DataError, match=f"first 1 rows .*\n  1 row left out: .* first in line {3 + bool(head)}"):
         _read(head + "\n  \n" + bad + "\n\r\n", name)
 
@@ -301,3 +301,52 @@ def test_a_file_of_events_may_have_times_and_numbers_as_text():
         "events",
     )
     assert event == Event("e", "u", "v", "i", 1430622120000, price=1299.0)
+
+
+WRITTEN = {"event_id": "e", "user_id": "u", "type": "v", "item_id": "i", "timestamp": 1430622120000}
+
+
+@pytest.mark.parametrize("ids", [{"user_id": 7}, {"item_id": 1002.0}, {"event_id": 5}, {"category_id": 21.0}])
+def test_a_file_of_events_may_have_numbers_for_ids(ids: dict[str, float]):
+    (event,) = _read(msgspec.json.encode(WRITTEN | ids), "events")
+    (name, value) = ids.popitem()
+    assert getattr(event, name) == str(int(value))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason", "said"),
+    [
+        ({"item_id": [1]}, "wrong_type", "item_id: [1] is no id"),
+        ({"user_id": 1.5}, "wrong_type", "user_id: 1.5 is no id"),
+        ({"user_id": ""}, "wrong_type", "user_id: Expected `str` of length >= 1"),
+        ({"timestamp": [2026]}, "wrong_type", "timestamp: '[2026]' is no time"),
+        ({"item_id": None, "itemId": "i"}, "missing_field", "no item_id: is it itemId?"),
+        ({"event_id": None}, "missing_field", "takes a --mapping"),
+    ],
+)
+def test_a_bad_event_of_a_file_names_its_field(wrong: dict[str, object], reason: str, said: str):
+    rows = _read(msgspec.json.encode(WRITTEN) + b"\n" + msgspec.json.encode(WRITTEN | wrong), "events")
+    assert isinstance(bad := rows[1], BadRow)
+    assert bad.reason == reason
+    assert said in bad.hint
+
+
+@pytest.mark.parametrize("spare", [{"category_id": [1]}, {"price": [1]}, {"quantity": True}, {"session_id": 1.5}])
+def test_a_value_that_an_event_may_lack_costs_no_event(spare: dict[str, object]):
+    told, event = _read(msgspec.json.encode(WRITTEN | spare), "events")
+    (name,) = spare
+    assert isinstance(told, BadRow)
+    assert (told.reason, told.lost) == (name, False)
+    assert getattr(event, name) is None
+
+
+@pytest.mark.parametrize("layout", ["[\n{0},\n{0}\n]\n", "{0},\n{0},\n", "[{0}, \n {0}]"])
+def test_an_array_with_an_event_a_line_is_read(layout: str):
+    raw = layout.replace("{0}", msgspec.json.encode(WRITTEN).decode())
+    assert _read(raw, "events") == [msgspec.convert(WRITTEN, Event)] * 2
+
+
+@pytest.mark.parametrize("n", [3, 30_000])
+def test_an_array_in_one_line_is_called_so(n: int):
+    with pytest.raises(DataError, match="an array: write an object a line"):
+        _read(msgspec.json.encode([WRITTEN] * n), "events")
