@@ -11,7 +11,7 @@ from stream.core.errors import DataError
 from stream.core.packed import readable
 from stream.core.plain import text_lines
 from stream.core.proposal import Rows, flat
-from stream.core.tables import SEPARATORS, rows
+from stream.core.tables import SEPARATORS, fitted, rows
 from stream.files import source
 
 SAMPLES: dict[str, Callable[[Path, int], Rows]] = {}
@@ -35,7 +35,7 @@ def sample(path: Path, most: int) -> tuple[str, Rows]:
             f"the first line of {path} is {lines[0].strip()[:80]!r}: neither JSON nor the names of columns",
             "write it as CSV with a header, or as JSON lines",
         )
-    found = rows(iter(lines[1:]), separator, len(names))
+    found = fitted(rows(iter(lines[1:]), separator, len(names)), len(names))
     form = "tsv" if separator == "\t" else "csv"
     return form, [dict(zip(names, cells, strict=False)) for _, cells in found if len(cells) == len(names)]
 

@@ -19,7 +19,7 @@ from stream.core.packed import readable
 from stream.core.plain import LONG, SHOWN, text_lines
 from stream.core.rows import TEXTS, amount
 from stream.core.rows import text as id_text
-from stream.core.tables import Row, table
+from stream.core.tables import SINGLE_QUOTED, Row, single_quoted, table
 from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
@@ -175,12 +175,19 @@ def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
             if not all(map(str.isascii, cells)) and any(map(_NO_TEXT.search, cells)):
                 raise _Bad("not_utf8")
             if wider:
-                raise _Bad("extra_field" if wider > 0 else "missing_field")
+                said = (
+                    f"{len(cells)} cells, and {len(cells) - wider} columns: a cell with a separator in it needs quotes"
+                )
+                raise _Bad("extra_field" if wider > 0 else "missing_field", said)
             yield from form.parse(cells, line)
         except _Bad as bad:
-            yield BadRow(line, bad.args[0], _shown(cells), *bad.args[1:])
+            yield BadRow(line, bad.args[0], _shown(cells), _told(cells, *bad.args[1:]))
         except ValueError as error:  # of a value that cannot be read
-            yield BadRow(line, "wrong_type", _shown(cells), str(error))
+            yield BadRow(line, "wrong_type", _shown(cells), _told(cells, str(error)))
+
+
+def _told(cells: list[str], hint: str = "") -> str:
+    return SINGLE_QUOTED if single_quoted(cells) else hint
 
 
 def _shown(row: list[str]) -> str:
@@ -206,9 +213,13 @@ def _spared(name: str, read_: Callable[[Any], Any], value: object, line: int) ->
         return None, [BadRow(line, name, f"{value}"[:SHOWN], str(error), lost=False)]
 
 
+def _id(column: str, text: str) -> str:
+    return str(_named(column, whole_id, text))
+
+
 def _typed(types: dict[str, str], name: str) -> str:
     if name not in types:
-        raise _Bad("unknown_type")
+        raise _Bad("unknown_type", f"{name!r} is none of {', '.join(types)}: name its meaning in a mapping")
     return types[name]
 
 
@@ -280,7 +291,7 @@ _RETAILROCKET = ("timestamp", "visitorid", "event", "itemid", "transactionid")
 def _retailrocket(row: list[str], line: int, unit: str = "ms") -> Iterable[Event]:
     time, user, name, item, _ = row
     kind = _typed({t: t for t in ("view", "addtocart", "transaction")}, name)
-    ids = {"user_id": whole_id(user), "item_id": whole_id(item)}
+    ids = {"user_id": _id("visitorid", user), "item_id": _id("itemid", item)}
     return (_event(line, "retailrocket", **ids, type=kind, timestamp=moment(time, unit)),)
 
 
@@ -290,15 +301,17 @@ _TAOBAO_TYPES = {"pv": "view", "cart": "addtocart", "fav": "favourite", "buy": "
 _TAOBAO_PERIOD = range(1_511_539_200_000, 1_512_316_800_000)
 
 
-def _taobao(row: list[str], line: int) -> Iterable[Event]:
+def _taobao(row: list[str], line: int) -> Iterable[Event | BadRow]:
     user, item, category, name, text = row
     kind, time = _typed(_TAOBAO_TYPES, name), moment(text, "s")
     if time not in _TAOBAO_PERIOD:
-        raise _Bad("out_of_period", day(time))
-    ids = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category)}
-    return (_event(line, "taobao", **ids, type=kind, timestamp=time),)
+        raise _Bad("out_of_period", f"{day(time)}: the data set is of 2017-11-25 to 2017-12-03; {_OTHER_PERIOD}")
+    of, unread = _spared("category_id", whole_id, category, line)
+    ids = {"user_id": _id("user_id", user), "item_id": _id("item_id", item), "category_id": of or None}
+    return (*unread, _event(line, "taobao", **ids, type=kind, timestamp=time))
 
 
+_OTHER_PERIOD = "another log takes a --mapping, which forecart map --data FILE proposes"
 _REES46 = (
     *("event_time", "event_type", "product_id", "category_id", "category_code"),
     *("brand", "price", "user_id", "user_session"),
@@ -309,9 +322,10 @@ _REES46_TYPES = {"view": "view", "cart": "addtocart", "remove_from_cart": "remov
 def _rees46(row: list[str], line: int) -> Iterable[Event | BadRow]:
     text, name, item, category, _, _, price, user, session = row
     cost, unread = _spared("price", number, price, line)
-    fields = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category) or None}
+    of, lost = _spared("category_id", whole_id, category, line)
+    fields = {"user_id": _id("user_id", user), "item_id": _id("product_id", item), "category_id": of or None}
     fields |= {"type": _typed(_REES46_TYPES, name), "session_id": session or None}
-    return (*unread, _event(line, "rees46", **fields, price=cost, timestamp=moment(text)))
+    return (*unread, *lost, _event(line, "rees46", **fields, price=cost, timestamp=moment(text)))
 
 
 def _session(row: list[str], line: int) -> Iterable[Event]:

@@ -29,12 +29,17 @@ class Rows:
     def event(self, values: Values, position: str, unread: dict[str, str] | None = None) -> Event | BadEvent:
         """Make an event, with the type as the log names it; without a column of ids `position` is its id.
 
-        Raises ValueError for a value that cannot be read. With `unread` a price or quantity of that kind is left
+        Raises ValueError for a value that cannot be read. With `unread` one of that kind that an event may lack is left
         out, and what is wrong with it noted there by field.
         """
         found: dict[str, Any] = {"event_id": position, "type": self.types.only}
         for field in self._texts:
-            found[field] = text(values[field])
+            try:
+                found[field] = text(values[field])
+            except ValueError as error:
+                if unread is None or field in _NEEDED:
+                    raise ValueError(f"{self.mapping.column(field)}: {error}") from error
+                unread[field] = str(error)
         if values["timestamp"] in (None, "") or any(found[field] is None for field in _NEEDED):
             return BadEvent("missing_field")
         found["timestamp"] = self.times.one(values["timestamp"])

@@ -120,8 +120,12 @@ def whole_id(text: str) -> str:
         return text
     value = float(text)
     if value != int(value) or abs(value) >= WHOLE:
-        raise ValueError(f"{text} was an id once, and is a float")
+        raise ValueError(f"{text} {FLOAT_ID}")
     return str(int(value))
 
 
+FLOAT_ID = (
+    "was an id once, and is a float, which has lost its last digits: write ids as integers or as text; "
+    "in pandas read them as 'Int64' or 'string'"
+)
 _FLOAT = re.compile(r"-?\d+\.\d+(?:[eE][+-]?\d+)?|-?\d+[eE]\+\d+")

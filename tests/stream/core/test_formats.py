@@ -273,9 +273,45 @@ def test_a_shop_without_prices_and_sessions_has_a_log_too():
     assert (event.item_id, event.price, event.category_id, event.session_id) == ("1", None, None, None)
 
 
-def test_an_id_that_lost_digits_is_told():
-    rows = _read(REES46 + f"{REES46_ROW},,3,4,5\n" + f"{REES46_ROW},,3,4,5\n".replace("1,2,", "1,2.1e+18,"), "rees46")
-    assert [row.hint for row in rows if isinstance(row, BadRow)] == ["2.1e+18 was an id once, and is a float"]
+def test_an_id_that_lost_digits_is_told_with_its_column():
+    good = f"{REES46_ROW},,3,4,5\n"
+    for column, wrong in (("product_id", ",1,2,"), ("user_id", ",4,5")):
+        rows = _read(REES46 + good + good.replace(wrong, wrong.replace(wrong[1], "2.1e+18", 1)), "rees46")
+        (bad,) = (row for row in rows if isinstance(row, BadRow))
+        assert bad.hint.startswith(f"{column}: 2.1e+18 was an id once, and is a float")
+        assert "'Int64'" in bad.hint
+
+
+@pytest.mark.parametrize(
+    ("form", "row"), [("rees46", REES46 + f"{REES46_ROW},,3,4,5\n"), ("taobao", "1,1,2,pv,1511544070\n")]
+)
+def test_a_category_that_lost_digits_costs_no_event(form: str, row: str):
+    told, event = _read(row.replace(",1,2,", ",1,2.1e+18,"), form)
+    assert isinstance(told, BadRow)
+    assert isinstance(event, Event)
+    assert (told.reason, told.lost, event.category_id) == ("category_id", False, None)
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "wrong", "said"),
+    [
+        ("rees46", f"{REES46}{REES46_ROW},,3.5,4,5\n", f"{REES46_ROW},,3.5,4,5,6\n", "10 cells, and 9 columns"),
+        ("rees46", REES46, f"{REES46_ROW},,3.5,4,5\n".replace("view", "View"), "'View' is none of view, cart"),
+        ("rees46", REES46, "'2019-10-01','view','1','2','','b','3','4','5'\n", "single quotes are part of a cell"),
+        (
+            "taobao",
+            TAOBAO,
+            "1,2,3,pv,1511544070000\n",
+            "the data set is of 2017-11-25 to 2017-12-03; another log takes",
+        ),
+    ],
+)
+def test_a_row_that_is_refused_says_why(form: str, good: str, wrong: str, said: str):
+    try:
+        rows = _read(good + wrong, form)
+        assert any(isinstance(row, BadRow) and said in row.hint for row in rows)
+    except DataError as error:
+        assert said in str(error)
 
 
 def test_a_unit_of_time_can_be_named():
