@@ -15,7 +15,7 @@ import msgspec
 
 from stream.configured import scorer
 from stream.core.events import REASONS, Event
-from stream.core.formats import HOPELESS, BadRow, BadRows, Form, Format, named, one, read, wrong_format
+from stream.core.formats import HOPELESS, BadRow, BadRows, Form, Format, named, numbered, one, read, wrong_format
 from stream.core.plain import SHOWN, raw_lines
 from stream.files import sink, source
 from stream.mappings import decoder_of, is_parquet, read_log
@@ -178,7 +178,7 @@ def run(
     file = None if is_parquet(form) else source(data)
     letters = sink(dead_letters) if dead_letters else None
     raw = named("events") if form == "events" else form if isinstance(form, Format) and decoder_of(form) else None
-    scoring = _Scoring(scorer, part, raw, letters, publish)
+    scoring = _Scoring(scorer, part, raw, letters, publish, bad=BadRows(numbered=numbered(form)))
     rows = read(_pausing(file, scoring.idle), form) if file else read_log(data, form)
     try:
         for line in (

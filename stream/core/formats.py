@@ -50,6 +50,7 @@ class BadRows:
     values: Counter[str] = field(default_factory=Counter)
     first_value: dict[str, BadRow] = field(default_factory=dict)
     period: tuple[int, int] | None = None  # of the events, ms
+    numbered: str = ""  # the log's format where a unit of time can be named behind it
 
     def __len__(self) -> int:
         return self.count.total()
@@ -70,7 +71,7 @@ class BadRows:
         if not self.period:
             return []
         first, last = self.period
-        hint = looks_like(last if last < EARLY else first)
+        hint = looks_like(last if last < EARLY else first, self.numbered)
         return [f"from {day(first)} to {day(last)}", *([hint] if hint and (last < EARLY or first >= LATE) else [])]
 
     def lines(self) -> list[str]:
@@ -121,6 +122,12 @@ def name_of(form: Form) -> str:
     return form if isinstance(form, str) else form.name
 
 
+def numbered(form: Form) -> str:
+    """Return a format's name where a unit of time can be named behind it."""
+    name = name_of(form).partition(":")[0]
+    return name if name in (*NUMBERED, "parquet") else ""
+
+
 def named(form: str) -> Format:
     """Return the format of a name; `NAME:UNIT` has times in s, us or ns. Raises KeyError for what is none.
 
@@ -163,6 +170,7 @@ def one(line: bytes, form: Format) -> Event | BadRow | None:
 
 def wrong_format(form: Format, bad: BadRows) -> DataError:
     """Return the error for a log of which these rows were read, and none was of the format."""
+    bad.numbered = numbered(form)
     found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines(), *bad.days()[1:]]
     return DataError("\n  ".join(found), form.means)
 
@@ -202,7 +210,7 @@ def _event(line: int, prefix: str, **fields: Any) -> Event:
     try:
         return msgspec.convert({"event_id": f"{prefix}-{line}", **fields}, Event)
     except msgspec.ValidationError as error:
-        raise _Bad("wrong_type", looks_like(fields["timestamp"])) from error
+        raise _Bad("wrong_type", looks_like(fields["timestamp"], numbered(prefix))) from error
 
 
 def _spared(name: str, read_: Callable[[Any], Any], value: object, line: int) -> tuple[Any, list[BadRow]]:
@@ -254,7 +262,7 @@ def _written(text: str, line: int, unit: str) -> Iterable[Event | BadRow]:
     try:
         return [*unread, msgspec.convert(fields, Event)]
     except msgspec.ValidationError as error:
-        raise _Bad("wrong_type", looks_like(fields["timestamp"]) or _said(error)) from error
+        raise _Bad("wrong_type", looks_like(fields["timestamp"], "events") or _said(error)) from error
 
 
 _NEEDED = TEXTS[:4]

@@ -9,7 +9,7 @@ import msgspec
 from stream.core.events import BadEvent, Event
 from stream.core.instants import Instants
 from stream.core.mapping import Mapping, Types
-from stream.core.values import WHOLE, number
+from stream.core.values import WHOLE, looks_like, number
 
 TEXTS = ("user_id", "item_id", "type", "event_id", "category_id", "session_id")
 _NEEDED = TEXTS[:4]
@@ -53,7 +53,7 @@ class Rows:
         try:
             return msgspec.convert(found, Event)
         except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(looks_like(found["timestamp"]) or str(error)) from error
 
 
 def text(value: object) -> str | None:

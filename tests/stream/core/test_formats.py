@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import FORMATS, BadRow, BadRows, named, read
+from stream.core.formats import FORMATS, BadRow, BadRows, named, numbered, read
 from stream.core.plain import LONGEST, raw_lines
 from tests.fakes import NOON
 
@@ -386,3 +386,26 @@ def test_an_array_with_an_event_a_line_is_read(layout: str):
 def test_an_array_in_one_line_is_called_so(n: int):
     with pytest.raises(DataError, match="an array: write an object a line"):
         _read(msgspec.json.encode([WRITTEN] * n), "events")
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "said"),
+    [
+        ("retailrocket", f"{ROCKET}1430622120,1,view,2,\n", "as --format retailrocket:s"),
+        ("retailrocket:us", f"{ROCKET}1430622120000,1,view,2,\n", "as --format retailrocket:s"),
+        ("events", '{"event_id":"e","user_id":"u","type":"v","item_id":"i","timestamp":1430622120}', "events:s"),
+        ("rees46", REES46 + f"{REES46_ROW},,3.5,4,5\n".replace("2019-10-01 00:00:00 UTC", "1430622120"), "`unit: s`"),
+    ],
+)
+def test_a_unit_is_named_as_the_format_takes_it(form: str, row: str, said: str):
+    (event,) = _read(row, form)
+    assert isinstance(event, Event)
+    bad = BadRows(numbered=numbered(form))
+    bad.saw(event.timestamp, event.timestamp)
+    assert said in bad.days()[1]
+
+
+@pytest.mark.parametrize("time", ["10/01/2019", "2019-10-01 00:02:34 EST", "2019-10-01T00:02:34[Europe/Berlin]"])
+def test_a_time_of_another_pattern_takes_a_mapping(time: str):
+    with pytest.raises(DataError, match="is no time: a mapping can name its pattern"):
+        _read(REES46 + f"{REES46_ROW},,3.5,4,5\n".replace("2019-10-01 00:00:00 UTC", time), "rees46")

@@ -94,6 +94,12 @@ def test_a_broken_letter_of_utf_16_harms_its_line_alone():
 
 OTHER = {
     "a Parquet file": b"PAR1\x15\x04" + bytes(50),
+    "a Parquet file in gzip": gzip.compress(b"PAR1\x15\x04" + bytes(50)),
+    "a Parquet file in a ZIP archive": _zip(b"PAR1\x15\x04" + bytes(50), "a.parquet"),
+    "a ZIP archive in a ZIP archive": _zip(_zip(b"x", "a.csv"), "a.zip"),
+    "a ZIP archive in gzip": gzip.compress(_zip(b"x", "a.csv")),
+    "an ORC file": b"ORC\x0a" + bytes(50),
+    "an OpenDocument workbook": _zip(b"x", "mimetype", "content.xml"),
     "an old Excel workbook": b"\xd0\xcf\x11\xe0" + bytes(50),
     "an Excel workbook": _zip(b"x", "[Content_Types].xml", "xl/sheet1.xml"),
     "a Zstandard file": b"\x28\xb5\x2f\xfd\x04",
