@@ -19,7 +19,7 @@ from stream.core.packed import readable
 from stream.core.plain import LONG, SHOWN, text_lines
 from stream.core.rows import TEXTS, amount
 from stream.core.rows import text as id_text
-from stream.core.tables import SINGLE_QUOTED, Row, single_quoted, table
+from stream.core.tables import OTHER_TEXT, SINGLE_QUOTED, Row, single_quoted, table
 from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
@@ -181,7 +181,7 @@ def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
             if cells[0].startswith(LONG):
                 raise _Bad("oversized", hint_of_json(cells[0]))
             if not all(map(str.isascii, cells)) and any(map(_NO_TEXT.search, cells)):
-                raise _Bad("not_utf8")
+                raise _Bad("not_utf8", OTHER_TEXT)
             if wider:
                 said = (
                     f"{len(cells)} cells, and {len(cells) - wider} columns: a cell with a separator in it needs quotes"

@@ -13,6 +13,7 @@ from stream.core.plain import LONG
 SEPARATORS = ",;\t|"
 _SPAN = 16  # lines that a quoted cell may go over
 _LOOK = 16  # rows that tell whether all have a column that the header does not name
+OTHER_TEXT = "damaged, or of another encoding: write it as UTF-8, as iconv -f ENCODING -t UTF-8 FILE does"
 SINGLE_QUOTED = "single quotes are part of a cell: write double ones around cells"
 
 Row = tuple[int, list[str], int]  # line, cells, how many more of them there are than columns
@@ -32,7 +33,7 @@ def table(
     as it is, and tells. Raises DataError, with `remedy`, where a column is missing.
     """
     before, first = 1, next(lines, "")
-    while first and (not first.strip() or first.lstrip('"').startswith("sep=")):  # a line that spreadsheets write
+    while is_preface(first):
         before, first = before + 1, next(lines, "")
     if not first:
         return
@@ -47,6 +48,11 @@ def table(
     for line, cells in fitted(rows(lines, separator, width, before), width):
         fits = plain or len(cells) != width
         yield line, cells if fits else list(cells_of([*cells, ""]))[:-1], len(cells) - width
+
+
+def is_preface(line: str) -> bool:
+    """Tell whether a line before a header is blank, or the one by which spreadsheets name the separator."""
+    return bool(line) and (not line.strip() or line.lstrip('"').startswith("sep="))
 
 
 def fitted(found: Iterator[tuple[int, list[str]]], width: int) -> Iterator[tuple[int, list[str]]]:
@@ -166,6 +172,8 @@ def _places(line: str, names: list[str], columns: Sequence[str], spare: Sequence
         shown = line.removeprefix(LONG).rstrip("\r\n")[:80]
         if single_quoted(names):
             raise DataError(f"the first line is {shown!r}: {SINGLE_QUOTED}", remedy)
+        if any("\udc80" <= each <= "\udcff" for each in line):
+            raise DataError(f"the first line is {shown!r}, which is no text in UTF-8", OTHER_TEXT)
         near = [
             f"{name} (is it {' or '.join(found)}?)" if (found := nearest(name, names)) else name for name in lacking
         ]

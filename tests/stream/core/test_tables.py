@@ -115,3 +115,9 @@ def test_quotes_behind_a_backslash_are_text(cell: str, text: str):
 def test_single_quotes_are_told():
     with pytest.raises(DataError, match="write double ones"):
         _table("'time','user','item'\n'1','2','3'\n")
+
+
+def test_a_header_that_is_no_text_is_told():
+    with pytest.raises(DataError, match="no text in UTF-8") as caught:
+        _table(b"\x85\xa5,\x89".decode(errors="surrogateescape"))
+    assert "iconv" in caught.value.remedy
