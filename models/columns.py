@@ -9,7 +9,9 @@ import polars as pl
 from stream.core.errors import DataError
 from stream.core.events import ID_LENGTH_MAX
 from stream.core.formats import BadRow, BadRows
-from stream.core.values import UNITS, WHOLE, looks_like, moment, number
+from stream.core.mapping import nearest
+from stream.core.packed import packing
+from stream.core.values import PATTERN, UNITS, WHOLE, looks_like, moment, number
 
 _IDS = ("user_id", "type", "item_id")
 COLUMNS = (*_IDS, "category_id", "timestamp", "price")
@@ -24,15 +26,9 @@ def scan(data: Path, unit: str, bad: BadRows, stage: Path) -> pl.LazyFrame:
     What Python has to read, such as times as text, is read once and written to the folder `stage`. Numbers in the
     column of times are in `unit`. Raises DataError for a column that is missing, or holds no ids.
     """
-    paths = sorted(data.rglob("*.parquet")) if data.is_dir() else [data]
-    if not paths:
-        raise DataError(f"{data} holds no *.parquet", "check the path, or give the log's --format")
     parts, before = list[pl.LazyFrame](), 0
-    for path in paths:
-        with path.open("rb") as file:
-            if file.read(4) != b"PAR1":
-                raise DataError(f"{path} is no Parquet file", "give the log's --format: see forecart prepare --help")
-        raw = pl.scan_parquet(path, hive_partitioning=False)
+    for path in files(data):
+        raw = _named_alike(pl.scan_parquet(path, hive_partitioning=False))
         rows = _checked(raw, path, unit).with_row_index("n", before).with_columns(pl.col("n").cast(pl.Int64))
         if any(map(_is_read_by_python, (raw.collect_schema().get(name) for name in COLUMNS), COLUMNS)):
             read = stage / f"columns-{len(parts):05}.parquet"
@@ -44,11 +40,38 @@ def scan(data: Path, unit: str, bad: BadRows, stage: Path) -> pl.LazyFrame:
     return pl.concat(parts)
 
 
+def files(data: Path) -> list[Path]:
+    """Return the Parquet files of a path, a folder's in the order of their names; raise DataError for what is none."""
+    paths = sorted(path for path in data.rglob("*.parquet") if path.is_file()) if data.is_dir() else [data]
+    if not paths:
+        raise DataError(f"{data} holds no *.parquet", "check the path, or give the log's --format")
+    for path in paths:
+        with path.open("rb") as file:
+            head = file.read(8)
+        if kind := packing(head):
+            raise DataError(
+                f"{path} is packed by {kind}, which Parquet cannot be read through",
+                "unpack it first; if it holds no Parquet, give the log's --format",
+            )
+        if head[:4] != b"PAR1":
+            raise DataError(
+                f"{path} is no Parquet file", "give the log's --format, or a mapping of it: forecart map --data FILE"
+            )
+    return paths
+
+
+def _named_alike(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Write the names of an event's fields as they are, whatever case a file has them in."""
+    names = frame.collect_schema().names()
+    return frame.rename({name: name.lower() for name in names if name.lower() in COLUMNS and name.lower() not in names})
+
+
 def _checked(frame: pl.LazyFrame, path: Path, unit: str) -> pl.LazyFrame:
     """Return an event's fields, and of a row that is none the reason and what is wrong; `unread` is a price as text."""
     schema = frame.collect_schema()
     if lacking := [name for name in (*_IDS, "timestamp") if name not in schema]:
-        raise DataError(f"{path} has no column {', '.join(lacking)}", "name the columns like the fields of an event")
+        raise _lacking(path, lacking, list(schema))
+    refuse_times(schema["timestamp"], path, "timestamp")
     given = [name for name in COLUMNS if name in schema]
     _refuse_floats(frame, path, [name for name in given if name not in ("timestamp", "price")])
     frame = frame.select(
@@ -75,6 +98,23 @@ def _checked(frame: pl.LazyFrame, path: Path, unit: str) -> pl.LazyFrame:
     )
 
 
+def _lacking(path: Path, lacking: list[str], names: list[str]) -> DataError:
+    near = [f"{name} (is it {' or '.join(found)}?)" if (found := nearest(name, names)) else name for name in lacking]
+    return DataError(
+        f"{path} has no column {', '.join(near)}: its columns are {', '.join(names)}",
+        "name the columns like the fields of an event, or describe them by a --mapping: forecart map --data PATH",
+    )
+
+
+def refuse_times(kind: pl.DataType, path: Path, name: str) -> None:
+    """Raise DataError where a column of times is of a type that holds none."""
+    if kind in (pl.Duration, pl.Time) or kind.is_nested() or kind in (pl.Boolean, pl.Object):
+        raise DataError(
+            f"{path}: the column {name} is of the type {kind}, which holds no times",
+            f"write {name} as a timestamp, as text in ISO 8601, or as a number of milliseconds",
+        )
+
+
 def _tell(rows: pl.LazyFrame, bad: BadRows, file: str) -> None:
     """Count the rows that are no events by reason, and the prices that could not be read."""
     place = f"{file}: " if file else ""
@@ -85,7 +125,9 @@ def _tell(rows: pl.LazyFrame, bad: BadRows, file: str) -> None:
         if reason is None:
             bad.add(BadRow(row + 1, "price", f"{place}{unread}", lost=False), count)
             continue
-        hint = looks_like(int(value)) if column == "timestamp" and (value or "").isdigit() else ""
+        hint = looks_like(int(value), "parquet") if column == "timestamp" and (value or "").isdigit() else ""
+        if not hint and column == "timestamp" and reason == "wrong_type":
+            hint = PATTERN
         bad.add(BadRow(row + 1, reason, f"{place}{column} {value or 'none'}", hint), count)
 
 

@@ -6,33 +6,50 @@ from typing import Any, cast
 
 import polars as pl
 
+from models.columns import files, refuse_times
 from stream.core.errors import DataError
 from stream.core.mapped_log import MappedFormat
 from stream.core.mapping import nearest
 from stream.core.proposal import flat
 
 _ROWS = 50_000  # at once
+_SPARE = ("category_id", "price", "quantity", "session_id")  # a file may lack them where others have them
+_FILES = 8  # of a folder that are looked at
 
 
 def rows(path: Path, form: MappedFormat) -> Iterator[tuple[Any, ...]]:
     """Yield the values of a file, or of a folder of files, in the order of the mapping's fields; raise DataError."""
     try:
-        frame = pl.scan_parquet(path / "**/*.parquet" if path.is_dir() else path)
-        schema = frame.collect_schema()
-        columns = [_column(field, each, schema, form) for field, each in form.mapping.paths.items()]
-        for block in frame.select(columns).collect_batches(chunk_size=_ROWS, maintain_order=True):
-            yield from block.iter_rows()
+        paths = files(path)
+        names = set[str]().union(*(pl.read_parquet_schema(each) for each in paths))
+        for each in paths:
+            yield from _rows(each, form, names)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}", "check the path and the mapping") from error
+
+
+def _rows(path: Path, form: MappedFormat, names: set[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of one file; others of its folder, which has all `names`, may have other types and columns."""
+    frame = pl.scan_parquet(path, hive_partitioning=False)
+    schema = frame.collect_schema()
+    columns = [
+        pl.lit(None).alias(field) if field in _SPARE and each[0] in names - schema.keys()
+        else _column(field, each, schema, form)
+        for field, each in form.mapping.paths.items()
+    ]  # fmt: skip
+    chosen = frame.select(columns)
+    refuse_times(chosen.collect_schema()["timestamp"], path, form.mapping.columns.time)
+    for block in chosen.collect_batches(chunk_size=_ROWS, maintain_order=True):
+        yield from block.iter_rows()
 
 
 def first(path: Path, most: int) -> list[dict[str, object]]:
     """Return the first rows by the paths of their columns; raise DataError."""
     try:
-        frame = pl.scan_parquet(path / "**/*.parquet" if path.is_dir() else path).head(most).collect()
+        frames = [pl.scan_parquet(each, hive_partitioning=False).head(most).collect() for each in files(path)[:_FILES]]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}", "check the path") from error
-    return [flat(row) for row in frame.iter_rows(named=True)]
+    return [flat(row) for frame in frames for row in frame.iter_rows(named=True)][:most]
 
 
 def _column(field: str, path: tuple[str, ...], schema: pl.Schema, form: MappedFormat) -> pl.Expr:

@@ -22,7 +22,7 @@ from models.columns import COLUMNS, scan
 from models.histories import KNOWN_TYPES, Log, no_events
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import BadRow, BadRows, Form, name_of
+from stream.core.formats import BadRow, BadRows, Form, name_of, numbered
 from stream.mappings import read_log
 
 FACTS, _STAGE = "prepared.json", "staged"
@@ -103,7 +103,7 @@ def prepare(
     """
     stage, (name, _, unit) = out / _STAGE, name_of(form).partition(":")
     shutil.rmtree(stage, ignore_errors=True)
-    bad = BadRows()
+    bad = BadRows(numbered=numbered(form))
     try:
         stage.mkdir(parents=True)
         if name == PARQUET:

@@ -71,7 +71,8 @@ def explain_log(
     part, shoppers = Partition(0, SessionStore(scorer.layout)), _Shoppers(bundle.manifest.meaning.ring)
     _, bad = run(scorer, part, form, data, shoppers.publish)
     if not shoppers.newest:
-        raise DataError("no event was scored, so there is no score to explain", "give a log with events")
+        said = ["no event was scored, so there is no score to explain", *bad.lines()]
+        raise DataError("\n  ".join(said), "give a log with events, and its --format or --mapping")
     chosen = list(shoppers.seen) if everyone else list(users) or [shoppers.newest.user_id]
     for user in chosen:
         if user not in shoppers.seen or part.store.get(user) is None:

@@ -15,8 +15,8 @@ import msgspec
 
 from stream.configured import scorer
 from stream.core.events import REASONS, Event
-from stream.core.formats import HOPELESS, BadRow, BadRows, Form, Format, named, read, wrong_format
-from stream.core.plain import raw_lines
+from stream.core.formats import HOPELESS, BadRow, BadRows, Form, Format, named, numbered, one, read, wrong_format
+from stream.core.plain import SHOWN, raw_lines
 from stream.files import sink, source
 from stream.mappings import decoder_of, is_parquet, read_log
 from stream.records import Headers, Message
@@ -30,6 +30,10 @@ _CHUNK = 4096
 _PATIENCE = 1.0  # seconds after which lines are scored, however few they are
 _PAUSE = 0.2  # seconds without input after which they are scored, too
 _UNREADABLE = REASONS[: REASONS.index("unknown_type")]  # the checks before it are those of the format
+_STRICT = (
+    "training reads it; here a line is held to what a topic wants: timestamp in whole milliseconds, ids as text, "
+    "numbers as numbers, an object a line, or what a --mapping says"
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,6 +53,14 @@ class Line:
     key: bytes | None
     value: bytes | None
     headers: Headers = field(default_factory=list)
+
+
+def _hint(form: Format, reason: str, value: bytes) -> str:
+    """Say what may be wrong with a line that no event is made of, by what a file's reader says of it."""
+    if reason not in _UNREADABLE:
+        return ""
+    row = one(value, form)
+    return row.hint if isinstance(row, BadRow) and row.lost else _STRICT if row else ""
 
 
 class _OutputError(Exception):
@@ -127,8 +139,9 @@ class _Scoring:
         headers = {name: value.decode() for name, value in message.headers if name.startswith("forecart-")}
         value = message.value or b""
         if self.raw:  # of other formats the offset is no line, and `read` tells what was no event
-            text = value[:80].decode(errors="backslashreplace")
-            self.bad.add(BadRow(int(headers["forecart-offset"]) + 1, headers["forecart-reason"], text))
+            text, reason = value[:SHOWN].decode(errors="backslashreplace"), headers["forecart-reason"]
+            why = "" if reason in self.bad.first else _hint(self.raw, reason, value)
+            self.bad.add(BadRow(int(headers["forecart-offset"]) + 1, reason, text, why))
         if self.letters:
             self.letters.write(_encode(headers | {"value": value.decode(errors="replace")}) + b"\n")
 
@@ -165,7 +178,7 @@ def run(
     file = None if is_parquet(form) else source(data)
     letters = sink(dead_letters) if dead_letters else None
     raw = named("events") if form == "events" else form if isinstance(form, Format) and decoder_of(form) else None
-    scoring = _Scoring(scorer, part, raw, letters, publish)
+    scoring = _Scoring(scorer, part, raw, letters, publish, bad=BadRows(numbered=numbered(form)))
     rows = read(_pausing(file, scoring.idle), form) if file else read_log(data, form)
     try:
         for line in (

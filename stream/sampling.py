@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 
 from stream.core.errors import DataError
+from stream.core.jsonlines import hint, record
 from stream.core.packed import readable
-from stream.core.plain import text_lines
+from stream.core.plain import LONG, text_lines
 from stream.core.proposal import Rows, flat
-from stream.core.tables import SEPARATORS, rows
+from stream.core.tables import SEPARATORS, SINGLE_QUOTED, fitted, is_preface, rows, single_quoted
 from stream.files import source
 
 SAMPLES: dict[str, Callable[[Path, int], Rows]] = {}
@@ -24,9 +25,11 @@ def sample(path: Path, most: int) -> tuple[str, Rows]:
         return "parquet", SAMPLES["parquet"](path, most)
     with readable(), source(path) as file:
         lines = [line for line in islice(text_lines(file), most + 1) if line.strip()]
+    while lines and is_preface(lines[0]):
+        del lines[0]
     if not lines:
         raise DataError(f"{path} has no rows", "check the path")
-    if lines[0].lstrip().startswith("{"):
+    if _is_json(lines[0]):
         return "json", _records(lines[:most], path)
     separator = max(SEPARATORS, key=lambda each: len(_cells(lines[0], each)))
     names = [name.strip() for name in _cells(lines[0], separator)]
@@ -35,9 +38,18 @@ def sample(path: Path, most: int) -> tuple[str, Rows]:
             f"the first line of {path} is {lines[0].strip()[:80]!r}: neither JSON nor the names of columns",
             "write it as CSV with a header, or as JSON lines",
         )
-    found = rows(iter(lines[1:]), separator, len(names))
-    form = "tsv" if separator == "\t" else "csv"
-    return form, [dict(zip(names, cells, strict=False)) for _, cells in found if len(cells) == len(names)]
+    if single_quoted(names):
+        raise DataError(f"the first line of {path} is {lines[0].strip()[:80]!r}", SINGLE_QUOTED)
+    found = list(fitted(rows(iter(lines[1:]), separator, len(names)), len(names)))
+    told: Rows = [dict(zip(names, cells, strict=False)) for _, cells in found if len(cells) == len(names)]
+    if not told:
+        what = f"no row of {path} has {len(names)} cells, as its header has" if found else f"{path} has only a header"
+        raise DataError(f"{what}: {', '.join(names)}", "give a log with events")
+    return "tsv" if separator == "\t" else "csv", told
+
+
+def _is_json(line: str) -> bool:
+    return line.removeprefix(LONG).lstrip().startswith(("{", "["))
 
 
 def _begins(path: Path) -> bytes:
@@ -53,9 +65,11 @@ def _records(lines: list[str], path: Path) -> Rows:
     found = []
     for line in lines:
         try:
-            found.append(flat(msgspec.json.decode(line.encode(errors="replace"))))
+            found.append(flat(msgspec.json.decode(record(line).encode(errors="replace"))))
         except msgspec.DecodeError:
             continue  # a row that is no JSON is told once the mapping is used
-    if not found:
-        raise DataError(f"no line of {path} is an object of JSON", "check the file")
-    return found
+    if not (told := [row for row in found if row]):
+        raise DataError(
+            f"no line of {path} is an object of JSON", next(filter(None, map(hint, lines)), "check the file")
+        )
+    return told

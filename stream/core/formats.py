@@ -1,5 +1,6 @@
 """The formats of event logs, one entry each: training, scoring and replay read them all through `read`."""
 
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,10 +11,15 @@ from typing import Any, BinaryIO
 import msgspec
 
 from stream.core.errors import DataError
-from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode
+from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode, reason_of
+from stream.core.jsonlines import hint as hint_of_json
+from stream.core.jsonlines import is_frame, record
+from stream.core.mapping import nearest
 from stream.core.packed import readable
 from stream.core.plain import LONG, SHOWN, text_lines
-from stream.core.tables import Row, table
+from stream.core.rows import TEXTS, amount
+from stream.core.rows import text as id_text
+from stream.core.tables import OTHER_TEXT, SINGLE_QUOTED, Row, single_quoted, table
 from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
@@ -44,6 +50,7 @@ class BadRows:
     values: Counter[str] = field(default_factory=Counter)
     first_value: dict[str, BadRow] = field(default_factory=dict)
     period: tuple[int, int] | None = None  # of the events, ms
+    numbered: str = ""  # the log's format where a unit of time can be named behind it
 
     def __len__(self) -> int:
         return self.count.total()
@@ -64,7 +71,7 @@ class BadRows:
         if not self.period:
             return []
         first, last = self.period
-        hint = looks_like(last if last < EARLY else first)
+        hint = looks_like(last if last < EARLY else first, self.numbered)
         return [f"from {day(first)} to {day(last)}", *([hint] if hint and (last < EARLY or first >= LATE) else [])]
 
     def lines(self) -> list[str]:
@@ -98,7 +105,7 @@ class Format:
         """Split lines into rows."""
         if self.header:
             return table(lines, self.header, self.spare, self.header_may_lack, self.means)
-        return ((number, [line], 0) for number, line in enumerate(lines, 1) if line.strip())
+        return ((number, [line], 0) for number, line in enumerate(lines, 1) if not is_frame(line))
 
     @property
     def means(self) -> str:
@@ -113,6 +120,12 @@ Form = str | Format
 def name_of(form: Form) -> str:
     """Return a format's name."""
     return form if isinstance(form, str) else form.name
+
+
+def numbered(form: Form) -> str:
+    """Return a format's name where a unit of time can be named behind it."""
+    name = name_of(form).partition(":")[0]
+    return name if name in (*NUMBERED, "parquet") else ""
 
 
 def named(form: str) -> Format:
@@ -150,8 +163,14 @@ def read(file: BinaryIO, form: Form) -> Iterator[Event | BadRow]:
         raise wrong_format(form, bad)
 
 
+def one(line: bytes, form: Format) -> Event | BadRow | None:
+    """Return what the first row of a line is, None where it has none."""
+    return next(_rows(text_lines(io.BytesIO(line)), form), None)
+
+
 def wrong_format(form: Format, bad: BadRows) -> DataError:
     """Return the error for a log of which these rows were read, and none was of the format."""
+    bad.numbered = numbered(form)
     found = [f"not one of the first {len(bad)} rows is of format {form.name}", *bad.lines(), *bad.days()[1:]]
     return DataError("\n  ".join(found), form.means)
 
@@ -160,16 +179,23 @@ def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
     for line, cells, wider in form.rows(lines):
         try:
             if cells[0].startswith(LONG):
-                raise _Bad("oversized")
+                raise _Bad("oversized", hint_of_json(cells[0]))
             if not all(map(str.isascii, cells)) and any(map(_NO_TEXT.search, cells)):
-                raise _Bad("not_utf8")
+                raise _Bad("not_utf8", OTHER_TEXT)
             if wider:
-                raise _Bad("extra_field" if wider > 0 else "missing_field")
+                said = (
+                    f"{len(cells)} cells, and {len(cells) - wider} columns: a cell with a separator in it needs quotes"
+                )
+                raise _Bad("extra_field" if wider > 0 else "missing_field", said)
             yield from form.parse(cells, line)
         except _Bad as bad:
-            yield BadRow(line, bad.args[0], _shown(cells), *bad.args[1:])
+            yield BadRow(line, bad.args[0], _shown(cells), _told(cells, *bad.args[1:]))
         except ValueError as error:  # of a value that cannot be read
-            yield BadRow(line, "wrong_type", _shown(cells), str(error))
+            yield BadRow(line, "wrong_type", _shown(cells), _told(cells, str(error)))
+
+
+def _told(cells: list[str], hint: str = "") -> str:
+    return SINGLE_QUOTED if single_quoted(cells) else hint
 
 
 def _shown(row: list[str]) -> str:
@@ -184,20 +210,24 @@ def _event(line: int, prefix: str, **fields: Any) -> Event:
     try:
         return msgspec.convert({"event_id": f"{prefix}-{line}", **fields}, Event)
     except msgspec.ValidationError as error:
-        raise _Bad("wrong_type", looks_like(fields["timestamp"])) from error
+        raise _Bad("wrong_type", looks_like(fields["timestamp"], numbered(prefix))) from error
 
 
-def _number(name: str, text: str, line: int) -> tuple[float | None, list[BadRow]]:
-    """Return a number that an event may lack; one that cannot be read is told, and the event goes without it."""
+def _spared(name: str, read_: Callable[[Any], Any], value: object, line: int) -> tuple[Any, list[BadRow]]:
+    """Read a value that an event may lack; one that cannot be read is told, and the event goes without it."""
     try:
-        return number(text), []
+        return read_(value), []
     except ValueError as error:
-        return None, [BadRow(line, name, text, str(error), lost=False)]
+        return None, [BadRow(line, name, f"{value}"[:SHOWN], str(error), lost=False)]
+
+
+def _id(column: str, text: str) -> str:
+    return str(_named(column, whole_id, text))
 
 
 def _typed(types: dict[str, str], name: str) -> str:
     if name not in types:
-        raise _Bad("unknown_type")
+        raise _Bad("unknown_type", f"{name!r} is none of {', '.join(types)}: name its meaning in a mapping")
     return types[name]
 
 
@@ -205,31 +235,62 @@ def _canonical(row: list[str], line: int, unit: str = "ms") -> Iterable[Event | 
     raw = row[0].rstrip("\r\n").encode()
     event = decode(raw, _NEVER, _NEVER)
     if isinstance(event, BadEvent):
-        if event.reason != "wrong_type":
-            raise _Bad(event.reason)
-        return _written(raw, line, unit)
+        return _written(row[0], line, unit)
     if unit != "ms":
         event = msgspec.structs.replace(event, timestamp=scaled(event.timestamp, unit))
     return (event,)
 
 
-def _written(raw: bytes, line: int, unit: str) -> Iterable[Event | BadRow]:
-    """Read an event whose time or numbers are text, or whose time is only too large for milliseconds."""
+def _written(text: str, line: int, unit: str) -> Iterable[Event | BadRow]:
+    """Read an event whose ids are numbers, whose time or numbers are text, or whose time is not in milliseconds."""
+    raw = record(text).encode()
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        hint = "an array: write an object a line, as jq -c '.[]' does" if raw.lstrip().startswith(b"[") else ""
-        raise _Bad("wrong_type", hint) from error
-    fields["timestamp"] = moment(str(fields.get("timestamp")), unit)
-    unread = []
-    for name in ("price", "quantity"):
-        if isinstance(text := fields.get(name), str):
-            fields[name], bad = _number(name, text, line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _Bad(reason_of(raw, error), hint_of_json(text)) from error
+    if lacking := [name for name in (*_NEEDED, "timestamp") if fields.get(name) is None]:
+        raise _Bad("missing_field", _lacking(lacking, fields))
+    fields["timestamp"] = _named("timestamp", partial(moment, unit=unit), str(fields["timestamp"]))
+    unread = list[BadRow]()
+    for name in _NEEDED:
+        if not isinstance(fields[name], str):
+            fields[name] = _named(name, id_text, fields[name])
+    for name, read_ in _SPARE.items():
+        if name in fields and not (read_ is id_text and isinstance(fields[name], str)):
+            fields[name], bad = _spared(name, read_, fields[name], line)
             unread += bad
     try:
         return [*unread, msgspec.convert(fields, Event)]
     except msgspec.ValidationError as error:
-        raise _Bad("wrong_type", looks_like(fields["timestamp"])) from error
+        raise _Bad("wrong_type", looks_like(fields["timestamp"], "events") or _said(error)) from error
+
+
+_NEEDED = TEXTS[:4]
+_SPARE: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("category_id", "session_id"), id_text),
+    **dict.fromkeys(("price", "quantity"), amount),
+}
+
+
+def _named(name: str, read: Callable[[Any], Any], value: object) -> Any:
+    """Read a value; raise ValueError with the name of its field."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _said(error: msgspec.ValidationError) -> str:
+    """Say which field is wrong, and how."""
+    said, _, place = str(error).partition(" - at `$.")
+    return f"{place.rstrip('`')}: {said}" if place else said
+
+
+def _lacking(names: list[str], fields: dict[str, Any]) -> str:
+    """Say which fields an event lacks, and what its own names for them may be."""
+    near = {name: nearest(name, fields.keys() - {*_NEEDED, "timestamp"}) for name in names}
+    said = [f"no {name}" + (f": is it {' or '.join(found)}?" if found else "") for name, found in near.items()]
+    return f"{', '.join(said)}; a log with names of its own takes a --mapping, which forecart map --data FILE proposes"
 
 
 _RETAILROCKET = ("timestamp", "visitorid", "event", "itemid", "transactionid")
@@ -238,7 +299,7 @@ _RETAILROCKET = ("timestamp", "visitorid", "event", "itemid", "transactionid")
 def _retailrocket(row: list[str], line: int, unit: str = "ms") -> Iterable[Event]:
     time, user, name, item, _ = row
     kind = _typed({t: t for t in ("view", "addtocart", "transaction")}, name)
-    ids = {"user_id": whole_id(user), "item_id": whole_id(item)}
+    ids = {"user_id": _id("visitorid", user), "item_id": _id("itemid", item)}
     return (_event(line, "retailrocket", **ids, type=kind, timestamp=moment(time, unit)),)
 
 
@@ -248,15 +309,17 @@ _TAOBAO_TYPES = {"pv": "view", "cart": "addtocart", "fav": "favourite", "buy": "
 _TAOBAO_PERIOD = range(1_511_539_200_000, 1_512_316_800_000)
 
 
-def _taobao(row: list[str], line: int) -> Iterable[Event]:
+def _taobao(row: list[str], line: int) -> Iterable[Event | BadRow]:
     user, item, category, name, text = row
     kind, time = _typed(_TAOBAO_TYPES, name), moment(text, "s")
     if time not in _TAOBAO_PERIOD:
-        raise _Bad("out_of_period", day(time))
-    ids = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category)}
-    return (_event(line, "taobao", **ids, type=kind, timestamp=time),)
+        raise _Bad("out_of_period", f"{day(time)}: the data set is of 2017-11-25 to 2017-12-03; {_OTHER_PERIOD}")
+    of, unread = _spared("category_id", whole_id, category, line)
+    ids = {"user_id": _id("user_id", user), "item_id": _id("item_id", item), "category_id": of or None}
+    return (*unread, _event(line, "taobao", **ids, type=kind, timestamp=time))
 
 
+_OTHER_PERIOD = "another log takes a --mapping, which forecart map --data FILE proposes"
 _REES46 = (
     *("event_time", "event_type", "product_id", "category_id", "category_code"),
     *("brand", "price", "user_id", "user_session"),
@@ -266,10 +329,11 @@ _REES46_TYPES = {"view": "view", "cart": "addtocart", "remove_from_cart": "remov
 
 def _rees46(row: list[str], line: int) -> Iterable[Event | BadRow]:
     text, name, item, category, _, _, price, user, session = row
-    cost, unread = _number("price", price, line)
-    fields = {"user_id": whole_id(user), "item_id": whole_id(item), "category_id": whole_id(category) or None}
+    cost, unread = _spared("price", number, price, line)
+    of, lost = _spared("category_id", whole_id, category, line)
+    fields = {"user_id": _id("user_id", user), "item_id": _id("product_id", item), "category_id": of or None}
     fields |= {"type": _typed(_REES46_TYPES, name), "session_id": session or None}
-    return (*unread, _event(line, "rees46", **fields, price=cost, timestamp=moment(text)))
+    return (*unread, *lost, _event(line, "rees46", **fields, price=cost, timestamp=moment(text)))
 
 
 def _session(row: list[str], line: int) -> Iterable[Event]:

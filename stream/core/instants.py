@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import cast
 
@@ -28,6 +28,7 @@ class Instants:
 
     def __init__(self, form: str, zone: tzinfo = UTC) -> None:
         self.form, self._zone = form, zone
+        self._meant = _meant(form)
         self._written = lru_cache(4096)(self._of_text)  # patterns cost microseconds, and a log's times repeat
 
     def one(self, value: object) -> int:
@@ -38,11 +39,12 @@ class Instants:
         """
         if isinstance(value, datetime):
             return self._of(value)
-        if self.form in UNITS:
-            return _number(value, self.form)
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r} is no text")
-        return self._written(value)
+        if isinstance(value, date):
+            return self._of(datetime.combine(value, time()))
+        try:
+            return _number(value, self.form) if self.form in UNITS else self._written(_text(value))
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no {self._meant}") from error
 
     def many(self, values: Sequence[object]) -> NDArray[np.int64]:
         """Return times in ms as `one` does; raise ValueError."""
@@ -90,6 +92,21 @@ class Instants:
     @staticmethod
     def _offset(time: datetime) -> int:
         return (time.utcoffset() or timedelta()) // _MS
+
+
+def _meant(form: str) -> str:
+    """Say what a mapping means by a time, and what to write where the log means another thing."""
+    if form in UNITS:
+        return f"number, as the mapping's `unit: {form}` says: write the `format` of text in its place"
+    if form == ISO:
+        return "time in ISO 8601, as the mapping says: write the `format` of other text, or the `unit` of numbers"
+    return f"time by the mapping's pattern {form!r}"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
 
 
 def _number(value: object, unit: str) -> int:

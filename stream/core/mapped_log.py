@@ -10,6 +10,7 @@ import msgspec
 
 from stream.core.events import BadEvent, Event, reason_of
 from stream.core.formats import BadRow, Format
+from stream.core.jsonlines import hint, record
 from stream.core.mapped import Mapped
 from stream.core.mapping import FIELDS, Mapping, counted, nearest
 from stream.core.plain import SHOWN
@@ -85,11 +86,11 @@ class _Reader:
     def line(self, cells: list[str], line: int) -> Iterable[Event | BadRow]:
         """Read a line of JSON."""
         assert self._decoder is not None
-        raw = cells[0].rstrip("\r\n").encode()
+        raw = record(cells[0].rstrip("\r\n")).encode()
         try:
             return self.values(self._decoder.values(raw), line, cells[0], raw)
         except (msgspec.DecodeError, RecursionError) as error:
-            return [BadRow(line, reason_of(raw, error), _shown(cells[0]))]
+            return [BadRow(line, reason_of(raw, error), _shown(cells[0]), hint(cells[0]))]
 
     def values(self, values: Values, line: int, shown: str, raw: bytes = b"") -> list[Event | BadRow]:
         """Read a row's values, of JSON too where it is `raw`; raise ValueError."""

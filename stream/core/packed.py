@@ -17,9 +17,11 @@ _LAYERS = 3  # of compression, one in another
 _PARQUET = "prepare it: forecart prepare --format parquet --data PATH"
 _TABLE = "write it as CSV or Parquet, and give that"
 _UNPACK = "unpack it, and give the log that is in it"
+_UNPACK_THEN = "unpack it first, and give the file that is in it"
 _OTHER: tuple[tuple[bytes, int, str, str], ...] = (  # how it begins, from which byte on, what it is, what to do
     (b"PAR1\x15", 0, "a Parquet file", _PARQUET),
     (b"Obj\x01", 0, "an Avro file", _TABLE),
+    (b"ORC", 0, "an ORC file", _TABLE),
     (b"ARROW1\0\0", 0, "an Arrow (Feather) file", _TABLE),
     (b"\x89HDF", 0, "an HDF5 file", _TABLE),
     (b"SQLite format 3\0", 0, "an SQLite database", _TABLE),
@@ -55,16 +57,26 @@ def readable() -> Iterator[None]:
 
 def unpacked(file: BinaryIO) -> BinaryIO:
     """Return a file without compression; raise DataError where that cannot be, or for what is plainly no log."""
-    found = _buffered(file)
+    found, around = _buffered(file), ""
     for _ in range(_LAYERS):
         head = found.peek(_HEAD)[:_HEAD]
-        if not (unpack := next((unpack for mark, place, unpack in _PACKED if _has(head, mark, place)), None)):
+        if not (kind := packing(head)):
             break
-        found = _buffered(unpack(found))
+        if around and kind == "ZIP":
+            raise DataError(f"this is a ZIP archive in {around}", _UNPACK)
+        found, around = _buffered(_PACKED[kind](found)), _CALLED.get(kind, kind)
     for mark, place, what, remedy in _OTHER:
         if _has(head, mark, place):
-            raise DataError(f"this is {what}, not a log", remedy)
+            raise DataError(
+                f"this is {what}{around and f' in {around}'}, not a log",
+                _UNPACK_THEN if around and remedy == _PARQUET else remedy,
+            )
     return found
+
+
+def packing(head: bytes) -> str:
+    """Name the compression of a file that begins so, nothing where there is none."""
+    return next((kind for mark, place, kind in _MARKS if _has(head, mark, place)), "")
 
 
 def _has(head: bytes, mark: bytes, place: int) -> bool:
@@ -106,6 +118,8 @@ def _zipped(file: BinaryIO) -> io.BufferedIOBase:
     names = [each for each in archive.namelist() if not each.endswith("/") and not each.startswith("__MACOSX/")]
     if "[Content_Types].xml" in names:
         raise DataError("this is an Excel workbook, not a log", "save it as CSV, and give that")
+    if "mimetype" in names and "content.xml" in names:
+        raise DataError("this is an OpenDocument workbook, not a log", "save it as CSV, and give that")
     if len(names) != 1:
         held = ", ".join(map(repr, names[:5])) + (" …" if len(names) > 5 else "")
         raise DataError(f"this is a ZIP archive of {len(names)} files: {held}", "unzip it, and give one of them")
@@ -115,11 +129,19 @@ def _zipped(file: BinaryIO) -> io.BufferedIOBase:
         raise DataError(f"this is a ZIP archive: {error}", "unzip it, and give the log that is in it") from error
 
 
-_PACKED: tuple[tuple[bytes, int, Callable[[BinaryIO], BinaryIO]], ...] = (
-    (b"\x1f\x8b", 0, _of("gzip", lambda file: gzip.GzipFile(fileobj=file))),
-    (b"1AY&SY", 4, _of("bzip2", bz2.BZ2File)),
-    (b"\xfd7zXZ\0", 0, _of("xz", lzma.LZMAFile)),
-    (b"\x5d\0\0", 0, _of("lzma", lzma.LZMAFile)),
-    (b"PK\x03\x04", 0, _of("ZIP", _zipped)),
-    (b"PK\x05\x06", 0, _of("ZIP", _zipped)),  # an empty one
+_MARKS = (
+    (b"\x1f\x8b", 0, "gzip"),
+    (b"1AY&SY", 4, "bzip2"),
+    (b"\xfd7zXZ\0", 0, "xz"),
+    (b"\x5d\0\0", 0, "lzma"),
+    (b"PK\x03\x04", 0, "ZIP"),
+    (b"PK\x05\x06", 0, "ZIP"),  # an empty one
 )
+_CALLED = {"ZIP": "a ZIP archive"}
+_PACKED: dict[str, Callable[[BinaryIO], BinaryIO]] = {
+    "gzip": _of("gzip", lambda file: gzip.GzipFile(fileobj=file)),
+    "bzip2": _of("bzip2", bz2.BZ2File),
+    "xz": _of("xz", lzma.LZMAFile),
+    "lzma": _of("lzma", lzma.LZMAFile),
+    "ZIP": _of("ZIP", _zipped),
+}

@@ -84,20 +84,38 @@ def _decoded(file: BinaryIO) -> tuple[BinaryIO, bool]:
         plain = _through(plain, lambda raw, final: decoder.decode(raw, final).encode(errors="surrogatepass"))
         head = plain.peek(_BLOCK)
     elif len(head.translate(None, _NO_CONTROL)) > len(head) / 20:
-        raise DataError(f"this is no text: it begins with the bytes {head[:8].hex(' ')}", "check the path")
+        raise _no_text(head)
     if b"\r" in head[:-1] and b"\n" not in head:
         plain = _through(plain, lambda raw, _: raw.replace(b"\r", b"\n"))
     return plain, bool(encoding)
+
+
+def _no_text(head: bytes) -> DataError:
+    if head.count(b"\x01") > len(head) / 40 and len(head.translate(None, _NO_CONTROL + b"\x01")) <= len(head) / 20:
+        remedy = "write tabs in their place: tr '\\001' '\\t' < PATH"
+        return DataError("this is a table whose cells the byte 1 separates, as Hive writes it", remedy)
+    remedy = "check the path; text of another encoding is made UTF-8 by iconv -f ENCODING -t UTF-8 PATH"
+    return DataError(f"this is no text: it begins with the bytes {head[:8].hex(' ')}", remedy)
 
 
 def _wide(head: bytes) -> str | None:
     """Return the encoding of text with two or four bytes a letter, by its mark or, without one, by its zeros."""
     if marked := next((name for mark, name in _MARKS if head.startswith(mark)), None):
         return marked
+    if len(head) >= 4 and (wide := _of_four(head)):
+        return wide
     first, second = head[0::2].count(0), head[1::2].count(0)
     if max(first, second) > len(head) / 4 and not min(first, second):
         return "utf-16-le" if second else "utf-16-be"
     return None
+
+
+def _of_four(head: bytes) -> str | None:
+    """Return the encoding of text with four bytes a letter, by the two of them that are nearly always zero."""
+    zeros = [head[n::4].count(0) / len(head[n::4]) for n in range(4)]
+    if min(zeros[2:]) > 0.9 and zeros[0] < 0.1:
+        return "utf-32-le"
+    return "utf-32-be" if min(zeros[:2]) > 0.9 and zeros[3] < 0.1 else None
 
 
 class _Converted(io.RawIOBase):

@@ -9,7 +9,7 @@ import msgspec
 from stream.core.events import BadEvent, Event
 from stream.core.instants import Instants
 from stream.core.mapping import Mapping, Types
-from stream.core.values import WHOLE, number
+from stream.core.values import WHOLE, looks_like, number
 
 TEXTS = ("user_id", "item_id", "type", "event_id", "category_id", "session_id")
 _NEEDED = TEXTS[:4]
@@ -29,18 +29,23 @@ class Rows:
     def event(self, values: Values, position: str, unread: dict[str, str] | None = None) -> Event | BadEvent:
         """Make an event, with the type as the log names it; without a column of ids `position` is its id.
 
-        Raises ValueError for a value that cannot be read. With `unread` a price or quantity of that kind is left
+        Raises ValueError for a value that cannot be read. With `unread` one of that kind that an event may lack is left
         out, and what is wrong with it noted there by field.
         """
         found: dict[str, Any] = {"event_id": position, "type": self.types.only}
         for field in self._texts:
-            found[field] = text(values[field])
+            try:
+                found[field] = text(values[field])
+            except ValueError as error:
+                if unread is None or field in _NEEDED:
+                    raise ValueError(f"{self.mapping.column(field)}: {error}") from error
+                unread[field] = str(error)
         if values["timestamp"] in (None, "") or any(found[field] is None for field in _NEEDED):
             return BadEvent("missing_field")
         found["timestamp"] = self.times.one(values["timestamp"])
         for field in self._numbers:
             try:
-                found[field] = _amount(values[field])
+                found[field] = amount(values[field])
             except ValueError as error:
                 if unread is None:
                     raise
@@ -48,7 +53,7 @@ class Rows:
         try:
             return msgspec.convert(found, Event)
         except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(looks_like(found["timestamp"]) or str(error)) from error
 
 
 def text(value: object) -> str | None:
@@ -70,7 +75,8 @@ def text(value: object) -> str | None:
     return str(value)
 
 
-def _amount(value: object) -> float | None:
+def amount(value: object) -> float | None:
+    """Return a price or a quantity, None where there is none; raise ValueError for what is no number."""
     if value is None or isinstance(value, str):
         return number(value) if value else None
     if isinstance(value, bool | list | dict | bytes):

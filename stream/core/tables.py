@@ -3,7 +3,7 @@
 import csv
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 
 from stream.core.errors import DataError
@@ -12,6 +12,9 @@ from stream.core.plain import LONG
 
 SEPARATORS = ",;\t|"
 _SPAN = 16  # lines that a quoted cell may go over
+_LOOK = 16  # rows that tell whether all have a column that the header does not name
+OTHER_TEXT = "damaged, or of another encoding: write it as UTF-8, as iconv -f ENCODING -t UTF-8 FILE does"
+SINGLE_QUOTED = "single quotes are part of a cell: write double ones around cells"
 
 Row = tuple[int, list[str], int]  # line, cells, how many more of them there are than columns
 
@@ -30,7 +33,7 @@ def table(
     as it is, and tells. Raises DataError, with `remedy`, where a column is missing.
     """
     before, first = 1, next(lines, "")
-    while first and (not first.strip() or first.lstrip('"').startswith("sep=")):  # a line that spreadsheets write
+    while is_preface(first):
         before, first = before + 1, next(lines, "")
     if not first:
         return
@@ -42,9 +45,47 @@ def table(
         pick, width = _places(first, names, columns, spare, remedy), len(names)
     plain = pick == list(range(width))
     cells_of = itemgetter(*pick, -1)  # a cell more, so that one column gives a tuple too
-    for line, cells in rows(lines, separator, width, before):
+    for line, cells in fitted(rows(lines, separator, width, before), width):
         fits = plain or len(cells) != width
         yield line, cells if fits else list(cells_of([*cells, ""]))[:-1], len(cells) - width
+
+
+def is_preface(line: str) -> bool:
+    """Tell whether a line before a header is blank, or the one by which spreadsheets name the separator."""
+    return bool(line) and (not line.strip() or line.lstrip('"').startswith("sep="))
+
+
+def fitted(found: Iterator[tuple[int, list[str]]], width: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield rows without a column that the header does not name: one that counts them, or one behind the last comma.
+
+    Which one it is the first rows tell, all of which have it.
+    """
+    seen = list(islice(found, 1))
+    if not seen or len(seen[0][1]) != width + 1:
+        yield from chain(seen, found)
+        return
+    seen += islice(found, _LOOK - 1)
+    part = _named_part([cells for _, cells in seen], width)
+    for line, cells in chain(seen, found):
+        yield line, cells[part] if len(cells) == width + 1 else cells
+
+
+def _named_part(seen: list[list[str]], width: int) -> slice:
+    """Return which of the cells the header names, where it names one less than all rows have."""
+    if all(len(cells) == width + 1 for cells in seen):
+        if len(seen) > 1 and [cells[0] for cells in seen] in [
+            [str(n + start) for n in range(len(seen))] for start in (0, 1)
+        ]:
+            return slice(1, None)
+        if not any(cells[-1].strip() for cells in seen):
+            return slice(None, -1)
+    return slice(None)
+
+
+def single_quoted(cells: Sequence[str]) -> bool:
+    """Tell whether a row's cells have single quotes around them."""
+    told = [cell for cell in cells if cell]
+    return len(told) > 1 and all(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in told)
 
 
 def rows(lines: Iterator[str], separator: str, width: int, before: int = 0) -> Iterator[tuple[int, list[str]]]:
@@ -69,7 +110,11 @@ def _quoted(
     """Return the cells of a row with quotes and how many lines it has, None where they do not fit."""
     if text.count('"') % 2 == 0:
         cells = _unquoted(text, separator)
+        if not cells or len(cells) != width:
+            cells = _escaped(text, separator, width) or cells
         return (cells, 1) if cells else None
+    if cells := _escaped(text, separator, width):
+        return cells, 1
     for count in range(1, _SPAN):
         while len(ahead) < count and (more := next(lines, "")):
             ahead.append(more)
@@ -93,6 +138,19 @@ def _unquoted(text: str, separator: str) -> list[str] | None:
         return None
 
 
+def _escaped(text: str, separator: str, width: int) -> list[str] | None:
+    """Return the cells of a line whose quotes within cells have a backslash before them, None where they do not fit."""
+    if '\\"' not in text:
+        return None
+    try:
+        (cells,) = csv.reader(
+            [text.rstrip("\r\n")], delimiter=separator, doublequote=False, escapechar="\\", strict=True
+        )
+    except (csv.Error, ValueError):  # ValueError: several rows
+        return None
+    return cells if len(cells) == width else None
+
+
 def _head(line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
     """Return what separates the first line, and its cells: as many of the columns as can be, else as many cells."""
 
@@ -112,6 +170,10 @@ def _head(line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
 def _places(line: str, names: list[str], columns: Sequence[str], spare: Sequence[str], remedy: str) -> list[int]:
     if lacking := [name for name in columns if name not in names and name not in spare]:
         shown = line.removeprefix(LONG).rstrip("\r\n")[:80]
+        if single_quoted(names):
+            raise DataError(f"the first line is {shown!r}: {SINGLE_QUOTED}", remedy)
+        if any("\udc80" <= each <= "\udcff" for each in line):
+            raise DataError(f"the first line is {shown!r}, which is no text in UTF-8", OTHER_TEXT)
         near = [
             f"{name} (is it {' or '.join(found)}?)" if (found := nearest(name, names)) else name for name in lacking
         ]

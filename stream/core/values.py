@@ -75,8 +75,11 @@ def moment(text: str, unit: str = "ms") -> int:
     try:
         time = datetime.fromisoformat(zoned)
     except ValueError:
-        raise ValueError(f"{text!r} is no time") from None
+        raise ValueError(f"{text!r} is no time: {PATTERN}") from None
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MS
+
+
+PATTERN = "a mapping can name its pattern, and forecart map --data FILE proposes one"
 
 
 def scaled(time: int | float, unit: str) -> int:
@@ -84,18 +87,26 @@ def scaled(time: int | float, unit: str) -> int:
     return round(time * UNITS[unit]) if UNITS[unit] >= 1 else int(time // round(1 / UNITS[unit]))
 
 
-def looks_like(time: int) -> str:
+def looks_like(time: int, numbered: str = "") -> str:
     """Say what a time in ms is that no shop can have meant, and how to name its unit; nothing of one that can be.
 
-    >>> looks_like(1433221467)
+    `numbered` is the log's format where a unit can be named behind it.
+
+    >>> looks_like(1433221467, "events")
     'these look like seconds: name the unit behind the format, as --format events:s, or in a mapping'
+    >>> looks_like(1433221467)
+    'these look like seconds: a mapping says so by `unit: s` under `time`'
     """
     for name, unit, least, most in _SPANS:
         if least <= time < most:
-            return (
-                f"these look like {name}: name the unit behind the format, as --format events:{unit}, or in a mapping"
-            )
+            return f"these look like {name}: {_naming(unit, numbered)}"
     return ""
+
+
+def _naming(unit: str, numbered: str) -> str:
+    if numbered:
+        return f"name the unit behind the format, as --format {numbered}:{unit}, or in a mapping"
+    return f"a mapping says so by `unit: {unit}` under `time`"
 
 
 def day(time: int) -> str:
@@ -120,8 +131,12 @@ def whole_id(text: str) -> str:
         return text
     value = float(text)
     if value != int(value) or abs(value) >= WHOLE:
-        raise ValueError(f"{text} was an id once, and is a float")
+        raise ValueError(f"{text} {FLOAT_ID}")
     return str(int(value))
 
 
+FLOAT_ID = (
+    "was an id once, and is a float, which has lost its last digits: write ids as integers or as text; "
+    "in pandas read them as 'Int64' or 'string'"
+)
 _FLOAT = re.compile(r"-?\d+\.\d+(?:[eE][+-]?\d+)?|-?\d+[eE]\+\d+")

@@ -1,6 +1,7 @@
 """Parquet's columns: ids, times and prices of whatever type people's tools wrote."""
 
-from datetime import UTC, date, datetime, timedelta, timezone
+import gzip
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from models.columns import scan
 from stream.core.errors import DataError
 from stream.core.formats import BadRows
+from stream.core.values import PATTERN
 from tests.fakes import NOON
 
 GIVEN: dict[str, Any] = {"user_id": "7", "type": "view", "item_id": "1002", "timestamp": NOON}
@@ -94,7 +96,7 @@ def test_days_are_times(tmp_path: Path):
 def test_times_that_cannot_be_read_are_told_with_the_first(tmp_path: Path):
     _, bad = _scanned(tmp_path, timestamp=["2026-01-01", "soon", None, "later"])
     assert bad.lines() == [
-        "2 rows left out: wrong_type, first in line 2: 'timestamp soon'",
+        f"2 rows left out: wrong_type, first in line 2: 'timestamp soon' ({PATTERN})",
         "1 row left out: missing_field, first in line 3: 'timestamp none'",
     ]
     _, bad = _scanned(tmp_path, timestamp=[NOON * 10**6])
@@ -132,3 +134,38 @@ def test_what_is_no_parquet_is_told(tmp_path: Path):
         scan(tmp_path / "log.csv", "ms", BadRows(), tmp_path)
     with pytest.raises(DataError, match=r"holds no \*\.parquet"):
         scan(tmp_path, "ms", BadRows(), tmp_path)
+
+
+@pytest.mark.parametrize("times", [[timedelta(seconds=1)], [time(1)], [True], [[1]], [{"at": 1}]])
+def test_a_type_that_holds_no_times_is_refused_by_its_column(tmp_path: Path, times: list[Any]):
+    with pytest.raises(DataError, match=r"the column timestamp is of the type \w+.*, which holds no times"):
+        _scanned(tmp_path, timestamp=times)
+
+
+def test_names_may_have_another_case(tmp_path: Path):
+    pl.DataFrame({name.upper(): [value] for name, value in GIVEN.items()}).write_parquet(tmp_path / "log.parquet")
+    rows = scan(tmp_path / "log.parquet", "ms", BadRows(), tmp_path).collect().to_dicts()
+    assert [row["item_id"] for row in rows] == ["1002"]
+
+
+def test_names_of_its_own_take_a_mapping_and_are_told(tmp_path: Path):
+    frame = pl.DataFrame({name: [value] for name, value in GIVEN.items()}).rename({"item_id": "itemid"})
+    frame.write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"no column item_id \(is it itemid\?\): its columns are user_id") as caught:
+        scan(tmp_path / "log.parquet", "ms", BadRows(), tmp_path)
+    assert "forecart map" in caught.value.remedy
+
+
+def test_a_packed_file_is_to_be_unpacked(tmp_path: Path):
+    (tmp_path / "log.parquet").write_bytes(gzip.compress(b"PAR1"))
+    with pytest.raises(DataError, match="is packed by gzip") as caught:
+        scan(tmp_path, "ms", BadRows(), tmp_path)
+    assert "unpack it first" in caught.value.remedy
+
+
+def test_a_folder_may_have_a_name_like_a_file(tmp_path: Path):
+    """Spark writes a folder of parts for a file."""
+    part = tmp_path / "2019-10.parquet" / "part-0.parquet"
+    part.parent.mkdir()
+    pl.DataFrame({name: [value] for name, value in GIVEN.items()}).write_parquet(part)
+    assert len(scan(tmp_path, "ms", BadRows(), tmp_path).collect()) == 1

@@ -123,3 +123,9 @@ def test_an_unknown_shopper_and_a_log_without_events_are_errors(tmp_path: Path):
     for users in ((), ("a",)):
         with pytest.raises(DataError, match="no event was scored"):
             _explain(log, users)
+
+
+def test_a_log_of_which_no_row_is_an_event_says_why(tmp_path: Path):
+    (tmp_path / "log").write_text('{"user_id":"u","type":"wish","item_id":"i","event_id":"e","timestamp":9}\n')
+    with pytest.raises(DataError, match=r"no event was scored.*\n  1 row left out: unknown_type, first in line 1"):
+        explain_log(Settings(), DEMO, "events", tmp_path / "log", [], False, False)

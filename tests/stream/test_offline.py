@@ -235,3 +235,26 @@ def test_a_file_is_scored_however_it_is_packed_and_encoded(
     log.write_bytes(pack(f"{event}\r\n{event.replace('e0', 'e1')}\r\n".encode(encoding)))
     assert _score(log)[0] == {"scored": 2}
     assert [json.loads(line)["user_id"] for line in shown()] == ["café"] * 2
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"timestamp": "2026-01-01T00:00:00Z"}, "training reads it"),
+        ({"price": "1,299.00"}, "training reads it"),
+        ({"user_id": 7}, "training reads it"),
+        ({"user_id": [7]}, r"user_id: \[7\] is no id"),
+        ({"item_id": None}, "no item_id"),
+    ],
+)
+def test_a_line_that_a_topic_would_not_take_is_told_with_what_is_wrong(tmp_path: Path, field: dict, said: str):
+    (tmp_path / "log").write_bytes(msgspec.json.encode(msgspec.json.decode(_event(0)) | field))
+    with pytest.raises(DataError, match=said):
+        _score(tmp_path / "log")
+
+
+@pytest.mark.parametrize("n", [2, 20_000])
+def test_an_array_is_called_so(tmp_path: Path, n: int):
+    (tmp_path / "log").write_bytes(b"[" + b",".join([_event(0)] * n) + b"]")
+    with pytest.raises(DataError, match="an array: write an object a line"):
+        _score(tmp_path / "log")

@@ -30,3 +30,37 @@ def test_what_has_no_columns_is_refused(tmp_path: Path, text: str, said: str):
     (tmp_path / "log").write_text(text)
     with pytest.raises(DataError, match=said):
         sample(tmp_path / "log", 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n", "has only a header: a, b"),
+        ("sep=;\na;b\n", "has only a header: a, b"),
+        ("a,b\n1\n2\n", "no row of .* has 2 cells"),
+        ("'a','b'\n'1','2'\n", "write double ones around cells"),
+        ('[{"a": 1}, {"a": 2}]', "an array: write an object a line"),
+        ("[" + ",".join(['{"a": 1}'] * 200_000) + "]", "an array: write an object a line"),
+        ('{"a": NaN}\n', "JSON has no NaN"),
+        ('{\n  "a": 1\n}\n', "an object over several lines"),
+    ],
+)
+def test_what_cannot_be_sampled_is_told_with_what_to_do(tmp_path: Path, text: str, said: str):
+    (tmp_path / "log").write_text(text)
+    with pytest.raises(DataError, match=said):
+        sample(tmp_path / "log", 10)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\na;b\n1;2\n3;4\n",
+        "\na,b\n1,2\n3,4\n",
+        "a,b\n1,1,2\n2,3,4\n",
+        "a,b\n1,2,\n3,4,\n",
+        '[\n{"a": "1", "b": "2"},\n{"a": "3", "b": "4"}\n]\n',
+    ],
+)
+def test_rows_are_looked_at_as_a_reader_reads_them(tmp_path: Path, text: str):
+    (tmp_path / "log").write_text(text)
+    assert sample(tmp_path / "log", 10)[1] == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]

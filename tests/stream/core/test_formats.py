@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import FORMATS, BadRow, BadRows, named, read
+from stream.core.formats import FORMATS, BadRow, BadRows, named, numbered, read
 from stream.core.plain import LONGEST, raw_lines
 from tests.fakes import NOON
 
@@ -214,7 +214,7 @@ def test_real_logs(real_data: Path, path: str, form: str, good: int, bad: int):
 def test_a_blank_line_is_no_row(name: str):
     """It is skipped, and lines are counted on."""
     head = ",".join(FORMATS[name].header) + "\n" if FORMATS[name].header else ""
-    bad = "[" if name != "sessions" else "a,b"
+    bad = "{" if name != "sessions" else "a,b"
     with pytest.raises(DataError, match=f"first 1 rows .*\n  1 row left out: .* first in line {3 + bool(head)}"):
         _read(head + "\n  \n" + bad + "\n\r\n", name)
 
@@ -273,9 +273,45 @@ def test_a_shop_without_prices_and_sessions_has_a_log_too():
     assert (event.item_id, event.price, event.category_id, event.session_id) == ("1", None, None, None)
 
 
-def test_an_id_that_lost_digits_is_told():
-    rows = _read(REES46 + f"{REES46_ROW},,3,4,5\n" + f"{REES46_ROW},,3,4,5\n".replace("1,2,", "1,2.1e+18,"), "rees46")
-    assert [row.hint for row in rows if isinstance(row, BadRow)] == ["2.1e+18 was an id once, and is a float"]
+def test_an_id_that_lost_digits_is_told_with_its_column():
+    good = f"{REES46_ROW},,3,4,5\n"
+    for column, wrong in (("product_id", ",1,2,"), ("user_id", ",4,5")):
+        rows = _read(REES46 + good + good.replace(wrong, wrong.replace(wrong[1], "2.1e+18", 1)), "rees46")
+        (bad,) = (row for row in rows if isinstance(row, BadRow))
+        assert bad.hint.startswith(f"{column}: 2.1e+18 was an id once, and is a float")
+        assert "'Int64'" in bad.hint
+
+
+@pytest.mark.parametrize(
+    ("form", "row"), [("rees46", REES46 + f"{REES46_ROW},,3,4,5\n"), ("taobao", "1,1,2,pv,1511544070\n")]
+)
+def test_a_category_that_lost_digits_costs_no_event(form: str, row: str):
+    told, event = _read(row.replace(",1,2,", ",1,2.1e+18,"), form)
+    assert isinstance(told, BadRow)
+    assert isinstance(event, Event)
+    assert (told.reason, told.lost, event.category_id) == ("category_id", False, None)
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "wrong", "said"),
+    [
+        ("rees46", f"{REES46}{REES46_ROW},,3.5,4,5\n", f"{REES46_ROW},,3.5,4,5,6\n", "10 cells, and 9 columns"),
+        ("rees46", REES46, f"{REES46_ROW},,3.5,4,5\n".replace("view", "View"), "'View' is none of view, cart"),
+        ("rees46", REES46, "'2019-10-01','view','1','2','','b','3','4','5'\n", "single quotes are part of a cell"),
+        (
+            "taobao",
+            TAOBAO,
+            "1,2,3,pv,1511544070000\n",
+            "the data set is of 2017-11-25 to 2017-12-03; another log takes",
+        ),
+    ],
+)
+def test_a_row_that_is_refused_says_why(form: str, good: str, wrong: str, said: str):
+    try:
+        rows = _read(good + wrong, form)
+        assert any(isinstance(row, BadRow) and said in row.hint for row in rows)
+    except DataError as error:
+        assert said in str(error)
 
 
 def test_a_unit_of_time_can_be_named():
@@ -301,3 +337,75 @@ def test_a_file_of_events_may_have_times_and_numbers_as_text():
         "events",
     )
     assert event == Event("e", "u", "v", "i", 1430622120000, price=1299.0)
+
+
+WRITTEN = {"event_id": "e", "user_id": "u", "type": "v", "item_id": "i", "timestamp": 1430622120000}
+
+
+@pytest.mark.parametrize("ids", [{"user_id": 7}, {"item_id": 1002.0}, {"event_id": 5}, {"category_id": 21.0}])
+def test_a_file_of_events_may_have_numbers_for_ids(ids: dict[str, float]):
+    (event,) = _read(msgspec.json.encode(WRITTEN | ids), "events")
+    (name, value) = ids.popitem()
+    assert getattr(event, name) == str(int(value))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason", "said"),
+    [
+        ({"item_id": [1]}, "wrong_type", "item_id: [1] is no id"),
+        ({"user_id": 1.5}, "wrong_type", "user_id: 1.5 is no id"),
+        ({"user_id": ""}, "wrong_type", "user_id: Expected `str` of length >= 1"),
+        ({"timestamp": [2026]}, "wrong_type", "timestamp: '[2026]' is no time"),
+        ({"item_id": None, "itemId": "i"}, "missing_field", "no item_id: is it itemId?"),
+        ({"event_id": None}, "missing_field", "takes a --mapping"),
+    ],
+)
+def test_a_bad_event_of_a_file_names_its_field(wrong: dict[str, object], reason: str, said: str):
+    rows = _read(msgspec.json.encode(WRITTEN) + b"\n" + msgspec.json.encode(WRITTEN | wrong), "events")
+    assert isinstance(bad := rows[1], BadRow)
+    assert bad.reason == reason
+    assert said in bad.hint
+
+
+@pytest.mark.parametrize("spare", [{"category_id": [1]}, {"price": [1]}, {"quantity": True}, {"session_id": 1.5}])
+def test_a_value_that_an_event_may_lack_costs_no_event(spare: dict[str, object]):
+    told, event = _read(msgspec.json.encode(WRITTEN | spare), "events")
+    (name,) = spare
+    assert isinstance(told, BadRow)
+    assert (told.reason, told.lost) == (name, False)
+    assert getattr(event, name) is None
+
+
+@pytest.mark.parametrize("layout", ["[\n{0},\n{0}\n]\n", "{0},\n{0},\n", "[{0}, \n {0}]"])
+def test_an_array_with_an_event_a_line_is_read(layout: str):
+    raw = layout.replace("{0}", msgspec.json.encode(WRITTEN).decode())
+    assert _read(raw, "events") == [msgspec.convert(WRITTEN, Event)] * 2
+
+
+@pytest.mark.parametrize("n", [3, 30_000])
+def test_an_array_in_one_line_is_called_so(n: int):
+    with pytest.raises(DataError, match="an array: write an object a line"):
+        _read(msgspec.json.encode([WRITTEN] * n), "events")
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "said"),
+    [
+        ("retailrocket", f"{ROCKET}1430622120,1,view,2,\n", "as --format retailrocket:s"),
+        ("retailrocket:us", f"{ROCKET}1430622120000,1,view,2,\n", "as --format retailrocket:s"),
+        ("events", '{"event_id":"e","user_id":"u","type":"v","item_id":"i","timestamp":1430622120}', "events:s"),
+        ("rees46", REES46 + f"{REES46_ROW},,3.5,4,5\n".replace("2019-10-01 00:00:00 UTC", "1430622120"), "`unit: s`"),
+    ],
+)
+def test_a_unit_is_named_as_the_format_takes_it(form: str, row: str, said: str):
+    (event,) = _read(row, form)
+    assert isinstance(event, Event)
+    bad = BadRows(numbered=numbered(form))
+    bad.saw(event.timestamp, event.timestamp)
+    assert said in bad.days()[1]
+
+
+@pytest.mark.parametrize("time", ["10/01/2019", "2019-10-01 00:02:34 EST", "2019-10-01T00:02:34[Europe/Berlin]"])
+def test_a_time_of_another_pattern_takes_a_mapping(time: str):
+    with pytest.raises(DataError, match="is no time: a mapping can name its pattern"):
+        _read(REES46 + f"{REES46_ROW},,3.5,4,5\n".replace("2019-10-01 00:00:00 UTC", time), "rees46")

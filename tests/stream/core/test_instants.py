@@ -1,6 +1,7 @@
 """Times as shops write them."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -87,3 +88,24 @@ def test_many_at_once_are_read_as_one_by_one(texts: list[str], alike: bool):
 def test_a_zone_that_others_do_not_name_is_read():
     texts = ["2026-03-04T12:00:00.00", "2026-03-04T12:00:00.0Z"]
     assert Instants(ISO, ZoneInfo("Europe/Berlin")).many(texts).tolist() == [NOON - 3_600_000, NOON]
+
+
+def test_a_day_is_the_time_that_it_begins_at():
+    assert Instants("ms").one(date(2026, 3, 4)) == NOON - 43_200_000
+    assert Instants(ISO, ZoneInfo("Europe/Berlin")).one(date(2026, 3, 4)) == NOON - 43_200_000 - 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "said"),
+    [
+        ("ms", "2026-03-04T12:00Z", "as the mapping's `unit: ms` says: write the `format` of text"),
+        ("s", "soon", "as the mapping's `unit: s` says"),
+        (ISO, "1772625600", "or the `unit` of numbers"),
+        (ISO, 1772625600, "or the `unit` of numbers"),
+        (ISO, "04.03.2026", "write the `format` of other text"),
+        ("%d.%m.%Y", "2026-03-04", "is no time by the mapping's pattern '%d.%m.%Y'"),
+    ],
+)
+def test_what_is_no_time_is_told_with_what_the_mapping_says(form: str, value: object, said: str):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Instants(form).one(value)

@@ -58,7 +58,9 @@ def test_compression_is_known_by_its_bytes(kind: str):
     assert _text(PACKED[kind](TEXT.encode() * 5_000)) == TEXT * 5_000
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
 @pytest.mark.parametrize("packed", [False, True])
 def test_encodings_of_unicode_are_known_by_their_bytes(encoding: str, packed: bool):
     text = "time,user,item\n" * 10 + TEXT * 9_000
@@ -94,6 +96,12 @@ def test_a_broken_letter_of_utf_16_harms_its_line_alone():
 
 OTHER = {
     "a Parquet file": b"PAR1\x15\x04" + bytes(50),
+    "a Parquet file in gzip": gzip.compress(b"PAR1\x15\x04" + bytes(50)),
+    "a Parquet file in a ZIP archive": _zip(b"PAR1\x15\x04" + bytes(50), "a.parquet"),
+    "a ZIP archive in a ZIP archive": _zip(_zip(b"x", "a.csv"), "a.zip"),
+    "a ZIP archive in gzip": gzip.compress(_zip(b"x", "a.csv")),
+    "an ORC file": b"ORC\x0a" + bytes(50),
+    "an OpenDocument workbook": _zip(b"x", "mimetype", "content.xml"),
     "an old Excel workbook": b"\xd0\xcf\x11\xe0" + bytes(50),
     "an Excel workbook": _zip(b"x", "[Content_Types].xml", "xl/sheet1.xml"),
     "a Zstandard file": b"\x28\xb5\x2f\xfd\x04",
@@ -104,6 +112,7 @@ OTHER = {
     "a ZIP archive of 2 files: 'a.csv', 'b.csv'": _zip(b"x", "a.csv", "b.csv"),
     "a ZIP archive of 0 files": _zip(b"x"),
     "no text: it begins with the bytes 01 00 00 02": b"\x01\0\0\x02" * 9,
+    "a table whose cells the byte 1 separates": b"user\x01item\x01time\n1\x012\x013\n" * 9,
     "no text: it begins with the bytes cd": random.Random(0).randbytes(5_000),
 }
 

@@ -33,6 +33,8 @@ def _table(text: str, **options: object) -> list[list[str]]:
         "Unnamed: 0;time;user;item\n0;1;2;3\n",
         "item,price,user,time\n3,9.9,2,1\n",
         "Time, User ,ITEM\n1,2,3\n",
+        "time,user,item\n1,2,3,\n",
+        "time,user,item,\n1,2,3,\n",
     ],
 )
 def test_a_table_is_read_by_the_names_of_its_columns(text: str):
@@ -76,3 +78,46 @@ def test_what_the_standard_library_writes_is_read(rows: list[list[str]]):
         yield from io.StringIO(out.getvalue(), newline="\n")
 
     assert [cells for _, cells, _ in table(lines(), COLUMNS)] == rows
+
+
+def test_a_column_without_a_name_is_left_out_where_all_rows_have_it():
+    rows = [[str(n), "a", "b", ""] for n in range(1, 40)]
+    counted = "".join(",".join([str(n), *row]) + "\n" for n, row in enumerate(rows, 1))
+    named = "time,user,item,spare\n"
+    assert _table(named + counted) == [row[:3] for row in rows]
+    behind = "".join(",".join(row) + ",\n" for row in rows[5:])
+    assert _table(named + behind) == [row[:3] for row in rows[5:]]
+    quoted = '"time","user","item"\n"0",1,2,3\n"1",1,2,3\n'
+    assert _table(quoted) == [["1", "2", "3"]] * 2
+    stray = named + counted.replace("7,7,a", "7,a", 1)
+    assert len(_table(stray)) == 1
+
+
+@pytest.mark.parametrize("last", ["1,2,3,4\n", "1,2,3,4\n5,6,7\n", "5,1,2,3\n9,1,2,3\n"])
+def test_a_cell_too_many_is_no_column_without_a_name(last: str):
+    lines = iter(["time,user,item\n", *last.splitlines(keepends=True)])
+    assert next(table(lines, COLUMNS))[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (r'"say \"hi\", you"', 'say "hi", you'),
+        (r'"24\" TV"', '24" TV'),
+        (r'"a \\ \"b\""', r'a \ "b"'),
+        (r'"C:\"', "C:\\"),
+    ],
+)
+def test_quotes_behind_a_backslash_are_text(cell: str, text: str):
+    assert _table(f"time,user,item\n1,{cell},3\n4,5,6\n") == [["1", text, "3"], ["4", "5", "6"]]
+
+
+def test_single_quotes_are_told():
+    with pytest.raises(DataError, match="write double ones"):
+        _table("'time','user','item'\n'1','2','3'\n")
+
+
+def test_a_header_that_is_no_text_is_told():
+    with pytest.raises(DataError, match="no text in UTF-8") as caught:
+        _table(b"\x85\xa5,\x89".decode(errors="surrogateescape"))
+    assert "iconv" in caught.value.remedy
