@@ -1,6 +1,6 @@
 """Parquet's columns as an event's fields, whatever types they were written with; with `prepared` the home of polars."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from stream.core.events import ID_LENGTH_MAX
 from stream.core.formats import BadRow, BadRows
 from stream.core.mapping import nearest
 from stream.core.packed import packing
-from stream.core.values import PATTERN, UNITS, WHOLE, looks_like, moment, number
+from stream.core.values import ODD_ID, PATTERN, UNITS, WHOLE, looks_like, moment, number, whole_id
 
 _IDS = ("user_id", "type", "item_id")
 COLUMNS = (*_IDS, "category_id", "timestamp", "price")
 _TIMES = (0, 2**53)
 _SHOWN = 80
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
 _SINGLE = 2**24  # floats of four bytes hold the whole numbers below it exactly
 
 
@@ -29,8 +30,9 @@ def scan(data: Path, unit: str, bad: BadRows, stage: Path) -> pl.LazyFrame:
     parts, before = list[pl.LazyFrame](), 0
     for path in files(data):
         raw = _named_alike(pl.scan_parquet(path, hive_partitioning=False))
-        rows = _checked(raw, path, unit).with_row_index("n", before).with_columns(pl.col("n").cast(pl.Int64))
-        if any(map(_is_read_by_python, (raw.collect_schema().get(name) for name in COLUMNS), COLUMNS)):
+        odd = _odd_ids(raw)
+        rows = _checked(raw, path, unit, odd).with_row_index("n", before).with_columns(pl.col("n").cast(pl.Int64))
+        if odd or any(map(_is_read_by_python, (raw.collect_schema().get(name) for name in COLUMNS), COLUMNS)):
             read = stage / f"columns-{len(parts):05}.parquet"
             rows.sink_parquet(read, lazy=False, engine="streaming")
             rows = pl.scan_parquet(read)
@@ -66,25 +68,42 @@ def _named_alike(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.rename({name: name.lower() for name in names if name.lower() in COLUMNS and name.lower() not in names})
 
 
-def _checked(frame: pl.LazyFrame, path: Path, unit: str) -> pl.LazyFrame:
-    """Return an event's fields, and of a row that is none the reason and what is wrong; `unread` is a price as text."""
+def _odd_ids(frame: pl.LazyFrame) -> list[str]:
+    """Return the columns of ids as text of which some have to be read by Python."""
+    schema = frame.collect_schema()
+    texts = [name for name in (*_IDS, "category_id") if isinstance(schema.get(name), _TEXTS)]
+    odd = frame.select(pl.col(name).cast(pl.String).str.contains(ODD_ID).any() for name in texts)
+    found = odd.collect(engine="streaming")
+    return [name for name in texts if found[name].item()]
+
+
+def _checked(frame: pl.LazyFrame, path: Path, unit: str, odd: list[str]) -> pl.LazyFrame:
+    """Return an event's fields, and of a row that is none the reason and what is wrong.
+
+    What could not be read of a price or category, which an event may lack, is in `no_price` and `no_category_id`.
+    """
     schema = frame.collect_schema()
     if lacking := [name for name in (*_IDS, "timestamp") if name not in schema]:
         raise _lacking(path, lacking, list(schema))
     refuse_times(schema["timestamp"], path, "timestamp")
     given = [name for name in COLUMNS if name in schema]
-    _refuse_floats(frame, path, [name for name in given if name not in ("timestamp", "price")])
+    refuse_no_ids(frame, path, [name for name in given if name not in ("timestamp", "price")])
     frame = frame.select(
         *(pl.col(name).fill_nan(None) if schema[name].is_float() else pl.col(name) for name in given),
         *(pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in schema),
     )
-    ids = {name: _text(name, schema.get(name)) for name in (*_IDS, "category_id")}
+    ids = {name: _text(name, schema.get(name), name in odd) for name in (*_IDS, "category_id")}
     time, (price, unread) = _time(schema["timestamp"], unit), _price(schema.get("price"))
     length = {name: text.str.len_chars() for name, text in ids.items()}
     faults = [(name, pl.col(name).is_null(), "missing_field") for name in (*_IDS, "timestamp")]
-    faults += [(name, pl.col(name).is_not_null() & text.is_null(), "not_utf8") for name, text in ids.items()]
+    faults += [(name, length[name] == 0, "missing_field") for name in _IDS]
+    faults += [
+        (name, _each(pl.col(name), _is_no_utf8, pl.Boolean), "not_utf8")
+        for name in ids
+        if schema.get(name) == pl.Binary
+    ]
+    faults += [(name, pl.col(name).is_not_null() & ids[name].is_null(), "wrong_type") for name in _IDS]
     faults += [(name, n > ID_LENGTH_MAX, "wrong_type") for name, n in length.items()]
-    faults += [(name, length[name] == 0, "wrong_type") for name in _IDS]
     faults += [("timestamp", time.is_null() | (time <= _TIMES[0]) | (time >= _TIMES[1]), "wrong_type")]
     return frame.select(
         *(ids[name].alias(name) for name in _IDS),
@@ -94,7 +113,8 @@ def _checked(frame: pl.LazyFrame, path: Path, unit: str) -> pl.LazyFrame:
         pl.coalesce(pl.when(fault).then(pl.lit(reason)) for _, fault, reason in faults).alias("reason"),
         pl.coalesce(pl.when(fault).then(pl.lit(name)) for name, fault, _ in faults).alias("column"),
         pl.coalesce(pl.when(fault).then(_as_written(name, schema)) for name, fault, _ in faults).alias("value"),
-        unread.alias("unread"),
+        unread.alias("no_price"),
+        pl.when(ids["category_id"].is_null()).then(_as_written("category_id", schema)).alias("no_category_id"),
     )
 
 
@@ -116,19 +136,50 @@ def refuse_times(kind: pl.DataType, path: Path, name: str) -> None:
 
 
 def _tell(rows: pl.LazyFrame, bad: BadRows, file: str) -> None:
-    """Count the rows that are no events by reason, and the prices that could not be read."""
-    place = f"{file}: " if file else ""
-    told = rows.filter(pl.col("reason").is_not_null() | pl.col("unread").is_not_null()).group_by("reason", "column")
-    first = (pl.col(name).sort_by("n").first() for name in ("value", "unread"))
-    found = told.agg(pl.len(), pl.col("n").min().alias("first"), *first).collect(engine="streaming")
-    for reason, column, count, row, value, unread in found.sort("first").iter_rows():
-        if reason is None:
-            bad.add(BadRow(row + 1, "price", f"{place}{unread}", lost=False), count)
-            continue
-        hint = looks_like(int(value), "parquet") if column == "timestamp" and (value or "").isdigit() else ""
-        if not hint and column == "timestamp" and reason == "wrong_type":
-            hint = PATTERN
-        bad.add(BadRow(row + 1, reason, f"{place}{column} {value or 'none'}", hint), count)
+    """Count the rows that are no events by reason, and the prices and categories that could not be read."""
+    place, lost = f"{file}: " if file else "", pl.col("reason").is_not_null()
+    for reason, column, count, row, value in _first(rows.filter(lost), "reason", "column", "value"):
+        bad.add(
+            BadRow(row + 1, reason, f"{place}{column} {value or 'none'}", _hint(column, value or "", reason)), count
+        )
+    for name in ("price", "category_id"):
+        unread = rows.filter(~lost & pl.col(f"no_{name}").is_not_null())
+        for _, count, row, value in _first(unread, "reason", f"no_{name}"):
+            bad.add(BadRow(row + 1, name, f"{place}{value}", _hint(name, value, ""), lost=False), count)
+
+
+def _first(rows: pl.LazyFrame, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Yield each group of rows with their number, and the first one's number and value, which is the last column."""
+    *keys, value = columns
+    groups = rows.group_by(*keys).agg(pl.len(), pl.col("n").min().alias("first"), pl.col(value).sort_by("n").first())
+    return groups.collect(engine="streaming").sort("first").iter_rows()
+
+
+def _hint(column: str, value: str, reason: str) -> str:
+    """Say what is wrong with a value."""
+    if column == "timestamp":
+        hint = looks_like(int(value), "parquet") if value.isdigit() else ""
+        return hint or (PATTERN if reason == "wrong_type" else "")
+    try:
+        whole_id("" if column == "price" else value)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def refuse_no_ids(frame: pl.LazyFrame, path: Path, names: list[str]) -> None:
+    """Raise DataError where a column of ids is of a type, or holds a float, that none can be."""
+    schema = frame.collect_schema()
+    for name in names:
+        kind = schema[name]
+        if not (
+            kind.is_integer() or kind.is_float() or kind.is_decimal() or isinstance(kind, (*_TEXTS, pl.Binary, pl.Null))
+        ):
+            raise DataError(
+                f"{path}: the column {name} is of the type {kind}, which holds no ids",
+                f"name another column, or write {name} as integers or as text",
+            )
+    _refuse_floats(frame, path, names)
 
 
 def _refuse_floats(frame: pl.LazyFrame, path: Path, names: list[str]) -> None:
@@ -152,13 +203,14 @@ def _refuse_floats(frame: pl.LazyFrame, path: Path, names: list[str]) -> None:
             )
 
 
-def _text(name: str, kind: pl.DataType | None) -> pl.Expr:
-    """Return a column of ids as text, null where bytes are no UTF-8."""
-    if kind is None or not (kind == pl.Binary or kind.is_float() or kind.is_decimal()):
-        return pl.col(name).cast(pl.String, strict=False)
+def _text(name: str, kind: pl.DataType | None, odd: bool) -> pl.Expr:
+    """Return a column of ids as text, empty where the text says that there is none, null where it is no id."""
     if kind == pl.Binary:
-        return _each(name, _utf8, pl.String)
-    return pl.col(name).cast(pl.Int64).cast(pl.String)
+        return _each(pl.col(name), lambda raw: whole_id(_utf8(raw)), pl.String)
+    if kind is not None and (kind.is_float() or kind.is_decimal()):
+        return pl.col(name).cast(pl.Int64).cast(pl.String)
+    text = pl.col(name).cast(pl.String, strict=False)
+    return _each(text, whole_id, pl.String) if odd else text
 
 
 def _time(kind: pl.DataType, unit: str) -> pl.Expr:
@@ -179,9 +231,9 @@ def _price(kind: pl.DataType | None) -> tuple[pl.Expr, pl.Expr]:
     if kind is None or kind.is_numeric():
         read = price.cast(pl.Float64, strict=False)
         return pl.when(read.is_finite()).then(read), pl.when(read.is_infinite()).then(price.cast(pl.String))
-    told = _each("price", lambda text: _fails(_utf8(text)), pl.Boolean)
-    shown = _each("price", _utf8, pl.String) if kind == pl.Binary else price.cast(pl.String, strict=False)
-    return _each("price", lambda text: number(_utf8(text)), pl.Float64), pl.when(told).then(shown)
+    told = _each(price, lambda text: _fails(_utf8(text)), pl.Boolean)
+    shown = _each(price, _utf8, pl.String) if kind == pl.Binary else price.cast(pl.String, strict=False)
+    return _each(price, lambda text: number(_utf8(text)), pl.Float64), pl.when(told).then(shown)
 
 
 def _fails(text: str) -> bool:
@@ -201,7 +253,15 @@ def _utf8(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _each(name: str, read: Callable[[Any], Any], kind: Any) -> pl.Expr:
+def _is_no_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _each(column: pl.Expr, read: Callable[[Any], Any], kind: Any) -> pl.Expr:
     """Return what `read` makes of each value of a column, null where it cannot."""
 
     def one(value: Any) -> Any:
@@ -214,7 +274,7 @@ def _each(name: str, read: Callable[[Any], Any], kind: Any) -> pl.Expr:
         found = {value: one(value) for value in values.unique().drop_nulls()}
         return pl.Series(values.name, map(found.get, values), kind)
 
-    return pl.col(name).map_batches(every, kind, is_elementwise=True)
+    return column.map_batches(every, kind, is_elementwise=True)
 
 
 def _instants(unit: str) -> pl.Expr:
@@ -241,5 +301,5 @@ def _moment(text: str, unit: str) -> int | None:
 
 def _as_written(name: str, schema: pl.Schema) -> pl.Expr:
     if schema.get(name) == pl.Binary:
-        return _each(name, lambda raw: raw.decode(errors="backslashreplace")[:_SHOWN], pl.String)
+        return _each(pl.col(name), lambda raw: raw.decode(errors="backslashreplace")[:_SHOWN], pl.String)
     return pl.col(name).cast(pl.String, strict=False).str.head(_SHOWN)

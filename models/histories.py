@@ -15,6 +15,7 @@ from stream.core.events import Event
 from stream.core.features import price_level
 from stream.core.formats import BadRow, BadRows, Form, numbered
 from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
+from stream.core.values import EARLY, LATE
 from stream.mappings import read_log
 
 Ints = NDArray[np.int64]
@@ -128,7 +129,8 @@ def gather(rows: Iterable[Event | BadRow], timed: bool, progress: Callable[[int]
         raise no_events(bad)
     arrays = [np.frombuffer(column, np.int64) for column in columns]
     if timed:
-        bad.saw(int(arrays[4].min()), int(arrays[4].max()))
+        strange = np.count_nonzero((arrays[4] < EARLY) | (arrays[4] >= LATE))
+        bad.saw(int(arrays[4].min()), int(arrays[4].max()), int(strange))
     order = np.lexsort((arrays[4], arrays[0]))
     first = [prices.get(n, (0, np.nan)) for n in range(len(items.index))]
     return Log(

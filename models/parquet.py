@@ -6,11 +6,12 @@ from typing import Any, cast
 
 import polars as pl
 
-from models.columns import files, refuse_times
+from models.columns import files, refuse_no_ids, refuse_times
 from stream.core.errors import DataError
 from stream.core.mapped_log import MappedFormat
 from stream.core.mapping import nearest
 from stream.core.proposal import flat
+from stream.core.rows import TEXTS
 
 _ROWS = 50_000  # at once
 _SPARE = ("category_id", "price", "quantity", "session_id")  # a file may lack them where others have them
@@ -38,6 +39,8 @@ def _rows(path: Path, form: MappedFormat, names: set[str]) -> Iterator[tuple[Any
         for field, each in form.mapping.paths.items()
     ]  # fmt: skip
     chosen = frame.select(columns)
+    ids = {form.mapping.column(field): field for field in form.mapping.paths if field in TEXTS}
+    refuse_no_ids(chosen.select(pl.col(field).alias(name) for name, field in ids.items()), path, list(ids))
     refuse_times(chosen.collect_schema()["timestamp"], path, form.mapping.columns.time)
     for block in chosen.collect_batches(chunk_size=_ROWS, maintain_order=True):
         yield from block.iter_rows()

@@ -23,6 +23,7 @@ from models.histories import KNOWN_TYPES, Log, no_events
 from stream.core.errors import DataError
 from stream.core.events import Event
 from stream.core.formats import BadRow, BadRows, Form, name_of, numbered
+from stream.core.values import EARLY, LATE
 from stream.mappings import read_log
 
 FACTS, _STAGE = "prepared.json", "staged"
@@ -112,7 +113,9 @@ def prepare(
             rows = pl.scan_parquet(_staged(data, form, stage, bad, progress))
         rows = rows.select("n", *COLUMNS)
         time = pl.col("timestamp")
-        events, begin, end = _collect(rows.select(pl.len(), time.min(), time.max().alias("end"))).row(0)
+        strange = ((time < EARLY) | (time >= LATE)).sum()
+        found = rows.select(pl.len(), time.min(), time.max().alias("end"), strange.alias("strange"))
+        events, begin, end, odd = _collect(found).row(0)
         if not events:
             raise no_events(bad)
         progress(f"{events:,} events: items, categories and types")
@@ -128,7 +131,7 @@ def prepare(
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     if form != "sessions":
-        bad.saw(begin, end)
+        bad.saw(begin, end, odd)
     facts = Facts(
         path=data.name, format=name_of(form), timed=form != "sessions", events=events, partitions=partitions,
         begin=begin, end=end, bad=dict(bad.count),

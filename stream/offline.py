@@ -15,7 +15,19 @@ import msgspec
 
 from stream.configured import scorer
 from stream.core.events import REASONS, Event
-from stream.core.formats import HOPELESS, BadRow, BadRows, Form, Format, named, numbered, one, read, wrong_format
+from stream.core.formats import (
+    HOPELESS,
+    BadRow,
+    BadRows,
+    Form,
+    Format,
+    cp1252,
+    named,
+    numbered,
+    one,
+    read,
+    wrong_format,
+)
 from stream.core.plain import SHOWN, raw_lines
 from stream.files import sink, source
 from stream.mappings import decoder_of, is_parquet, read_log
@@ -206,7 +218,7 @@ def _now() -> int:
 
 def _raw_lines(file: BinaryIO, bad: BadRows) -> Iterator[Line]:
     """Yield lines as records, so that bad ones meet what the worker does with them."""
-    for offset, raw in enumerate(raw_lines(file)):
+    for offset, raw in enumerate(raw_lines(file, lambda *line: bad.add(cp1252(*line)))):
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             bad.saw(*[_timed(raw).timestamp] * 2)
         yield Line(offset, _now(), None, raw)

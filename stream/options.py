@@ -13,6 +13,7 @@ from rich.console import Console
 
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS, NUMBERED, BadRows, Form, named
+from stream.core.printable import printable
 from stream.core.values import UNITS
 from stream.mappings import load as load_mapping
 
@@ -35,9 +36,9 @@ def terminal(stderr: bool = True) -> Console:
 def report(bad: BadRows, console: Console) -> None:
     """Say what was left out of a log, and of which days the rest is."""
     for line in bad.lines():
-        console.print(line, style="yellow")
+        console.print(printable(line), style="yellow")
     for line, style in zip(bad.days(), ("", "yellow"), strict=False):
-        console.print(line, style=style)
+        console.print(printable(line), style=style)
 
 
 def known(form: str, other: str = "") -> str:

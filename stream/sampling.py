@@ -1,6 +1,5 @@
 """The first rows of a log of unknown shape, by the names of their columns."""
 
-import csv
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -8,11 +7,12 @@ from pathlib import Path
 import msgspec
 
 from stream.core.errors import DataError
+from stream.core.formats import NO_TEXT
 from stream.core.jsonlines import hint, record
 from stream.core.packed import readable
 from stream.core.plain import LONG, text_lines
 from stream.core.proposal import Rows, flat
-from stream.core.tables import SEPARATORS, SINGLE_QUOTED, fitted, is_preface, rows, single_quoted
+from stream.core.tables import SEPARATORS, SINGLE_QUOTED, fitted, is_preface, rows, single_quoted, unquoted
 from stream.files import source
 
 SAMPLES: dict[str, Callable[[Path, int], Rows]] = {}
@@ -33,19 +33,23 @@ def sample(path: Path, most: int) -> tuple[str, Rows]:
         return "json", _records(lines[:most], path)
     separator = max(SEPARATORS, key=lambda each: len(_cells(lines[0], each)))
     names = [name.strip() for name in _cells(lines[0], separator)]
+    shown = lines[0].removeprefix(LONG).strip()[:80]
     if len(names) < 2:
         raise DataError(
-            f"the first line of {path} is {lines[0].strip()[:80]!r}: neither JSON nor the names of columns",
+            f"the first line of {path} is {shown!r}: neither JSON nor the names of columns",
             "write it as CSV with a header, or as JSON lines",
         )
     if single_quoted(names):
-        raise DataError(f"the first line of {path} is {lines[0].strip()[:80]!r}", SINGLE_QUOTED)
+        raise DataError(f"the first line of {path} is {shown!r}", SINGLE_QUOTED)
     found = list(fitted(rows(iter(lines[1:]), separator, len(names)), len(names)))
     told: Rows = [dict(zip(names, cells, strict=False)) for _, cells in found if len(cells) == len(names)]
     if not told:
         what = f"no row of {path} has {len(names)} cells, as its header has" if found else f"{path} has only a header"
         raise DataError(f"{what}: {', '.join(names)}", "give a log with events")
-    return "tsv" if separator == "\t" else "csv", told
+    known = ({name: cell for name, cell in row.items() if not NO_TEXT.search(name)} for row in told)
+    return "tsv" if separator == "\t" else "csv", [
+        {**row} for row in known if not any(map(NO_TEXT.search, row.values()))
+    ]
 
 
 def _is_json(line: str) -> bool:
@@ -58,7 +62,8 @@ def _begins(path: Path) -> bytes:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
+    line = line.removeprefix(LONG).rstrip("\r\n")
+    return unquoted(line, separator) or line.split(separator)
 
 
 def _records(lines: list[str], path: Path) -> Rows:
@@ -66,7 +71,7 @@ def _records(lines: list[str], path: Path) -> Rows:
     for line in lines:
         try:
             found.append(flat(msgspec.json.decode(record(line).encode(errors="replace"))))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue  # a row that is no JSON is told once the mapping is used
     if not (told := [row for row in found if row]):
         raise DataError(

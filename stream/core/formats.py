@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,11 +20,13 @@ from stream.core.plain import LONG, SHOWN, text_lines
 from stream.core.rows import TEXTS, amount
 from stream.core.rows import text as id_text
 from stream.core.tables import OTHER_TEXT, SINGLE_QUOTED, Row, single_quoted, table
-from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, whole_id
+from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, stated, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
 _NEVER = 2**53
-_NO_TEXT = re.compile("[\udc80-\udcff]")
+CP1252 = "cp1252"
+_IN_UTF8 = "the text is no UTF-8: where letters are wrong, write it so: iconv -f ENCODING -t utf-8"
+NO_TEXT = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class BadRows:
     first_value: dict[str, BadRow] = field(default_factory=dict)
     period: tuple[int, int] | None = None  # of the events, ms
     numbered: str = ""  # the log's format where a unit of time can be named behind it
+    strange: int = 0  # of their times no shop can have meant
 
     def __len__(self) -> int:
         return self.count.total()
@@ -61,23 +64,34 @@ class BadRows:
         count[row.reason] += n
         first.setdefault(row.reason, row)
 
-    def saw(self, first: int, last: int) -> None:
-        """Take note of events' times (ms)."""
+    def saw(self, first: int, last: int, strange: int | None = None) -> None:
+        """Take note of events' times (ms), and how many of them are strange; of one event's that is told by itself."""
         before, after = self.period or (first, last)
         self.period = min(before, first), max(after, last)
+        self.strange += (not EARLY <= first < LATE) if strange is None else strange
 
     def days(self) -> list[str]:
-        """Say the first and the last day of the log and, where all its times are strange, what they may be."""
+        """Say the first and the last day of the log and, where times are strange, how many and what they may be."""
         if not self.period:
             return []
         first, last = self.period
-        hint = looks_like(last if last < EARLY else first, self.numbered)
-        return [f"from {day(first)} to {day(last)}", *([hint] if hint and (last < EARLY or first >= LATE) else [])]
+        days = f"from {day(first)} to {day(last)}"
+        if not self.strange:
+            return [days]
+        hint = looks_like(first if first < EARLY else last, self.numbered)
+        if last < EARLY or first >= LATE:
+            return [days, hint]
+        times = "1 time is" if self.strange == 1 else f"{self.strange:,} times are"
+        return [days, f"{times} before 1990 or after 2100: {hint}"]
 
     def lines(self) -> list[str]:
         """Describe what was left out, one line a reason."""
         rows = [(f"left out: {reason}", n, self.first[reason]) for reason, n in self.count.most_common()]
-        rows += [(f"read without {name}", n, self.first_value[name]) for name, n in self.values.most_common()]
+        how = {CP1252: "as"}
+        rows += [
+            (f"read {how.get(name, 'without')} {name}", n, self.first_value[name])
+            for name, n in self.values.most_common()
+        ]
         return [
             f"{n} row{'' if n == 1 else 's'} {what}, first in line {first.line}: {first.text!r}"
             + (first.hint and f" ({first.hint})")
@@ -149,9 +163,12 @@ def read(file: BinaryIO, form: Form) -> Iterator[Event | BadRow]:
     Raises DataError where the file cannot be read, or is not of the format at all.
     """
     form = named(form) if isinstance(form, str) else form
-    good, bad = 0, BadRows()
+    good, bad, foreign = 0, BadRows(), deque[BadRow]()
     with readable():
-        for row in _rows(text_lines(file), form):
+        for row in _rows(text_lines(file, lambda *line: foreign.append(cp1252(*line))), form):
+            while foreign:
+                bad.add(told := foreign.popleft())
+                yield told
             if isinstance(row, BadRow):
                 bad.add(row)
             else:
@@ -168,6 +185,11 @@ def one(line: bytes, form: Format) -> Event | BadRow | None:
     return next(_rows(text_lines(io.BytesIO(line)), form), None)
 
 
+def cp1252(line: int, text: str) -> BadRow:
+    """Tell of a line that is no UTF-8, and was read as cp1252."""
+    return BadRow(line, CP1252, _shown([text]), _IN_UTF8, lost=False)
+
+
 def wrong_format(form: Format, bad: BadRows) -> DataError:
     """Return the error for a log of which these rows were read, and none was of the format."""
     bad.numbered = numbered(form)
@@ -180,7 +202,7 @@ def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
         try:
             if cells[0].startswith(LONG):
                 raise _Bad("oversized", hint_of_json(cells[0]))
-            if not all(map(str.isascii, cells)) and any(map(_NO_TEXT.search, cells)):
+            if not all(map(str.isascii, cells)) and any(map(NO_TEXT.search, cells)):
                 raise _Bad("not_utf8", OTHER_TEXT)
             if wider:
                 said = (
@@ -226,7 +248,7 @@ def _id(column: str, text: str) -> str:
 
 
 def _typed(types: dict[str, str], name: str) -> str:
-    if name not in types:
+    if (name := stated(name)) not in types:
         raise _Bad("unknown_type", f"{name!r} is none of {', '.join(types)}: name its meaning in a mapping")
     return types[name]
 
@@ -238,7 +260,24 @@ def _canonical(row: list[str], line: int, unit: str = "ms") -> Iterable[Event | 
         return _written(row[0], line, unit)
     if unit != "ms":
         event = msgspec.structs.replace(event, timestamp=scaled(event.timestamp, unit))
-    return (event,)
+    return _tidied(event, line)
+
+
+def _tidied(event: Event, line: int) -> list[Event | BadRow]:
+    """Take the ids of an event as they are taken of other files."""
+    ids = {name: value for name in TEXTS if (value := getattr(event, name))}
+    tidy, unread = dict[str, Any](), list[Event | BadRow]()
+    for name, value in ids.items():
+        if name in _NEEDED:
+            tidy[name] = _id(name, value)
+        else:
+            tidy[name], bad = _spared(name, whole_id, value, line)
+            unread += bad
+    if tidy == ids:
+        return [event]
+    if lacking := [name for name in _NEEDED if not tidy[name]]:
+        raise _Bad("missing_field", f"no {', '.join(lacking)}")
+    return [*unread, msgspec.structs.replace(event, **{name: value or None for name, value in tidy.items()})]
 
 
 def _written(text: str, line: int, unit: str) -> Iterable[Event | BadRow]:
@@ -260,7 +299,7 @@ def _written(text: str, line: int, unit: str) -> Iterable[Event | BadRow]:
             fields[name], bad = _spared(name, read_, fields[name], line)
             unread += bad
     try:
-        return [*unread, msgspec.convert(fields, Event)]
+        return [*unread, *_tidied(msgspec.convert(fields, Event), line)]
     except msgspec.ValidationError as error:
         raise _Bad("wrong_type", looks_like(fields["timestamp"], "events") or _said(error)) from error
 
@@ -332,14 +371,19 @@ def _rees46(row: list[str], line: int) -> Iterable[Event | BadRow]:
     cost, unread = _spared("price", number, price, line)
     of, lost = _spared("category_id", whole_id, category, line)
     fields = {"user_id": _id("user_id", user), "item_id": _id("product_id", item), "category_id": of or None}
-    fields |= {"type": _typed(_REES46_TYPES, name), "session_id": session or None}
+    fields |= {"type": _typed(_REES46_TYPES, name), "session_id": stated(session) or None}
     return (*unread, *lost, _event(line, "rees46", **fields, price=cost, timestamp=moment(text)))
 
 
+_TABLE = re.compile(r"""[,;|"]|^\s*['\[({]|['\])}]\s*$""")
+
+
 def _session(row: list[str], line: int) -> Iterable[Event]:
-    items = row[0].split()
-    if "," in row[0]:
-        raise _Bad("extra_field")  # a table, each of whose rows would be a session
+    items = [whole_id(item) for item in row[0].split()]
+    if _TABLE.search(row[0]):  # each of its rows would be a session
+        raise _Bad("extra_field", "item ids are separated by spaces, without commas, semicolons, quotes and brackets")
+    if "-2" in items:
+        raise _Bad("extra_field", "this looks like SPMF: leave out its -1 and -2")
     # Without times the line's number is the time: lines are in order, and no gap within one is made up.
     return [
         _event(line, f"sessions-{place}", user_id=f"session-{line}", type="view", item_id=item, timestamp=line)

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.values import UNITS, scaled
+from stream.core.values import ROUNDED, UNITS, real, scaled
 
 ISO = "iso"
 _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
@@ -44,7 +44,8 @@ class Instants:
         try:
             return _number(value, self.form) if self.form in UNITS else self._written(_text(value))
         except ValueError as error:
-            raise ValueError(f"{value!r} is no {self._meant}") from error
+            said = ROUNDED if ROUNDED in str(error) else self._meant
+            raise ValueError(f"{value!r} is no {said}") from error
 
     def many(self, values: Sequence[object]) -> NDArray[np.int64]:
         """Return times in ms as `one` does; raise ValueError."""
@@ -104,6 +105,8 @@ def _meant(form: str) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # such as 20191001
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
     return value
@@ -111,7 +114,7 @@ def _text(value: object) -> str:
 
 def _number(value: object, unit: str) -> int:
     if isinstance(value, str):
-        value = int(value) if value.strip().lstrip("-").isdecimal() else float(value)
+        value = int(value) if value.strip().lstrip("-").isdecimal() else (real(value) or float(value))
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**70:
         raise ValueError(f"{value!r} is no time")
     return round(scaled(value, unit))

@@ -15,7 +15,7 @@ from stream.core.mapped import Mapped
 from stream.core.mapping import FIELDS, Mapping, counted, nearest
 from stream.core.plain import SHOWN
 from stream.core.printable import printable
-from stream.core.rows import Rows, Values, text
+from stream.core.rows import Rows, Values, written
 
 _KINDS = {"csv": "a table", "tsv": "a table", "json": "JSON lines", "parquet": "Parquet"}
 
@@ -94,7 +94,7 @@ class _Reader:
 
     def values(self, values: Values, line: int, shown: str, raw: bytes = b"") -> list[Event | BadRow]:
         """Read a row's values, of JSON too where it is `raw`; raise ValueError."""
-        if (name := text(values.get("type"))) is not None:
+        if (name := written(values.get("type"))) is not None:
             self.met[name] += 1
             values["type"] = of = self.rows.types.of(name)
             if of is None:

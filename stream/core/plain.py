@@ -7,7 +7,9 @@ is no text.
 
 import codecs
 import io
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from stream.core.errors import DataError
@@ -18,6 +20,7 @@ SHOWN = 80  # characters of a bad row
 LONG = "\ud800"  # before what is kept of a line that is too long: no bytes become it
 _BLOCK = 1 << 16
 _NO_CONTROL = bytes({*range(256)} - {*range(9), *range(14, 27), *range(28, 32), 127})
+_RETURNED = re.compile(rb'(?:[^\r\n"]|"[^"]*")*\r(?!\r*\n)')  # a first line with a lone return behind it
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -26,32 +29,38 @@ _MARKS = (
 )
 
 
-def text_lines(file: BinaryIO) -> Iterator[str]:
+Foreign = Callable[[int, str], None]
+
+
+def text_lines(file: BinaryIO, foreign: Foreign = lambda *_: None) -> Iterator[str]:
     """Yield lines as text, with their ends; a byte that is no text becomes a lone surrogate, which no text has.
 
-    Of a line that is longer than `LONGEST` the beginning is yielded, after `LONG`. Raises DataError.
+    Of a line that is longer than `LONGEST` the beginning is yielded, after `LONG`. `foreign` hears the number and text
+    of each line that was read as cp1252. Raises DataError.
     """
-    for text, cut in _texts(file):
+    for text, cut in _texts(file, foreign):
         yield LONG + text[:SHOWN].partition("\r")[0] if cut else text
 
 
-def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+def raw_lines(file: BinaryIO, foreign: Foreign = lambda *_: None) -> Iterator[bytes]:
     """Yield lines as bytes of UTF-8 without their ends, `LONGEST` at most; raise DataError where they break off."""
     with readable():
-        for text, _ in _texts(file):
+        for text, _ in _texts(file, foreign):
             yield text.rstrip("\r\n").encode(errors="surrogateescape")
 
 
-def _texts(file: BinaryIO) -> Iterator[tuple[str, bool]]:
+def _texts(file: BinaryIO, foreign: Foreign) -> Iterator[tuple[str, bool]]:
     """Yield lines as text, and whether one was too long and is cut."""
     plain, utf8 = _decoded(unpacked(file))
     mark = codecs.BOM_UTF8
-    for line, cut in _lines(plain):
+    for number, (line, cut) in enumerate(_lines(plain), 1):
         raw, mark = line.removeprefix(mark), b""
         try:
             text = raw.decode()
         except UnicodeDecodeError:
-            text = raw.decode(errors="surrogateescape") if utf8 or cut else _cp1252(raw)
+            text = raw.decode(errors="surrogateescape")
+            if not (utf8 or cut) and (guessed := _cp1252(raw)):
+                foreign(number, text := guessed)
         else:
             utf8 = utf8 or not text.isascii()
         yield text, cut
@@ -67,12 +76,10 @@ def _lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
 
 
 def _cp1252(raw: bytes) -> str:
-    try:
-        if b"\xff" not in raw:
-            return raw.decode("cp1252")
-    except UnicodeDecodeError:
-        pass
-    return raw.decode(errors="surrogateescape")
+    """Return text of cp1252, nothing where it is none."""
+    with suppress(UnicodeDecodeError):
+        return "" if b"\xff" in raw else raw.decode("cp1252")
+    return ""
 
 
 def _decoded(file: BinaryIO) -> tuple[BinaryIO, bool]:
@@ -85,7 +92,7 @@ def _decoded(file: BinaryIO) -> tuple[BinaryIO, bool]:
         head = plain.peek(_BLOCK)
     elif len(head.translate(None, _NO_CONTROL)) > len(head) / 20:
         raise _no_text(head)
-    if b"\r" in head[:-1] and b"\n" not in head:
+    if _is_of_a_mac(head):
         plain = _through(plain, lambda raw, _: raw.replace(b"\r", b"\n"))
     return plain, bool(encoding)
 
@@ -96,6 +103,13 @@ def _no_text(head: bytes) -> DataError:
         return DataError("this is a table whose cells the byte 1 separates, as Hive writes it", remedy)
     remedy = "check the path; text of another encoding is made UTF-8 by iconv -f ENCODING -t UTF-8 PATH"
     return DataError(f"this is no text: it begins with the bytes {head[:8].hex(' ')}", remedy)
+
+
+def _is_of_a_mac(head: bytes) -> bool:
+    """Tell whether carriage returns end lines, by the first one's end or by their number: line feeds are in cells."""
+    inner = head.rstrip(b"\r\n")
+    alone = inner.count(b"\r") - inner.count(b"\r\n")
+    return alone > inner.count(b"\n") or bool(alone and _RETURNED.match(inner))
 
 
 def _wide(head: bytes) -> str | None:

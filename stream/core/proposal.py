@@ -8,7 +8,8 @@ from datetime import datetime
 
 from stream.core.instants import ISO, Instants
 from stream.core.mapping import counted
-from stream.core.values import number
+from stream.core.printable import printable
+from stream.core.values import number, stamp
 
 Rows = Sequence[dict[str, object]]
 _WORDS = {
@@ -130,6 +131,8 @@ def _forms(values: list[object]) -> list[str]:
     """Return how times may be written, the likeliest first."""
     if all(isinstance(value, datetime) for value in values):
         return [ISO]
+    if stamps := {stamp(str(value)) for value in values} - {""}:
+        return list(stamps) if len(stamps) == 1 and all(stamp(str(value)) for value in values) else []
     try:
         sizes = [float(value) for value in values if isinstance(value, str | int | float)]
         return [
@@ -173,15 +176,17 @@ def flat(record: object, before: str = "") -> dict[str, object]:
 
 def written(form: str, found: Proposal, source: str, rows: int) -> str:
     """Write a proposal as the file of a mapping."""
-    lines = [f"# Proposed by forecart map from the first {rows:,} rows of {source}; docs/mapping.md describes it."]
-    lines += [f"# {doubt}" for doubt in found.doubts]
+    lines = [
+        f"# Proposed by forecart map from the first {rows:,} rows of {printable(source)}; docs/mapping.md says more."
+    ]
+    lines += [f"# {printable(doubt)}" for doubt in found.doubts]
     lines += [f"format: {form}", "columns:"]
     lines += [f"  {name}: {_scalar(found.columns.get(name, ''))}" for name in dict.fromkeys((*NEEDED, *found.columns))]
     lines += ["time:", *(f"  {name}: {_scalar(value)}" for name, value in found.time.items())]
     lines += ["  zone: UTC  # of times that name none"]
     if "type" not in found.columns:
         return "\n".join([*lines, "types: view  # of all events"]) + "\n"
-    lines += [f"types:{'' if found.types else ' {}'}  # met: {counted(found.met)}"]
+    lines += [f"types:{'' if found.types else ' {}'}  # met: {printable(counted(found.met))}"]
     for meaning in _ORDER:
         names = found.types.get(meaning, [])
         lines += [f"  {meaning}: {_several(names)}" if names else f"  # {meaning}: which?"]
@@ -205,4 +210,7 @@ def _scalar(text: str) -> str:
         "y",
         "n",
     )
-    return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if plain:
+        return text
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text) + '"'

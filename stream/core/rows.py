@@ -1,6 +1,7 @@
 """The values of a shop's own log, whatever types they have, become events as a mapping says."""
 
 from datetime import UTC, tzinfo
+from decimal import Decimal
 from math import isnan
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 from stream.core.events import BadEvent, Event
 from stream.core.instants import Instants
 from stream.core.mapping import Mapping, Types
-from stream.core.values import WHOLE, looks_like, number
+from stream.core.values import WHOLE, looks_like, number, whole_id
 
 TEXTS = ("user_id", "item_id", "type", "event_id", "category_id", "session_id")
 _NEEDED = TEXTS[:4]
@@ -29,17 +30,17 @@ class Rows:
     def event(self, values: Values, position: str, unread: dict[str, str] | None = None) -> Event | BadEvent:
         """Make an event, with the type as the log names it; without a column of ids `position` is its id.
 
-        Raises ValueError for a value that cannot be read. With `unread` one of that kind that an event may lack is left
-        out, and what is wrong with it noted there by field.
+        Raises ValueError for a value that cannot be read. With `unread`, that is of a file, what an event may lack is
+        left out where it is of that kind, and what is wrong with it noted there by field.
         """
         found: dict[str, Any] = {"event_id": position, "type": self.types.only}
         for field in self._texts:
             try:
-                found[field] = text(values[field])
+                found[field] = text(values[field]) if unread is None else written(values[field])
             except ValueError as error:
                 if unread is None or field in _NEEDED:
                     raise ValueError(f"{self.mapping.column(field)}: {error}") from error
-                unread[field] = str(error)
+                found[field], unread[field] = None, str(error)
         if values["timestamp"] in (None, "") or any(found[field] is None for field in _NEEDED):
             return BadEvent("missing_field")
         found["timestamp"] = self.times.one(values["timestamp"])
@@ -70,9 +71,21 @@ def text(value: object) -> str | None:
         return str(int(value))
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, bool | float | list | dict):
+    if isinstance(value, Decimal) and value == (whole := int(value)):
+        return str(whole)
+    if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} is no id")
     return str(value)
+
+
+def written(value: object) -> str | None:
+    """Do so with a value of a file, where people and tools have spelled it in their ways.
+
+    >>> written("1002.0"), written("NULL")
+    ('1002', None)
+    """
+    found = text(value)
+    return found and (whole_id(found) or None)
 
 
 def amount(value: object) -> float | None:

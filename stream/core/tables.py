@@ -1,6 +1,7 @@
 """Tables of text: rows as cells, whatever separates them, quoted or not, and the columns by their names."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -109,7 +110,7 @@ def _quoted(
 ) -> tuple[list[str], int] | None:
     """Return the cells of a row with quotes and how many lines it has, None where they do not fit."""
     if text.count('"') % 2 == 0:
-        cells = _unquoted(text, separator)
+        cells = unquoted(text, separator)
         if not cells or len(cells) != width:
             cells = _escaped(text, separator, width) or cells
         return (cells, 1) if cells else None
@@ -122,7 +123,7 @@ def _quoted(
             break
         text += ahead[count - 1]
         if text.count('"') % 2 == 0:
-            cells = _unquoted(text, separator)
+            cells = unquoted(text, separator)
             if not cells or len(cells) != width:
                 break
             for _ in range(count):
@@ -131,11 +132,15 @@ def _quoted(
     return None
 
 
-def _unquoted(text: str, separator: str) -> list[str] | None:
-    try:
-        return next(csv.reader([text.rstrip("\r\n")], delimiter=separator, strict=True))
-    except csv.Error:
-        return None
+def unquoted(text: str, separator: str) -> list[str] | None:
+    """Return the cells of a line whose quotes stand around whole cells, with or without space outside; else None."""
+    text = text.rstrip("\r\n")
+    for line in (text, re.sub(rf'"[ \t]+(?=[{separator}]|$)', '"', text)):
+        try:
+            return next(csv.reader([line], delimiter=separator, strict=True, skipinitialspace=True))
+        except csv.Error:
+            continue
+    return None
 
 
 def _escaped(text: str, separator: str, width: int) -> list[str] | None:
@@ -155,7 +160,7 @@ def _head(line: str, columns: Sequence[str]) -> tuple[str, list[str]]:
     """Return what separates the first line, and its cells: as many of the columns as can be, else as many cells."""
 
     def cells(separator: str) -> list[str]:
-        found = _unquoted(line, separator) or line.rstrip("\r\n").split(separator)
+        found = unquoted(line, separator) or line.rstrip("\r\n").split(separator)
         known = {name.casefold(): name for name in columns}
         return [known.get(cell.strip().casefold(), cell) for cell in found]
 
@@ -178,4 +183,6 @@ def _places(line: str, names: list[str], columns: Sequence[str], spare: Sequence
             f"{name} (is it {' or '.join(found)}?)" if (found := nearest(name, names)) else name for name in lacking
         ]
         raise DataError(f"the first line is {shown!r}: it names no column {', '.join(near)}", remedy)
+    if twice := [name for name in columns if names.count(name) > 1]:
+        raise DataError(f"the first line names the column {', '.join(twice)} more than once", "rename all but one")
     return [names.index(name) if name in names else -1 for name in columns]

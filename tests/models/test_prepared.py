@@ -90,7 +90,7 @@ def test_rows_that_are_no_events_are_counted_by_reason(tmp_path: Path):
     pl.DataFrame(rows, ("user_id", "type", "item_id", "timestamp"), orient="row").write_parquet(tmp_path / "x.parquet")
     facts, bad = prepare(tmp_path / "x.parquet", "parquet", tmp_path / "out", 100)
     assert facts.events == 2
-    assert facts.bad == {"not_utf8": 1, "missing_field": 2, "wrong_type": 3}
+    assert facts.bad == {"not_utf8": 1, "missing_field": 3, "wrong_type": 2}
     assert bad.first["not_utf8"].line == 2
     assert Prepared.open(tmp_path / "out").types == ["view", "addtocart", "transaction", "wish"]
 

@@ -38,14 +38,20 @@ def test_what_grows_is_said_now_and_then_where_there_is_no_terminal(every: float
     ("first", "last", "days"),
     [
         (1430622120563, 1442539015000, ["from 2015-05-03 to 2015-09-18"]),
-        (1430622120, 1442539015000, ["from 1970-01-17 to 2015-09-18"]),
-        (1430622120, 1442539015, ["from 1970-01-17 to 1970-01-17", "these look like seconds: name the unit behind"]),
+        (
+            1430622120,
+            1442539015000,
+            ["from 1970-01-17 to 2015-09-18", "1 time is before 1990 or after 2100: these look like seconds"],
+        ),
+        (1430622120, 1442539015, ["from 1970-01-17 to 1970-01-17", "these look like seconds"]),
         (
             1430622120 * 10**6,
             1442539015 * 10**6,
-            ["from the year 47304", "these look like microseconds: name the unit"],
+            ["from the year 47304", "these look like microseconds"],
         ),
-        (1, 40, ["from 1970-01-01 to 1970-01-01"]),
+        (1, 40, ["from 1970-01-01 to 1970-01-01", "these are before 1990 in every unit: write them in milli"]),
+        (20191001, 20191104, ["from 1970-01-01 to 1970-01-01", "these look like days or times without signs"]),
+        (1430622120563, 20191001000234, ["from 2015-05-03 to 2609-10-", "2 times are before 1990 or after 2100"]),
     ],
 )
 def test_the_days_of_a_log_are_said_and_what_its_times_look_like(
@@ -58,6 +64,15 @@ def test_the_days_of_a_log_are_said_and_what_its_times_look_like(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == len(days)
     assert all(line.startswith(day) for line, day in zip(said, days, strict=True))
+
+
+def test_what_a_terminal_would_obey_is_shown_in_escapes(capsys: pytest.CaptureFixture[str]):
+    bad = BadRows()
+    bad.add(BadRow(2, "missing_field", "x", "no user: is it user\x1b[2J\x1b]0;x\x07?"))
+    bad.add(BadRow(3, "price\x1b[2J", "x", lost=False))
+    report(bad, terminal())
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "\x07" not in said and said.count(r"\u001b") == 3
 
 
 @pytest.mark.parametrize("form", ["xml", "taobao:s", "events:h"])

@@ -18,9 +18,35 @@ def test_tables_and_json_are_told_apart(tmp_path: Path):
     assert sample(log, 10) == ("json", [{"a.b": 1}])
 
 
+def test_bytes_that_are_no_text_are_left_out(tmp_path: Path):
+    (tmp_path / "log").write_bytes(b"a,b,c\x81\n1,2,3\n4,\x81,6\n")
+    assert sample(tmp_path / "log", 10) == ("csv", [{"a": "1", "b": "2"}])
+
+
 def test_no_more_rows_than_asked_are_read(tmp_path: Path):
     (tmp_path / "log").write_text("a,b\n" + "1,2\n" * 50)
     assert len(sample(tmp_path / "log", 7)[1]) == 7
+
+
+def test_a_table_of_an_old_mac_is_sampled(tmp_path: Path):
+    for text in ("a,b\r1,2\r\n", 'a,b\r1,"2"\r\n', '"a",b\r1,2\n'):
+        (tmp_path / "log").write_bytes(text.encode())
+        assert sample(tmp_path / "log", 10) == ("csv", [{"a": "1", "b": "2"}])
+    (tmp_path / "log").write_bytes(b'a,"b\rb"\n1,2\n3,4\n')
+    assert sample(tmp_path / "log", 10)[1][1] == {"a": "3", "b\rb": "4"}
+
+
+@pytest.mark.parametrize("n", [131_073, 1_200_000])
+def test_a_first_line_without_end_is_no_table(tmp_path: Path, n: int):
+    (tmp_path / "log").write_text('"' + "x" * n + "\n1,2\n")
+    with pytest.raises(DataError, match=r"xxx'.*neither JSON"):
+        sample(tmp_path / "log", 10)
+
+
+@pytest.mark.parametrize("deep", [900, 100_000])
+def test_a_record_without_a_bottom_is_no_record(tmp_path: Path, deep: int):
+    (tmp_path / "log").write_text('{"a":' * deep + "1" + "}" * deep + '\n{"b": 1}\n')
+    assert sample(tmp_path / "log", 10)[1][-1] == {"b": 1}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,21 @@ def test_line_ends_of_old_macs_are_read(encoding: str):
     assert _text(TEXT.replace("\n", "\r").encode(encoding)) == TEXT
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    "text",
+    ["a,b\r1,2\r3,4\r\n", "a,b\r1,2\r3,4\r\n\r", 'a,b\r1,"x\ny"\r3,4\r', "a,b\r1,2\r3,4\n", 'a,"b\n"\r1,"x\ny\n\nz"\r'],
+)
+def test_line_feeds_in_a_file_of_an_old_mac_end_no_more_than_their_lines(encoding: str, text: str):
+    found = "".join(text_lines(io.BytesIO(text.encode(encoding))))
+    assert found.rstrip("\n") == text.replace("\r", "\n").rstrip("\n")
+
+
+@pytest.mark.parametrize("text", ["a,b\r\r\n1,2\r\r\n", 'a,b\n1,"x\ry"\n2,3\n', "a,b\r\n1,2\n"])
+def test_returns_in_other_files_end_no_lines(text: str):
+    assert "".join(text_lines(io.BytesIO(text.encode()))) == text
+
+
 def test_a_broken_letter_of_utf_16_harms_its_line_alone():
     raw = "a\n".encode("utf-16") + b"\x3d\xd8" + "b\nc\n".encode("utf-16-le")
     lines = list(text_lines(io.BytesIO(raw)))

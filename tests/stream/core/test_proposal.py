@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from stream.core.instants import Instants
 from stream.core.mapping import Mapping
 from stream.core.proposal import flat, propose, written
 
@@ -83,6 +84,24 @@ def test_what_is_proposed_is_a_mapping():
     found = propose(rows(user=["a", "b"], item=["a", "b"], time=[NOON] * 2, event=["buy", "pay: now"]))
     found.types["purchase"] += ["pay: now"]
     assert msgspec.yaml.decode(written("csv", found, "x", 2), type=Mapping).types == {"purchase": ["buy", "pay: now"]}
+
+
+def test_a_terminals_controls_are_escaped_in_what_is_proposed():
+    evil = "\x1b]0;x\x07\u202e\n\u2028\U000e0001"
+    found = propose(rows(**{"user" + evil: ["a", "b"]}, item=["a", "b"], time=[NOON] * 2, event=["view" + evil, "buy"]))
+    found.doubts.append(evil)
+    text = written("csv", found, "shop" + evil, 2)
+    assert all(c.isprintable() for line in text.split("\n") for c in line)
+    mapping = msgspec.yaml.decode(text, type=Mapping)
+    assert mapping.columns.user == "user" + evil and mapping.types == {"view": "view" + evil, "purchase": "buy"}
+
+
+@pytest.mark.parametrize(
+    ("time", "form"), [("20191001", "%Y%m%d"), (20191001000234, "%Y%m%d%H%M%S"), ("201910010002", "%Y%m%d%H%M")]
+)
+def test_times_without_signs_are_recognised_and_read(time: Any, form: str):
+    assert propose(rows(user=["a", "b"], item=["a", "b"], time=[time] * 2)).time == {"format": form}
+    assert Instants(form).one(time) // 86_400_000 == 18_170
 
 
 def test_nested_records_have_paths():

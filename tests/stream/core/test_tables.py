@@ -35,6 +35,8 @@ def _table(text: str, **options: object) -> list[list[str]]:
         "Time, User ,ITEM\n1,2,3\n",
         "time,user,item\n1,2,3,\n",
         "time,user,item,\n1,2,3,\n",
+        'time, user, item\n1, "2", "3"\n',
+        '"time" , "user" , "item" \n"1" , "2" , "3" \n',
     ],
 )
 def test_a_table_is_read_by_the_names_of_its_columns(text: str):
@@ -49,6 +51,13 @@ def test_a_missing_column_is_named_unless_it_can_be_spared():
     with pytest.raises(DataError, match=r"'time,user': it names no column item"):
         _table("time,user\n1,2\n")
     assert _table("time,user\n1,2\n", spare=("item",)) == [["1", "2", ""]]
+
+
+@pytest.mark.parametrize("head", ["user,time,user,item", "time,User,item,user", '"user","time","user ","item"'])
+def test_a_column_that_two_have_the_name_of_is_refused(head: str):
+    with pytest.raises(DataError, match="names the column user more than once"):
+        _table(f"{head}\n1,2,3,4\n")
+    assert _table("x,time,x,user,item\n0,1,0,2,3\n") == [["1", "2", "3"]]
 
 
 def test_a_row_of_another_width_says_by_how_much():
