@@ -5,7 +5,8 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, BinaryIO
 
 import msgspec
@@ -20,12 +21,13 @@ from stream.core.plain import LONG, SHOWN, text_lines
 from stream.core.rows import TEXTS, amount
 from stream.core.rows import text as id_text
 from stream.core.tables import OTHER_TEXT, SINGLE_QUOTED, Row, single_quoted, table
-from stream.core.values import EARLY, LATE, UNITS, day, looks_like, moment, number, scaled, stated, whole_id
+from stream.core.values import EARLY, LATE, ODD_ID, UNITS, day, looks_like, moment, number, scaled, stated, whole_id
 
 HOPELESS = 100  # this many bad rows and no good one: the file is of another format
 _NEVER = 2**53
 CP1252 = "cp1252"
 _IN_UTF8 = "the text is no UTF-8: where letters are wrong, write it so: iconv -f ENCODING -t utf-8"
+_ODD = re.compile(ODD_ID)
 NO_TEXT = re.compile("[\udc80-\udcff]")
 
 
@@ -263,8 +265,18 @@ def _canonical(row: list[str], line: int, unit: str = "ms") -> Iterable[Event | 
     return _tidied(event, line)
 
 
+_texts = attrgetter(*(name for name in TEXTS if name != "event_id"))  # an event's id is its writer's own
+
+
+@lru_cache(1 << 16)  # users, items and types repeat
+def _odd(text: str | None) -> bool:
+    return text is not None and bool(_ODD.search(text))
+
+
 def _tidied(event: Event, line: int) -> list[Event | BadRow]:
     """Take the ids of an event as they are taken of other files."""
+    if not any(map(_odd, _texts(event))):
+        return [event]
     ids = {name: value for name in TEXTS if (value := getattr(event, name))}
     tidy, unread = dict[str, Any](), list[Event | BadRow]()
     for name, value in ids.items():
@@ -273,8 +285,6 @@ def _tidied(event: Event, line: int) -> list[Event | BadRow]:
         else:
             tidy[name], bad = _spared(name, whole_id, value, line)
             unread += bad
-    if tidy == ids:
-        return [event]
     if lacking := [name for name in _NEEDED if not tidy[name]]:
         raise _Bad("missing_field", f"no {', '.join(lacking)}")
     return [*unread, msgspec.structs.replace(event, **{name: value or None for name, value in tidy.items()})]
