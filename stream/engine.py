@@ -321,9 +321,13 @@ class Engine:
     def live(self, limit: float) -> str:
         """Return why the worker is not live: a batch waits, or no fetch is tried, for `limit` seconds.
 
-        An unreachable Kafka is neither: fetches are tried and bring nothing, rounds wait for it.
+        A recovery may stand still for its own patience beyond that. An unreachable Kafka is no reason: fetches are
+        tried and bring nothing, rounds and recoveries wait for it.
         """
         now, membership = time.monotonic(), self.ownership.current
+        stood, longest = now - max(self.moved, self.ownership.taken_at), limit + self.restorer.recovery.patience
+        if self.restorer.recovering and stood > longest and self.kafka.steady_since(now - longest):
+            return f"recovering, but nothing moved for {stood:.0f} s"
         if self.at_work and now - self.moved > limit and self.kafka.steady_since(now - limit):
             return f"no progress for {now - self.moved:.0f} s with work at hand"
         if membership and membership.owned and now - self.ownership.fetched_at > limit:
