@@ -33,7 +33,7 @@ T = TypeVar("T")
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
 _AGAIN = 0.3  # seconds before another administrator asks
-_ASK_SECONDS, _CALL_SECONDS = 15.0, 5.0  # for an answer, each bounded by half as much, and for what is local
+_ASK_SECONDS, _CALL_SECONDS = 15.0, 5.0  # for what brokers answer, which bounds itself sooner, and for what is local
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 FETCH = {
     **ANSWER,
@@ -111,7 +111,7 @@ class Recovery:
         self._stale = True
 
     def _renew(self) -> None:
-        with self.deadline.of("close", _CALL_SECONDS):
+        with self.deadline.of("close", _ASK_SECONDS):
             self.close()
             self._admin = admin(self._settings)
             self._open()
