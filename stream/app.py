@@ -121,6 +121,11 @@ class App(faust.App):
     async def _producer_flush(self, logger: Any) -> None:
         """Flush nothing: Faust's producer is not started."""
 
+    async def on_stop(self) -> None:
+        """Let go of the streams first: Faust waits for them before it tells us that it stops."""
+        self.engine.close()
+        await super().on_stop()
+
     async def on_shutdown(self) -> None:
         """Leave the group if this pod does not come back, now that nothing here is a member any more."""
         await super().on_shutdown()

@@ -99,14 +99,21 @@ class Engine:
         self.moved = time.monotonic()
 
     async def take(self, batch: Batch) -> None:
-        """Accept a batch, once there is room for it."""
-        while self._pace.full(self._waiting()):
+        """Accept a batch, once there is room for it; drop it where the worker stops."""
+        while self._pace.full(self._waiting()) and not self.restorer.stopping:
             self._room.clear()
             await self._room.wait()
+        if self.restorer.stopping:
+            return
         if not self.at_work:
             self._move()
         self._pending.append(batch)
         self._came.set()
+
+    def close(self) -> None:
+        """Begin nothing more, and let go of what waits for room: in an outage there would be none."""
+        self.restorer.stopping = True
+        self._room.set()
 
     async def run(self) -> None:
         """Run rounds for ever; whatever goes wrong ends the process."""
@@ -194,7 +201,8 @@ class Engine:
 
         What an outage keeps from ending is left to the next start.
         """
-        began, self.restorer.stopping = time.monotonic(), True
+        began = time.monotonic()
+        self.close()
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self.settle()
