@@ -12,8 +12,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
-from typing import Any, cast
+from functools import cache, partial
+from typing import Any, TypeVar, cast
 
 import faust
 from faust.app.base import BootStrategy
@@ -52,8 +52,10 @@ from stream.settings import load as load_settings
 from stream.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _GC_EVERY = 50_000
-_EXIT_SECONDS = 10.0  # for Faust's services to end, once nothing of ours is open
+_EXIT_SECONDS = 10.0  # for clients to close and Faust's services to end, once nothing of ours is open
+_EXPLAIN_SECONDS, _ABORT_SECONDS = 15.0, 5.0  # on the way out after a failure, beyond the calls' own deadlines
 _REFUSED_SECONDS = 60.0  # that metrics tell of a bundle that is refused, so that it is scraped
 _LEAVE_SECONDS = 5.0  # on the way out: well within the grace period
 _SWITCH_SECONDS = 0.0005  # a thread back from the graph waits so long for the interpreter, and not for 5 ms
@@ -118,6 +120,11 @@ class App(faust.App):
 
     async def _producer_flush(self, logger: Any) -> None:
         """Flush nothing: Faust's producer is not started."""
+
+    async def on_stop(self) -> None:
+        """Let go of the streams first: Faust waits for them before it tells us that it stops."""
+        self.engine.close()
+        await super().on_stop()
 
     async def on_shutdown(self) -> None:
         """Leave the group if this pod does not come back, now that nothing here is a member any more."""
@@ -287,19 +294,24 @@ def _wire(app: App, settings: Settings) -> None:
 
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def stop(_app: Any, **_: Any) -> None:
-        await engine.stop()
-        engine.restorer.recovery.close()
-        app.reader.stop()
-        app.watch.stop()
-        app.group.stop()
-        app.health.stop()
-        app.kafka.stop()
-        log.info("stopped: positions are committed")
-        _exit_within(_EXIT_SECONDS)
+        await _stop(app)
+
+
+async def _stop(app: App) -> None:
+    """Finish what runs and close what is ours; once nothing is open, the process ends whatever does not return."""
+    await app.engine.stop()
+    _exit_within(_EXIT_SECONDS)
+    app.engine.restorer.recovery.close()
+    app.reader.stop()
+    app.watch.stop()
+    app.group.stop()
+    app.health.stop()
+    app.kafka.stop()
+    log.info("stopped: positions are committed")
 
 
 def _exit_within(seconds: float) -> None:
-    """End the process even if Faust's services do not: while Kafka is away they may wait for its answer."""
+    """End the process even if clients or Faust's services do not: while Kafka is away they may wait for its answer."""
 
     def end() -> None:
         _scratch().cleanup()
@@ -318,11 +330,24 @@ def _end(app: App, error: BaseException) -> None:
             f"{type(error).__name__}: {error}", "a restart goes on from the last commit; please report it"
         )
     with app.ending:  # one ends it, though others may meet the same
-        error = app.explain(error)
+        error = _within(_EXPLAIN_SECONDS, partial(app.explain, error), error)
         print(f"forecart: {error}", file=sys.stderr, flush=True)
-        app.engine.producing.abort_now()
+        _within(_ABORT_SECONDS, app.engine.producing.abort_now, None)
         _scratch().cleanup()
         os._exit(error.exit_code)
+
+
+def _within(seconds: float, call: Callable[[], T], otherwise: T) -> T:
+    """Return what a call comes to, or `otherwise`: a call of librdkafka's may never return."""
+    found = [otherwise]
+
+    def run() -> None:
+        found[0] = call()
+
+    thread = threading.Thread(target=run, name="the last calls", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0]
 
 
 def _leave_if_scaled_down(settings: Settings, replica: Replica | None, name: str) -> None:

@@ -99,14 +99,21 @@ class Engine:
         self.moved = time.monotonic()
 
     async def take(self, batch: Batch) -> None:
-        """Accept a batch, once there is room for it."""
-        while self._pace.full(self._waiting()):
+        """Accept a batch, once there is room for it; drop it where the worker stops."""
+        while self._pace.full(self._waiting()) and not self.restorer.stopping:
             self._room.clear()
             await self._room.wait()
+        if self.restorer.stopping:
+            return
         if not self.at_work:
             self._move()
         self._pending.append(batch)
         self._came.set()
+
+    def close(self) -> None:
+        """Begin nothing more, and let go of what waits for room: in an outage there would be none."""
+        self.restorer.stopping = True
+        self._room.set()
 
     async def run(self) -> None:
         """Run rounds for ever; whatever goes wrong ends the process."""
@@ -194,7 +201,8 @@ class Engine:
 
         What an outage keeps from ending is left to the next start.
         """
-        began, self.restorer.stopping = time.monotonic(), True
+        began = time.monotonic()
+        self.close()
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self.settle()
@@ -321,9 +329,13 @@ class Engine:
     def live(self, limit: float) -> str:
         """Return why the worker is not live: a batch waits, or no fetch is tried, for `limit` seconds.
 
-        An unreachable Kafka is neither: fetches are tried and bring nothing, rounds wait for it.
+        A recovery may stand still for its own patience beyond that. An unreachable Kafka is no reason: fetches are
+        tried and bring nothing, rounds and recoveries wait for it.
         """
         now, membership = time.monotonic(), self.ownership.current
+        stood, longest = now - max(self.moved, self.ownership.taken_at), limit + self.restorer.recovery.patience
+        if self.restorer.recovering and stood > longest and self.kafka.steady_since(now - longest):
+            return f"recovering, but nothing moved for {stood:.0f} s"
         if self.at_work and now - self.moved > limit and self.kafka.steady_since(now - limit):
             return f"no progress for {now - self.moved:.0f} s with work at hand"
         if membership and membership.owned and now - self.ownership.fetched_at > limit:

@@ -17,7 +17,7 @@ from stream.core.errors import AbortedError, FencedError, UnreachableError
 from stream.kafka.commit import Aborted, ProducerLostError, Stand
 from stream.kafka.errors import Kind
 from stream.kafka.membership import Membership, Owned, Ownership
-from stream.kafka.producing import DaemonThread, Producing
+from stream.kafka.producing import DaemonThread, OverdueError, Producing
 from stream.kafka.reachability import Reachability
 from stream.kafka.recovery import Progress, Recovery
 from stream.telemetry import Telemetry
@@ -57,6 +57,11 @@ class Restorer:
         self._proven: Membership | None = None  # the last one whose partitions were recovered
         self._thread = DaemonThread("recovery")
         self._aborts: deque[float] = deque(maxlen=_ABORTS)
+
+    @property
+    def recovering(self) -> bool:
+        """Tell whether partitions are assigned whose recovery is not done."""
+        return self.ownership.current is not None and not self.recovered and not self.stopping
 
     @property
     def recovered(self) -> bool:
@@ -100,6 +105,7 @@ class Restorer:
         sessions are caught up. Without an error an outage has ended: producer and membership are proven anew before
         events come, since librdkafka hangs on a coordinator that it remembers.
         """
+        self._moved()
         try:
             if error:
                 self._note(error)
@@ -124,6 +130,7 @@ class Restorer:
 
     async def place_again(self, membership: Membership) -> None:
         """Recover where partitions stand, their clean sessions kept; a failure ends the process."""
+        self._moved()
         try:
             partitions = set(membership.owned)
             if renewed := self.ownership.renew(membership, keep=True):
@@ -167,6 +174,9 @@ class Restorer:
                 self._note(error)
                 self.recovery.reopen()
                 await self._rest(membership, rest)
+            except OverdueError as error:
+                self._leave(error)
+                await self._rest(membership, rest)
             rest = min(2 * rest, _REST_SECONDS[1])
             renewed = self.ownership.renew(membership)
             if renewed is None:
@@ -177,8 +187,17 @@ class Restorer:
         self._moved()
         if isinstance(error, Aborted):
             return self._note_abort(error)
+        self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
         self.waiting = f"Kafka does not do what is asked: {error}"
         log.warning("%s; the partitions are recovered", error)
+
+    def _leave(self, error: OverdueError) -> None:
+        """Leave a call to its thread with all that it works on; no progress, so that one that hangs again is found."""
+        self._tell(error)
+        self._thread.leave(self.recovery)
+        self._thread, self.recovery = DaemonThread("recovery"), self.recovery.anew()
 
     async def _rest(self, membership: Membership, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -195,7 +214,7 @@ class Restorer:
         found: dict[int, Owned] | None = {}
         if partitions:
             await self.producing.claim(min(partitions))
-            found = await self._thread.submit(self._recover_all, partitions, membership)
+            found = await self._thread.finish(self.recovery.deadline, self._recover_all, partitions, membership)
         if found is None:
             log.info("recovery dropped: its membership ended, or the worker stops")
             return
@@ -223,6 +242,8 @@ class Restorer:
 
         def progress(at: Progress) -> None:
             nonlocal told
+            if not wanted():
+                return
             self._moved()
             remaining[at.partition] = max(at.end - at.at, 0)
             self.telemetry.recovered_offsets.labels(at.partition).set(remaining[at.partition])

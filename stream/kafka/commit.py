@@ -6,7 +6,6 @@ partition's offset, which is what fences it.
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn, cast
@@ -19,6 +18,7 @@ from stream.core.pace import COMMIT_SHARE
 from stream.core.position import Position
 from stream.kafka.client import again, producer, put
 from stream.kafka.clocks import Clocks
+from stream.kafka.deadline import Deadline
 from stream.kafka.errors import Kind, kind, passing, said, unauthorized
 from stream.kafka.membership import Membership, Owned
 from stream.kafka.offsets import group_offset
@@ -33,7 +33,6 @@ PARTITION_UA = -1  # librdkafka's: by the key
 FAILPOINTS = ("before-begin", "after-flush", "after-offsets", "after-commit")
 _INIT_SECONDS = 10.0
 _CALL_SECONDS = 3.0  # asked of one call, which is made again while its error may pass
-_OVERDUE_SECONDS = 2.0  # a call that outlasts what was asked by so much is left alone: librdkafka has calls that hang
 _REST = 0.1  # of the transaction's timeout that is left for the calls after a flush that took all it may
 _encode = msgspec.json.Encoder().encode
 
@@ -111,16 +110,10 @@ class Committer:
                 "error_cb": note,
             },
         )
-        self._due = math.inf  # when the running call should have returned, monotonic seconds
-        self.running = ""  # its name
+        self.deadline = Deadline()  # of the running call
         self._opened = 0.0  # when the open transaction began; 0: none is open
         self.proved = 0.0  # when Kafka last took what this producer did
         self.born = 0.0  # when it was ready to begin
-
-    @property
-    def overdue(self) -> bool:
-        """Tell whether a call has outlasted what was asked of it."""
-        return time.monotonic() > self._due
 
     @property
     def outlived(self) -> bool:
@@ -152,8 +145,11 @@ class Committer:
         self._begin(deadline)
         settings, out = self._settings, self._producer
         for topic in (settings.scores_topic, settings.dead_letters_topic, settings.changelog):
-            for number in out.list_topics(topic, _CALL_SECONDS).topics[topic].partitions:
-                put(out, topic, None, CLAIM + self.name.encode(), partition=number)
+            with self.deadline.of("list_topics", _CALL_SECONDS):
+                known = out.list_topics(topic, _CALL_SECONDS)
+            with self.deadline.of("produce", _CALL_SECONDS):
+                for number in known.topics[topic].partitions:
+                    put(out, topic, None, CLAIM + self.name.encode(), partition=number)
         if left := self._do("flush", deadline, most=_INIT_SECONDS):
             raise TimeoutError(f"{left} partitions take no records")
         self._do("abort_transaction", deadline)
@@ -168,7 +164,8 @@ class Committer:
         try:
             self._begin(deadline)
             topic, key = self._settings.changelog, CLAIM + self.name.encode()
-            put(self._producer, topic, None, key, partition=partition, on_delivery=self._clocks.measured())
+            with self.deadline.of("produce", _CALL_SECONDS):
+                put(self._producer, topic, None, key, partition=partition, on_delivery=self._clocks.measured())
             self._do("commit_transaction", deadline)
         except (KafkaException, TimeoutError) as error:
             self._fail(error)
@@ -187,10 +184,11 @@ class Committer:
         self._pause("before-begin")
         try:
             self._begin(deadline)
-            for work in works:
-                self._produce(work, deadline)
-            for number, stand in stands.items():
-                self._produce_position(number, stand)
+            with self.deadline.of("produce", deadline - time.monotonic()):
+                for work in works:
+                    self._produce(work, deadline)
+                for number, stand in stands.items():
+                    self._produce_position(number, stand)
             if left := self._do("flush", deadline, most=self._timeout):  # of a slow link's, all that there is
                 raise TimeoutError(f"{left} records were not acknowledged in time")
             self._clocks.check()
@@ -215,7 +213,8 @@ class Committer:
         if self._opened:
             self._opened = 0.0
             try:
-                self._producer.abort_transaction(_CALL_SECONDS)
+                with self.deadline.of("abort_transaction", _CALL_SECONDS):
+                    self._producer.abort_transaction(_CALL_SECONDS)
             except KafkaException as error:
                 log.warning("the open transaction was not aborted, the next start does: %s", said(error))
 
@@ -228,16 +227,17 @@ class Committer:
 
         def once() -> Any:
             seconds = min(max(deadline - time.monotonic(), 0.1), most)
-            self.running, self._due = name, time.monotonic() + seconds + _OVERDUE_SECONDS
-            try:
+            with self.deadline.of(name, seconds):
                 return call(*given, seconds)
-            finally:
-                self._due = math.inf
 
         return again(deadline, once)
 
     def _begin(self, deadline: float) -> None:
-        again(deadline, self._producer.begin_transaction)
+        def once() -> None:
+            with self.deadline.of("begin_transaction", _CALL_SECONDS):
+                self._producer.begin_transaction()
+
+        again(deadline, once)
         self._opened = time.monotonic()
 
     def _done(self) -> None:

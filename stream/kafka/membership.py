@@ -184,7 +184,7 @@ class Ownership:
         self.part = self.fetch = sys.maxsize  # bytes of records in a batch, and in a fetch, at most
         self.current: Membership | None = None
         self.marks: dict[int, Mark] = {}
-        self.fetched_at = self.dropped_at = time.monotonic()
+        self.fetched_at = self.dropped_at = self.taken_at = time.monotonic()
         self.rest_until = 0.0  # monotonic seconds: what is fetched before would only wait
         self._last: Membership | None = None
 
@@ -200,6 +200,7 @@ class Ownership:
             new.keep(self._last, partitions)
             new.whole = partitions <= set(new.kept)
         self.marks = {number: mark for number, mark in self.marks.items() if number in partitions}
+        self.taken_at = time.monotonic()
         self.current = self._last = new
         return new
 

@@ -15,12 +15,17 @@ from typing import Any, TypeVar
 
 from stream.core.errors import FencedError
 from stream.kafka.commit import Committer, ProducerLostError, Stand
+from stream.kafka.deadline import Deadline
 from stream.kafka.membership import Membership
 from stream.round import Work
 
 T = TypeVar("T")
 _LOOK = 0.25  # seconds between two looks at a call that runs
 _TURN_SECONDS = 60.0  # who is fenced again within so long gives way: two processes of one name take no turns
+
+
+class OverdueError(Exception):
+    """Raised where a call outlasts its deadline; it is left to its thread, and what it works on is used no more."""
 
 
 class DaemonThread:
@@ -35,6 +40,15 @@ class DaemonThread:
         found: Future[T] = Future()
         self._calls.put((found, lambda: call(*given)))
         return asyncio.wrap_future(found)
+
+    async def finish(self, deadline: Deadline, call: Callable[..., T], *given: Any) -> T:
+        """Return what a call comes to; raise OverdueError once it is over the deadline that it keeps."""
+        running = self.submit(call, *given)
+        running.add_done_callback(lambda done: done.cancelled() or done.exception())  # also of one that is left alone
+        while not (await asyncio.wait({running}, timeout=_LOOK))[0]:
+            if deadline.over:
+                raise OverdueError(f"{deadline.running} does not return")
+        return running.result()
 
     def leave(self, last: object = None) -> None:
         """End the thread after what is queued; the last reference to `last` ends there."""
@@ -112,19 +126,20 @@ class Producing:
     async def _call(self, call: Callable[..., Any], *given: Any) -> None:
         committer, thread = self._committer, self._thread
         assert committer and thread
-        running = thread.submit(call, *given)
-        running.add_done_callback(lambda done: done.cancelled() or done.exception())  # also of one that is left alone
         try:
-            while not (await asyncio.wait({running}, timeout=_LOOK))[0]:
-                if committer.overdue:
-                    raise ProducerLostError(f"{committer.running} does not return")
-            running.result()
+            await thread.finish(committer.deadline, call, *given)
+        except OverdueError as error:
+            self._give_up(committer)
+            raise ProducerLostError(str(error)) from error
         except ProducerLostError as error:
-            if self._committer is committer:
-                self.give_up()
+            self._give_up(committer)
             if error.fenced:
                 self._check_fence(error, committer)
             raise
+
+    def _give_up(self, committer: Committer) -> None:
+        if self._committer is committer:
+            self.give_up()
 
     def _check_fence(self, error: ProducerLostError, committer: Committer) -> None:
         """Raise FencedError where nothing but another process of this name explains that we are fenced."""

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from confluent_kafka import (
@@ -19,6 +19,7 @@ from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.core.position import RESTORE, Bounds, Position, Terms, Topics, lost, stand
 from stream.idle import displace
 from stream.kafka.client import ANSWER, admin, answered, consumer, ended
+from stream.kafka.deadline import Deadline
 from stream.kafka.membership import Owned
 from stream.kafka.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
 from stream.kafka.topic_watch import described
@@ -32,6 +33,7 @@ T = TypeVar("T")
 POSITION = b"p"
 _PATIENCE = 15.0  # seconds beyond the transaction timeout: the broker ends open transactions every 10 s
 _AGAIN = 0.3  # seconds before another administrator asks
+_ASK_SECONDS, _CALL_SECONDS = 15.0, 5.0  # for what brokers answer, which bounds itself sooner, and for what is local
 _BATCH, _WAIT = 10_000, 0.02  # a read ends when so many are there, or after so many seconds
 FETCH = {
     **ANSWER,
@@ -82,7 +84,8 @@ class Recovery:
     ) -> None:
         """`steady_since` tells whether Kafka answered throughout since a time (monotonic seconds)."""
         self._settings, self._admin, self._rehydrator = settings, client, rehydrator
-        self._patience = settings.transaction_timeout_seconds + _PATIENCE
+        self.patience = settings.transaction_timeout_seconds + _PATIENCE  # seconds that one step may stand still
+        self.deadline = Deadline()  # of the running call
         self._steady_since = steady_since
         self._open()
         names = (settings.events_topic, settings.changelog, settings.group)
@@ -99,14 +102,19 @@ class Recovery:
         self._reader.close()
         self._group_reader.close()
 
+    def anew(self) -> "Recovery":
+        """Return another one with clients of its own: a call of this one's does not return."""
+        return Recovery(self._settings, admin(self._settings), self._rehydrator, self._steady_since)
+
     def reopen(self) -> None:
         """Let the next recovery begin with new clients: Kafka did not answer those of now."""
         self._stale = True
 
     def _renew(self) -> None:
-        self.close()
-        self._admin = admin(self._settings)
-        self._open()
+        with self.deadline.of("close", _ASK_SECONDS):
+            self.close()
+            self._admin = admin(self._settings)
+            self._open()
 
     def recover(
         self,
@@ -177,22 +185,24 @@ class Recovery:
     ) -> bool:
         """Read the changelog to the ends of all parts; return whether they are still wanted."""
         topic = self._settings.changelog
-        self._reader.assign([TopicPartition(topic, n, part.at or OFFSET_BEGINNING) for n, part in parts.items()])
+        places = [TopicPartition(topic, n, part.at or OFFSET_BEGINNING) for n, part in parts.items()]
+        self._call("assign", places)
         moved = time.monotonic()
         try:
             while behind := [number for number, part in parts.items() if part.at < part.end]:
                 if not wanted():
                     return False
                 reached = self._take(parts)
-                places = self._reader.position([TopicPartition(topic, number) for number in behind])
-                for place in places:  # beyond the last record there may be markers
+                for place in self._call(
+                    "position", [TopicPartition(topic, number) for number in behind]
+                ):  # beyond the last record there may be markers
                     reached[place.partition] = max(reached.get(place.partition, 0), place.offset)
                 for number, at in reached.items():
                     part = parts[number]
                     if at > part.at:
                         part.at, moved = at, time.monotonic()
                         progress(Progress(number, at, part.end, len(part.owned.part.store)))
-                if time.monotonic() - moved > self._patience:
+                if time.monotonic() - moved > self.patience:
                     part = parts[behind[0]]
                     if not self._steady_since(moved):
                         raise UnreachableError(f"{topic} cannot be read on: Kafka was away", "check the brokers")
@@ -201,14 +211,18 @@ class Recovery:
                         "a transaction may hang: kafka-transactions.sh find-hanging; a restart is safe",
                     )
         finally:
-            self._reader.unassign()
+            self._call("unassign")
         return True
+
+    def _call(self, name: str, *given: Any) -> Any:
+        with self.deadline.of(name, _CALL_SECONDS):
+            return getattr(self._reader, name)(*given)
 
     def _take(self, parts: Mapping[int, _Part]) -> dict[int, int]:
         """Apply one read; return how far it reached, by partition."""
         reached: dict[int, int] = {}
         changes: dict[int, list[Message]] = {number: [] for number in parts}
-        for message in self._reader.consume(_BATCH, _WAIT):
+        for message in self._call("consume", _BATCH, _WAIT):
             error, number = message.error(), message.partition() or 0
             if not error:
                 changes[number].append(message)
@@ -290,14 +304,15 @@ class Recovery:
         """
 
         def once() -> T:
-            try:
-                return ask()
-            except (KafkaException, TimeoutError):
-                time.sleep(_AGAIN)
-                self._admin = admin(self._settings)
-                raise
+            with self.deadline.of(f"the call for {what}", _ASK_SECONDS):
+                try:
+                    return ask()
+                except (KafkaException, TimeoutError):
+                    time.sleep(_AGAIN)
+                    self._admin = admin(self._settings)
+                    raise
 
-        return answered(what, self._patience, once)
+        return answered(what, self.patience, once)
 
 
 def _proves(message: Message, part: _Part) -> bool:

@@ -13,6 +13,7 @@ from stream.core.manifest import Vocabulary
 from stream.core.pace import Pace
 from stream.engine import Engine
 from stream.kafka.commit import Aborted
+from stream.kafka.deadline import Deadline
 from stream.kafka.errors import Kind
 from stream.kafka.membership import Batch, Owned, Ownership
 from stream.kafka.producing import Producing
@@ -46,9 +47,10 @@ class Kafka:
 class Committer:
     """Remember what was committed; abort when told to."""
 
-    overdue = outlived = False
+    outlived = False
 
     def __init__(self) -> None:
+        self.deadline = Deadline()
         self.committed: list[int] = []
         self.aborts = self.claims = self.left_open = self.claim_aborts = 0
         self.pause = 0.0
@@ -82,9 +84,17 @@ class Committer:
 class Recovery:
     """Recover from what was committed last."""
 
+    patience = 5.0
+
     def __init__(self, scorer: Scorer) -> None:
         self.scorer, self.position, self.calls = scorer, 0, Counter()
-        self.broken = self.hangs = False
+        self.deadline, self.made, self.returns = Deadline(), 1, threading.Event()
+        self.broken = self.hangs = self.stuck = False
+
+    def anew(self):
+        other = Recovery(self.scorer)
+        other.calls, other.made = self.calls, self.made + 1
+        return other
 
     def reopen(self):
         pass
@@ -93,6 +103,9 @@ class Recovery:
         self.calls.update("kept" if held else "anew" for held in kept.values())
         if self.broken:
             raise StuckError("told to", "")
+        if self.stuck:
+            with self.deadline.of("consume", 0.0):  # a call of librdkafka's that outlasts its timeout
+                self.returns.wait(20)
         while self.hangs and wanted():
             time.sleep(0.01)
         if not wanted():

@@ -14,6 +14,45 @@ from tests.kafka.probes import ask, values
 BUNDLE = Path(__file__).parents[2] / "stream/demo/bundle"
 
 
+_FAKE = """
+import asyncio, sys, threading, time
+from types import SimpleNamespace as Fake
+from stream import app
+from stream.core.errors import StuckError
+from stream.kafka.producing import Producing
+
+def call(name):
+    time.sleep(600 if name == sys.argv[1] else 0)
+
+async def stop():
+    pass
+
+app._EXPLAIN_SECONDS = app._ABORT_SECONDS = app._EXIT_SECONDS = 0.2
+producing = Producing("w0", None, None)
+producing._committer = Fake(abort=lambda: call("abort"))
+engine = Fake(producing=producing, stop=stop, restorer=Fake(recovery=Fake(close=lambda: call("close"))))
+fake = Fake(ending=threading.Lock(), explain=lambda error: call("explain") or error, engine=engine)
+fake.reader = Fake(stop=lambda: call("reader"))
+"""
+
+
+def _end(line: str, hangs: str) -> subprocess.CompletedProcess[str]:
+    """Run the way out of a worker, one of whose calls of librdkafka does not return."""
+    return subprocess.run([sys.executable, "-c", _FAKE + line, hangs], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("hangs", ["abort", "explain"])
+def test_a_call_that_does_not_return_keeps_no_worker_that_failed(hangs):
+    ended = _end("app._end(fake, StuckError('nothing moved', 'a restart is safe'))", hangs)
+    assert (ended.returncode, ended.stderr) == (77, "forecart: nothing moved\n  a restart is safe\n")
+
+
+@pytest.mark.parametrize("hangs", ["close", "reader"])
+def test_a_client_that_does_not_close_keeps_no_worker_that_stops(hangs):
+    ended = _end("asyncio.run(app._stop(fake))", hangs)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.fixture
 def refused(tmp_path):
     """Start a worker whose bundle was changed after its export; return it and its port, once that answers."""

@@ -1,7 +1,11 @@
 """How the errors of a transaction are sorted (rule 5), with a producer that fails as told."""
 
+import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from stream.kafka import commit
 from stream.kafka.commit import Aborted, Committer, ProducerLostError, Stand
 from stream.kafka.errors import Kind
 from stream.kafka.membership import Membership, Owned
+from stream.kafka.producing import Producing
 from stream.round import Partition
 from stream.settings import Settings
 
@@ -21,17 +26,22 @@ class Producer:
     """Raise what it is told to, by the name of the call; note the calls and their timeouts."""
 
     def __init__(self) -> None:
+        self.hangs, self.returns = "", threading.Event()  # the call that does not return until it is let go
         self.errors: dict[str, list[KafkaError | type[Exception]]] = {}
         self.calls: list[tuple[str, Any]] = []
 
     def __getattr__(self, name: str) -> Callable[..., int]:
-        def call(*given: Any, **_: Any) -> int:
+        def call(*given: Any, **_: Any) -> Any:
             self.calls.append((name, given))
+            if name == self.hangs:
+                self.returns.wait(20)
             if told := self.errors.get(name):
                 error = told.pop(0) if len(told) > 1 else told[0]
                 if error is None:
                     return 0
                 raise KafkaException(error) if isinstance(error, KafkaError) else error()
+            if name == "list_topics":
+                return SimpleNamespace(topics=defaultdict(lambda: SimpleNamespace(partitions=[0])))
             return 0
 
         return call
@@ -165,3 +175,59 @@ def test_a_full_queue_is_drained_for_the_position_too(producer: Producer):
     _commit()
     assert producer.called("produce") == 2
     assert producer.called("poll") == 1
+
+
+def _hang(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch, name: str, call: Callable[[Producing], Awaitable[None]]
+) -> None:
+    """Let a call of librdkafka's not return, and hold a real committer's to its deadline."""
+    for seconds in ("commit._CALL_SECONDS", "commit._INIT_SECONDS", "deadline._OVERDUE_SECONDS", "producing._LOOK"):
+        monkeypatch.setattr(f"stream.kafka.{seconds}", 0.05)
+
+    def make() -> Committer:
+        committer = Committer(Settings(), "w0")
+        committer._timeout = 0.3
+        return committer
+
+    async def main() -> None:
+        producing = Producing("w0", make, lambda _when: True)
+        await producing.renew()
+        producer.hangs = name
+        began = time.monotonic()
+        with pytest.raises(ProducerLostError, match=f"^{name} does not return"):
+            await call(producing)
+        assert time.monotonic() - began < 5
+        assert producing.lost
+
+    try:
+        asyncio.run(main())
+    finally:
+        producer.returns.set()
+
+
+@pytest.mark.parametrize(
+    "name", ["begin_transaction", "produce", "flush", "send_offsets_to_transaction", "commit_transaction"]
+)
+def test_a_round_whose_call_does_not_return_loses_its_producer(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    held = Owned(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
+    member = Membership("g", 1, "m", None)
+    _hang(producer, monkeypatch, name, lambda by: by.commit([], {0: Stand.of(held)}, member))
+
+
+@pytest.mark.parametrize("name", ["begin_transaction", "produce", "commit_transaction"])
+def test_a_claim_whose_call_does_not_return_loses_its_producer(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    _hang(producer, monkeypatch, name, lambda by: by.claim(0))
+
+
+def test_an_abort_that_does_not_return_loses_the_producer(producer: Producer, monkeypatch: pytest.MonkeyPatch):
+    producer.errors["commit_transaction"] = [_abortable()]
+    _hang(producer, monkeypatch, "abort_transaction", lambda by: by.claim(0))
+
+
+@pytest.mark.parametrize("name", ["init_transactions", "list_topics", "produce", "flush", "abort_transaction"])
+def test_a_producer_whose_start_does_not_return_is_lost(producer: Producer, monkeypatch: pytest.MonkeyPatch, name: str):
+    _hang(producer, monkeypatch, name, lambda by: by.renew())

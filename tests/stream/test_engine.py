@@ -206,6 +206,35 @@ def test_a_stop_that_cannot_drain_ends_the_process(rig, monkeypatch):
     assert [type(e) for e in rig.failed] == [StuckError]
 
 
+def test_what_waits_for_room_is_let_go_when_the_worker_stops(rig):
+    """Nothing makes room while Kafka is away, and Faust waits for its streams before it tells us that it stops."""
+
+    async def main():
+        await rig.join(0)
+        for n in range(300):
+            waiting = asyncio.create_task(rig.engine.take(rig.batch(n * 100, n * 100 + 100)))
+            await asyncio.sleep(0)
+            if not waiting.done():
+                break
+        assert not waiting.done()
+        rig.engine.close()
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(main())
+
+
+def test_work_that_waits_for_kafka_is_no_sign_of_a_stuck_worker(rig):
+    async def main():
+        await rig.join(0)
+        await rig.engine.take(rig.batch(0, 3))
+        rig.engine.moved -= 100
+        assert "no progress" in rig.engine.live(60)
+        rig.kafka.reachable = False
+        assert rig.engine.live(60) == ""
+
+    asyncio.run(main())
+
+
 def test_readiness_and_liveness(rig):
     async def main():
         assert rig.engine.ready() == "not assigned"

@@ -18,7 +18,7 @@ def test_every_code_of_the_library_stands_in_the_table_once():
 @pytest.mark.parametrize(
     "name",
     ["FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "OFFSET_NOT_AVAILABLE", "NETWORK_EXCEPTION", "KAFKA_STORAGE_ERROR",
-     "NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "_TRANSPORT", "_TIMED_OUT"],
+     "NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "_TRANSPORT", "_TIMED_OUT", "UNKNOWN"],
 )  # fmt: skip
 def test_what_a_cluster_does_to_itself_passes(name: str):
     assert passing(KafkaException(KafkaError(getattr(KafkaError, name))))

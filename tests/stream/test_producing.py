@@ -8,6 +8,7 @@ import pytest
 
 from stream.core.errors import FencedError
 from stream.kafka.commit import ProducerLostError
+from stream.kafka.deadline import Deadline
 from stream.kafka.producing import DaemonThread, Producing
 
 
@@ -15,7 +16,7 @@ class Committer:
     """Do as told."""
 
     def __init__(self) -> None:
-        self.proved, self.overdue, self.outlived, self.running = 1.0, False, False, "commit_transaction"
+        self.proved, self.outlived, self.deadline = 1.0, False, Deadline()
         self.error: Exception | None = None
         self.hangs = threading.Event()
         self.hangs.set()
@@ -24,7 +25,8 @@ class Committer:
         pass
 
     def claim(self, _partition: int) -> None:
-        self.hangs.wait(20)
+        with self.deadline.of("commit_transaction", 0.0):
+            self.hangs.wait(20)
         if self.error:
             raise self.error
 
@@ -62,13 +64,13 @@ def test_a_lost_producer_is_used_no_more():
 
 def test_a_call_past_its_deadline_is_left_to_its_thread(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("stream.kafka.producing._LOOK", 0.01)
+    monkeypatch.setattr("stream.kafka.deadline._OVERDUE_SECONDS", 0.05)
     made = Made()
 
     async def main() -> None:
         await made.producing.renew()
         first = made.all[0]
         first.hangs.clear()
-        first.overdue = True
         with pytest.raises(ProducerLostError, match="commit_transaction does not return"):
             await made.producing.claim(0)
         await made.producing.renew()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import KafkaError
@@ -60,6 +61,29 @@ def test_a_disturbance_that_a_client_met_counts(kafka: Reachability):
     time.sleep(0.01)
     kafka.note(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     assert not kafka.steady_since(when)
+
+
+def test_a_minute_into_an_outage_it_asks_by_the_bootstrap_servers_again(kafka, monkeypatch):
+    """A client of before keeps to the brokers that it knew, though all have come back elsewhere."""
+    made: list[Mock] = []
+
+    def make(*_: object, **__: object) -> Mock:
+        made.append(Mock(**{"describe_cluster.side_effect": TimeoutError()}))
+        return made[-1]
+
+    monkeypatch.setattr("stream.kafka.reachability.admin", make)
+    for _ in range(3):
+        assert not kafka._ask()
+    kafka._made -= 59
+    assert not kafka._ask()
+    assert len(made) == 1
+    kafka._made -= 2
+    assert not kafka._ask()
+    assert len(made) == 2
+    kafka._take(True)
+    kafka._made -= 999
+    assert not kafka._ask()
+    assert len(made) == 2  # one that answers is kept
 
 
 def test_waiting_ends_with_the_answer_the_setting_or_what_is_no_longer_wanted():

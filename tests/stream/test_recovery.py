@@ -1,5 +1,8 @@
 """Records of the changelog that are none, read by a recovery with a reader that gives what it is told to."""
 
+import threading
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -75,3 +78,33 @@ def test_an_item_s_record_that_is_none_is_passed_over_and_counted(monkeypatch: p
     assert part.owned.part.newcomers.names == ["new"]
     assert counted == [3]
     assert "passed over 3 records of unseen items" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["close", "described", "committed", "log_offsets", "assign", "consume", "position"])
+def test_no_call_of_a_recovery_is_without_a_deadline(monkeypatch: pytest.MonkeyPatch, name: str):
+    """Whichever of librdkafka's calls does not return, another thread sees it."""
+    returns, reader = threading.Event(), Mock()
+    reader.consume.return_value, reader.position.return_value = [], [SimpleNamespace(partition=0, offset=5)]
+    calls = {"described": Mock(), "log_offsets": Mock(return_value={0: 5}), "group_offsets": reader.committed}
+    reader.committed.return_value = []
+    calls["described"].return_value = dict.fromkeys("ab", SimpleNamespace(id="t", partitions=1))
+    for call, stub in {**calls, "consumer": Mock(return_value=reader), "admin": Mock()}.items():
+        monkeypatch.setattr(recovery, call, stub)
+    for seconds in ("recovery._ASK_SECONDS", "recovery._CALL_SECONDS", "deadline._OVERDUE_SECONDS"):
+        monkeypatch.setattr(f"stream.kafka.{seconds}", 0.05)
+    (calls.get(name) or getattr(reader, name)).side_effect = lambda *_, **__: returns.wait(20)
+    one = Recovery(Settings(), Mock(), Rehydrator(BUNDLE))
+    one.reopen()
+    threading.Thread(target=lambda: _recover(one), daemon=True).start()
+    until = time.monotonic() + 10
+    while not one.deadline.over and time.monotonic() < until:
+        time.sleep(0.01)
+    over, running = one.deadline.over, one.deadline.running
+    returns.set()
+    assert over
+    assert name in running or running.startswith("the call for")
+
+
+def _recover(one: Recovery) -> None:
+    with suppress(Exception):  # what a call comes to that was left alone is nobody's
+        one.recover({0: None}, lambda: True)

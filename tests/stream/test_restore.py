@@ -307,6 +307,48 @@ def test_recoveries_that_are_aborted_rest_until_the_membership_ends(rig):
     assert rig.committer.committed == [0, 1, 2]
 
 
+def test_a_recovery_whose_call_does_not_return_is_left_alone_and_made_anew(rig, monkeypatch):
+    monkeypatch.setattr("stream.kafka.deadline._OVERDUE_SECONDS", 0.05)
+    monkeypatch.setattr("stream.restore._REST_SECONDS", (0.3, 0.3))
+    first = rig.recovery
+
+    async def main():
+        first.stuck = True
+        joining = asyncio.create_task(rig.join(0))
+        await _until(lambda: "consume does not return" in rig.engine.ready())
+        first.returns.set()  # it goes on, in vain: what it comes to is nobody's
+        await joining
+        await rig.play(rig.batch(0, 3))
+
+    asyncio.run(main())
+    assert rig.engine.restorer.recovery.made == 2
+    assert rig.committer.committed == [0, 1, 2]
+    assert rig.engine.ready() == ""
+    assert not rig.failed
+
+
+def test_a_recovery_that_stands_still_is_not_live_unless_kafka_is_away(rig):
+    """The second line, for what has no deadline; a recovery may wait as long as its own patience lets it."""
+
+    async def main():
+        rig.engine.moved, rig.ownership.taken_at = -999.0, -999.0  # it was idle before
+        rig.recovery.hangs = True
+        joining = asyncio.create_task(rig.join(0))
+        await asyncio.sleep(0.05)
+        assert rig.engine.live(30) == ""
+        rig.ownership.taken_at -= 34
+        assert rig.engine.live(30) == ""
+        rig.ownership.taken_at -= 2
+        assert "recovering, but nothing moved for 36 s" in rig.engine.live(30)
+        rig.kafka.reachable = False
+        assert rig.engine.live(30) == ""
+        rig.kafka.reachable, rig.recovery.hangs = True, False
+        await joining
+        assert rig.engine.live(30) == ""
+
+    asyncio.run(main())
+
+
 def test_stopping_gives_up_a_recovery(rig):
     async def main():
         rig.recovery.hangs = True

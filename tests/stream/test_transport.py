@@ -11,6 +11,7 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError
 from faust.types import TP
 
 from stream.core.errors import BrokerError
+from stream.kafka import transport
 from stream.kafka.fetches import FetchedRecord
 from stream.kafka.membership import Mark, Ownership
 from stream.kafka.transport import LOGIN, BatchConsumer, Thread, _Fetched, parts
@@ -89,6 +90,34 @@ def test_a_group_that_turns_us_away_ends_the_worker_though_nothing_is_fetched():
     [error] = failed
     assert isinstance(error, BrokerError)
     assert "GroupAuthorizationFailedError" in error.message
+
+
+def test_a_consumer_without_a_connection_for_a_minute_asks_the_bootstrap_servers(monkeypatch):
+    """By a clock that the test moves: aiokafka itself never returns to them."""
+    seconds, connected, asked = [1000.0], [True], []
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(transport, "_LOOK_SECONDS", 0.001)
+
+    async def bootstrap() -> None:
+        asked.append(seconds[0])
+        if len(asked) == 1:
+            raise KafkaConnectionError("nobody there")
+
+    client = Mock(bootstrap=bootstrap, _conns={0: Mock(connected=lambda: connected[0])})
+    thread = Thread.__new__(Thread)
+    thread._ensure_consumer = lambda: SimpleNamespace(_client=client, _coordinator=Mock())
+
+    async def main() -> None:
+        looking = asyncio.create_task(thread._see_to_connections())
+        for passed, link in ((0, True), (900, True), (59, False), (2, False)):
+            seconds[0], connected[0] = seconds[0] + passed, link
+            await asyncio.sleep(0.03)
+            assert bool(asked) is (passed == 2)
+        looking.cancel()
+
+    asyncio.run(main())
+    assert asked == [1961.0, 1961.0]  # again after no answer, then no more: a minute begins anew
+    client.force_metadata_update.assert_called_once_with()
 
 
 def test_what_an_answer_tells_is_held_to_what_is_scored():
