@@ -8,6 +8,7 @@ import json
 import math
 import re
 import stat
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
@@ -29,11 +30,15 @@ INTENT = "intent.onnx"  # the step for purchases alone
 RUNS = {STEP: "step_run.onnx", INTENT: "intent_run.onnx"}  # the same along many events of one shopper
 ITEMS = "items.npy"  # the vectors of items that the steps read
 INDEX, PRODUCT, LIST = "index.npz", "product.onnx", "list.onnx"  # of a large catalog
+PAIRS = tuple(f"{reach}_{part}.npy" for reach in ("near", "far") for part in ("neighbours", "weights"))
+_KNOWN = {STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, INTENT, *RUNS.values(), ITEMS}
+_KNOWN |= {INDEX, PRODUCT, LIST, *PAIRS}
 REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
+ROOM = "give TMPDIR, where a bundle is copied to before it is read, room for the bundle"
 _NAME = re.compile(r"(?!\.)[\w.-]{1,200}", re.ASCII)  # of a file that lies in the bundle's own folder
 _BLOCK = 1 << 20
 _MANIFEST_BYTES = 16 << 20
-_FILE_BYTES, _ID_BYTES = 512 << 20, 16 << 10  # a file has so many at most, and so many more for each id
+_BYTES, _ID_BYTES = 512 << 20, 16 << 10  # the files have so many at most together, and so many more for each id
 _HEADER_BYTES = 10_000  # of an array
 _SAID = 300  # characters of a message that come from outside
 
@@ -91,28 +96,51 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     for name in files:
         if not _NAME.fullmatch(name):
             raise BundleError(f"{path} lists {said(repr(name))}, which is no name of a file in it", REMEDY)
+    if other := files.keys() - _KNOWN:
+        raise BundleError(f"{path} lists {min(other)}, which no bundle has", REMEDY)
 
 
 def copy(folder: Path, manifest: Manifest, own: Path) -> None:
     """Copy what the manifest lists, hashing what is written; raise BundleError for what is not as it was exported."""
-    most = _FILE_BYTES + _ID_BYTES * (manifest.items + manifest.categories)
+    left = _BYTES + _ID_BYTES * (manifest.items + manifest.categories)
     for name, expected in manifest.files.items():
         try:
-            with _opened(folder / name, most) as source:
-                found = _hashed(source, own / name)
+            with _opened(folder / name, left) as source:
+                found = _hashed(source, own / name, left)
         except OSError as error:
             raise BundleError(f"{folder / name} cannot be read: {error.strerror}", REMEDY) from error
         if found != expected:
             raise BundleError(f"{folder / name} is not what was exported: its SHA-256 is {found[:16]}…", REMEDY)
+        left -= (own / name).stat().st_size
 
 
-def _hashed(source: BinaryIO, target: Path) -> str:
+def no_room(own: Path | str, error: OSError) -> BundleError:
+    """Return the error for a place that takes no copy of a bundle."""
+    return BundleError(f"no room for a copy in {own}: {said(error.strerror or error)}", ROOM)
+
+
+def _hashed(source: BinaryIO, target: Path, most: int) -> str:
+    """Copy at most so many bytes, even of a file that grows meanwhile."""
     found = hashlib.sha256()
-    with target.open("wb") as out:
-        while block := source.read(_BLOCK):
+    try:
+        out = target.open("wb", buffering=0)
+    except OSError as error:
+        raise no_room(target.parent, error) from error
+    with out:
+        while most >= 0 and (block := source.read(_BLOCK)):
             found.update(block)
-            out.write(block)
+            most -= len(block)
+            _write(out, block, target.parent)
     return found.hexdigest()
+
+
+def _write(out: FileIO, block: bytes, own: Path) -> None:
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[out.write(left) :]
+    except OSError as error:
+        raise no_room(own, error) from error
 
 
 def _opened(path: Path, most: int) -> BinaryIO:
@@ -121,7 +149,7 @@ def _opened(path: Path, most: int) -> BinaryIO:
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(0, "it is no file")
     if facts.st_size > most:
-        raise OSError(0, f"it has {facts.st_size:,} bytes, a bundle of its size at most {most:,}")
+        raise OSError(0, f"it has {facts.st_size:,} bytes, {most:,} are left of what such a bundle may have")
     return path.open("rb")
 
 
