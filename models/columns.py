@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from stream.core.errors import DataError
-from stream.core.events import ID_LENGTH_MAX
+from stream.core.events import ID_LENGTH_MAX, odd
 from stream.core.formats import BadRow, BadRows
 from stream.core.mapping import nearest
 from stream.core.packed import packing
@@ -17,6 +17,7 @@ _IDS = ("user_id", "type", "item_id")
 COLUMNS = (*_IDS, "category_id", "timestamp", "price")
 _TIMES = (0, 2**53)
 _SHOWN = 80
+_UNPRINTABLE = r"[\p{C}\p{Z}&&[^ ]]"  # as Python's str.isprintable
 _SINGLE = 2**24  # floats of four bytes hold the whole numbers below it exactly
 
 
@@ -85,6 +86,7 @@ def _checked(frame: pl.LazyFrame, path: Path, unit: str) -> pl.LazyFrame:
     faults += [(name, pl.col(name).is_not_null() & text.is_null(), "not_utf8") for name, text in ids.items()]
     faults += [(name, n > ID_LENGTH_MAX, "wrong_type") for name, n in length.items()]
     faults += [(name, length[name] == 0, "wrong_type") for name in _IDS]
+    faults += [(name, ids[name].str.contains(_UNPRINTABLE), "bad_id") for name in ("user_id", "item_id")]
     faults += [("timestamp", time.is_null() | (time <= _TIMES[0]) | (time >= _TIMES[1]), "wrong_type")]
     return frame.select(
         *(ids[name].alias(name) for name in _IDS),
@@ -128,6 +130,8 @@ def _tell(rows: pl.LazyFrame, bad: BadRows, file: str) -> None:
         hint = looks_like(int(value), "parquet") if column == "timestamp" and (value or "").isdigit() else ""
         if not hint and column == "timestamp" and reason == "wrong_type":
             hint = PATTERN
+        if reason == "bad_id":
+            hint = odd(value)
         bad.add(BadRow(row + 1, reason, f"{place}{column} {value or 'none'}", hint), count)
 
 

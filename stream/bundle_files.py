@@ -19,6 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from stream.core.errors import BundleError
+from stream.core.events import ID_LENGTH_MAX, odd
 from stream.core.features import NUMERIC
 from stream.core.manifest import FORMAT, Manifest, Vocabulary
 
@@ -40,6 +41,7 @@ _BLOCK = 1 << 20
 _MANIFEST_BYTES = 16 << 20
 _BYTES, _ID_BYTES = 512 << 20, 16 << 10  # the files have so many at most together, and so many more for each id
 _HEADER_BYTES = 10_000  # of an array
+_NAMED = 40  # characters of an id
 _SAID = 300  # characters of a message that come from outside
 
 
@@ -158,8 +160,8 @@ def _contents(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def read_vocabulary(own: Path, manifest: Manifest) -> Vocabulary:
-    """Read the ids; raise ValueError where they are not those that the manifest counts, each once."""
+def read_vocabulary(own: Path, manifest: Manifest, printable: bool = True) -> Vocabulary:
+    """Read the ids; raise ValueError where they are not those that the manifest counts, each once and publishable."""
     ids = msgspec.json.decode((own / VOCABULARY).read_bytes(), type=Ids)
     for what, names, count in (
         ("items", ids.items, manifest.items),
@@ -171,9 +173,17 @@ def read_vocabulary(own: Path, manifest: Manifest) -> Vocabulary:
     for what, names in (("item", ids.items), ("category", ids.categories)):
         if len(set(names)) < len(names) or "" in names:
             raise ValueError(f"{VOCABULARY} has an {what} twice or without a name")
+    _check_ids("item", ids.items, printable)
+    _check_ids("category", ids.categories, printable=False)  # no score names one
     if ids.category_of and not 0 <= min(ids.category_of) <= max(ids.category_of) <= manifest.categories:
         raise ValueError(f"{VOCABULARY} has an item of a category that is not there")
     return Vocabulary(ids.items, ids.categories, ids.category_of)
+
+
+def _check_ids(what: str, names: list[str], printable: bool) -> None:
+    if max(map(len, names), default=0) > ID_LENGTH_MAX or (printable and not all(map(str.isprintable, names))):
+        name = next(name for name in names if odd(name, printable=printable))
+        raise ValueError(f"{VOCABULARY} has the {what} {name[:_NAMED]!r}, which {odd(name, printable=printable)}")
 
 
 def check_tables(own: Path, manifest: Manifest) -> None:

@@ -92,13 +92,16 @@ class Limit:
         self.running.terminate = True
 
 
-def load(folder: Path) -> Bundle:
-    """Load a bundle; raise BundleError that says which file, hash, schema or parity fails."""
+def load(folder: Path, printable: bool = True) -> Bundle:
+    """Load a bundle; raise BundleError that says which file, hash, schema or parity fails.
+
+    Items whose ids are not `printable` are refused, unless such ids are published.
+    """
     manifest = read_manifest(folder)
     # Whoever writes to the folder meanwhile changes nothing of what is read; maps of it outlast its files.
     with _place() as own:
         copy(folder, manifest, Path(own))
-        bundle, worst = _checked(folder, Path(own), manifest)
+        bundle, worst = _checked(folder, Path(own), manifest, printable)
     if not worst <= TOLERANCE:
         raise BundleError(f"{folder} scores differently here: parity is {worst:.2g}, allowed are {TOLERANCE}", REMEDY)
     return bundle
@@ -111,14 +114,14 @@ def _place() -> tempfile.TemporaryDirectory[str]:
         raise no_room(tempfile.tempdir or "the temporary folder", error) from error
 
 
-def _checked(folder: Path, own: Path, manifest: Manifest) -> tuple[Bundle, float]:
+def _checked(folder: Path, own: Path, manifest: Manifest, printable: bool) -> tuple[Bundle, float]:
     """Open the copy of a bundle and compare it with its parity vectors, in bounded time."""
     limit = Limit()
     timer = threading.Timer(SECONDS, limit.end)
     timer.daemon = True
     timer.start()
     try:
-        bundle = _opened(own, manifest, limit)
+        bundle = _opened(own, manifest, printable, limit)
         return bundle, bundle.replay() if bundle.replay else 0.0
     except Exception as error:  # onnxruntime's own errors share no base class but this one
         if limit.running.terminate:
@@ -128,9 +131,9 @@ def _checked(folder: Path, own: Path, manifest: Manifest) -> tuple[Bundle, float
         timer.cancel()
 
 
-def _opened(own: Path, manifest: Manifest, limit: Limit) -> Bundle:
+def _opened(own: Path, manifest: Manifest, printable: bool, limit: Limit) -> Bundle:
     """Open a bundle whose hashes were checked; raise ValueError where its files do not fit each other."""
-    vocabulary = read_vocabulary(own, manifest)
+    vocabulary = read_vocabulary(own, manifest, printable)
     check_tables(own, manifest)
     vectors = read_arrays(own / PARITY)
     check_vectors(vectors, manifest)

@@ -177,6 +177,9 @@ CRAFTED: dict[str, tuple[Change, str]] = {
     "an item twice": (_vocabulary(items=lambda ids: [ids[0], *ids[:-1]]), "item twice"),
     "a category twice": (_vocabulary(categories=lambda ids: [ids[0], *ids[:-1]]), "category twice"),
     "an item of no category": (_vocabulary(category_of=lambda of: [99, *of[1:]]), "category that is not there"),
+    "an item that a terminal obeys": (_vocabulary(items=lambda ids: ["\x1b[2J", *ids[1:]]), r"which holds U\+001B"),
+    "an item of 5,000,000 characters": (_vocabulary(items=lambda ids: ["x" * 5_000_000, *ids[1:]]), "more than 256"),
+    "a category without end of its name": (_vocabulary(categories=lambda ids: ["x" * 257, *ids[1:]]), "more than 256"),
     "ids that are no text": (_vocabulary(items=lambda ids: [7, *ids[1:]]), "str"),
     "a ring of 2**40": (_set("meaning", "ring", to=1 << 40), "ring is up to 248"),
     "a ring that fits no byte": (_set("meaning", "ring", to=256), "ring is up to 248"),
@@ -290,6 +293,13 @@ def test_a_file_without_end_is_refused_unread(copy: Path):
     with pytest.raises(BundleError, match="bytes"):
         runtime.load(copy)
     assert time.monotonic() - began < 5
+
+
+def test_items_that_are_not_printable_are_loaded_where_such_ids_are_published(copy: Path):
+    _craft(copy, _vocabulary(items=lambda ids: ["a\u00a0b", *ids[1:]]))
+    with pytest.raises(BundleError, match=r"U\+00A0"):
+        runtime.load(copy)
+    assert runtime.load(copy, printable=False).vocabulary.items[0] == "a\u00a0b"
 
 
 def test_files_are_bounded_together(monkeypatch: pytest.MonkeyPatch):
