@@ -32,10 +32,14 @@ from stream.bundle_files import (
     VOCABULARY,
     Ids,
     digest,
+    read_vocabulary,
+    said,
 )
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
 from stream.runtime import Network
+
+_TRAIN = "train again, on the log or on what prepare makes of it now: events with such ids are left out"
 
 
 def write(
@@ -79,6 +83,10 @@ def _fill(folder: Path, checkpoint: Checkpoint, state_dtype: str, index: str, **
     write_top(checkpoint, files, folder / TOP)
     (folder / VOCABULARY).write_bytes(msgspec.json.encode(Ids(run.items, run.categories, run.category_of)))
     manifest = describe(checkpoint, state_dtype, training=_training(checkpoint), files=_hashes(folder), **facts)
+    try:
+        read_vocabulary(folder, manifest)
+    except ValueError as error:
+        raise BundleError(f"no worker would load this bundle: {said(error)}", _TRAIN) from error
     runtime = Network(folder, manifest)
     real = {name: tensor.numpy() for name, tensor in checkpoint.histories.items()}
     parity, vectors = check(checkpoint, runtime, {"random": random_histories(checkpoint), "real": real})

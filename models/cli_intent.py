@@ -89,13 +89,13 @@ def _fitting(truth: list[Path], meaning: Meaning) -> list[Path]:
 
 def _truth(path: Path, data: Path, form: Form, log: "Log") -> NDArray[np.float64]:
     """Return the true probabilities in the order of the log; raise DataError where one is missing."""
-    from stream.core.formats import BadRow
+    from stream.core.formats import BadRow, strict
     from stream.mappings import read_log
 
     try:
         lines = (msgspec.json.decode(line) for line in path.read_bytes().splitlines())
         of = {line["event_id"]: float(line["probability"]) for line in lines}
-        rows = [row for row in read_log(data, form) if not isinstance(row, BadRow)]
+        rows = [row for row in read_log(data, strict(form)) if not isinstance(row, BadRow)]
         p = np.array([of[row.event_id] for row in rows])
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise DataError(f"{path} has no probability of each event: {error}", "write it by shoppers --truth") from error

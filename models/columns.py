@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from stream.core.errors import DataError
-from stream.core.events import ID_LENGTH_MAX
+from stream.core.events import ID_LENGTH_MAX, odd
 from stream.core.formats import BadRow, BadRows
 from stream.core.mapping import nearest
 from stream.core.packed import packing
@@ -18,6 +18,7 @@ COLUMNS = (*_IDS, "category_id", "timestamp", "price")
 _TIMES = (0, 2**53)
 _SHOWN = 80
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
+_UNPRINTABLE = r"[\p{C}\p{Z}&&[^ ]]"  # as Python's str.isprintable
 _SINGLE = 2**24  # floats of four bytes hold the whole numbers below it exactly
 
 
@@ -30,9 +31,9 @@ def scan(data: Path, unit: str, bad: BadRows, stage: Path) -> pl.LazyFrame:
     parts, before = list[pl.LazyFrame](), 0
     for path in files(data):
         raw = _named_alike(pl.scan_parquet(path, hive_partitioning=False))
-        odd = _odd_ids(raw)
-        rows = _checked(raw, path, unit, odd).with_row_index("n", before).with_columns(pl.col("n").cast(pl.Int64))
-        if odd or any(map(_is_read_by_python, (raw.collect_schema().get(name) for name in COLUMNS), COLUMNS)):
+        to_check = _ids_to_check(raw)
+        rows = _checked(raw, path, unit, to_check).with_row_index("n", before).with_columns(pl.col("n").cast(pl.Int64))
+        if to_check or any(map(_is_read_by_python, (raw.collect_schema().get(name) for name in COLUMNS), COLUMNS)):
             read = stage / f"columns-{len(parts):05}.parquet"
             rows.sink_parquet(read, lazy=False, engine="streaming")
             rows = pl.scan_parquet(read)
@@ -68,16 +69,16 @@ def _named_alike(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame.rename({name: name.lower() for name in names if name.lower() in COLUMNS and name.lower() not in names})
 
 
-def _odd_ids(frame: pl.LazyFrame) -> list[str]:
+def _ids_to_check(frame: pl.LazyFrame) -> list[str]:
     """Return the columns of ids as text of which some have to be read by Python."""
     schema = frame.collect_schema()
     texts = [name for name in (*_IDS, "category_id") if isinstance(schema.get(name), _TEXTS)]
-    odd = frame.select(pl.col(name).cast(pl.String).str.contains(ODD_ID).any() for name in texts)
-    found = odd.collect(engine="streaming")
+    some = frame.select(pl.col(name).cast(pl.String).str.contains(ODD_ID).any() for name in texts)
+    found = some.collect(engine="streaming")
     return [name for name in texts if found[name].item()]
 
 
-def _checked(frame: pl.LazyFrame, path: Path, unit: str, odd: list[str]) -> pl.LazyFrame:
+def _checked(frame: pl.LazyFrame, path: Path, unit: str, to_check: list[str]) -> pl.LazyFrame:
     """Return an event's fields, and of a row that is none the reason and what is wrong.
 
     What could not be read of a price or category, which an event may lack, is in `no_price` and `no_category_id`.
@@ -92,7 +93,7 @@ def _checked(frame: pl.LazyFrame, path: Path, unit: str, odd: list[str]) -> pl.L
         *(pl.col(name).fill_nan(None) if schema[name].is_float() else pl.col(name) for name in given),
         *(pl.lit(None, pl.String).alias(name) for name in COLUMNS if name not in schema),
     )
-    ids = {name: _text(name, schema.get(name), name in odd) for name in (*_IDS, "category_id")}
+    ids = {name: _text(name, schema.get(name), name in to_check) for name in (*_IDS, "category_id")}
     time, (price, unread) = _time(schema["timestamp"], unit), _price(schema.get("price"))
     length = {name: text.str.len_chars() for name, text in ids.items()}
     faults = [(name, pl.col(name).is_null(), "missing_field") for name in (*_IDS, "timestamp")]
@@ -104,6 +105,7 @@ def _checked(frame: pl.LazyFrame, path: Path, unit: str, odd: list[str]) -> pl.L
     ]
     faults += [(name, pl.col(name).is_not_null() & ids[name].is_null(), "wrong_type") for name in _IDS]
     faults += [(name, n > ID_LENGTH_MAX, "wrong_type") for name, n in length.items()]
+    faults += [(name, ids[name].str.contains(_UNPRINTABLE), "bad_id") for name in ("user_id", "item_id")]
     faults += [("timestamp", time.is_null() | (time <= _TIMES[0]) | (time >= _TIMES[1]), "wrong_type")]
     return frame.select(
         *(ids[name].alias(name) for name in _IDS),
@@ -160,6 +162,8 @@ def _hint(column: str, value: str, reason: str) -> str:
     if column == "timestamp":
         hint = looks_like(int(value), "parquet") if value.isdigit() else ""
         return hint or (PATTERN if reason == "wrong_type" else "")
+    if reason == "bad_id":
+        return odd(value)
     try:
         whole_id("" if column == "price" else value)
     except ValueError as error:

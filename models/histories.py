@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stream.core.errors import DataError
 from stream.core.events import Event
 from stream.core.features import price_level
-from stream.core.formats import BadRow, BadRows, Form, numbered
+from stream.core.formats import BadRow, BadRows, Form, numbered, strict
 from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
 from stream.core.values import EARLY, LATE
 from stream.mappings import read_log
@@ -101,7 +101,7 @@ class Log:
 
 def load(path: Path, form: Form, progress: Callable[[int], None] = lambda _: None) -> Log:
     """Read a log; `progress` hears the number of events now and then. Raises DataError."""
-    log = gather(read_log(path, form), timed=form != "sessions", progress=progress)
+    log = gather(read_log(path, strict(form)), timed=form != "sessions", progress=progress)
     log.bad.numbered = numbered(form)
     return log
 

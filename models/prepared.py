@@ -22,7 +22,7 @@ from models.columns import COLUMNS, scan
 from models.histories import KNOWN_TYPES, Log, no_events
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import BadRow, BadRows, Form, name_of, numbered
+from stream.core.formats import BadRow, BadRows, Form, name_of, numbered, strict
 from stream.core.values import EARLY, LATE
 from stream.mappings import read_log
 
@@ -151,7 +151,7 @@ def _staged(data: Path, form: Form, stage: Path, bad: BadRows, progress: Callabl
                 yield n, row.user_id, row.type, row.item_id, row.category_id or None, row.timestamp, row.price
 
     paths: list[Path] = []
-    events = good(read_log(data, form))
+    events = good(read_log(data, strict(form)))
     while rows := list(islice(events, _ROWS)):
         paths.append(stage / f"rows-{len(paths):05}.parquet")
         pl.DataFrame(rows, _SCHEMA, orient="row").write_parquet(paths[-1])

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import faust
 from faust.app.base import BootStrategy
 
-from stream.configured import catalog, scorer
+from stream.configured import catalog, limits, scorer
 from stream.core.errors import BundleError, FaultError, ForecartError, SettingError, StuckError, UnreachableError
 from stream.core.pace import COMMIT_SHARE, Pace
 from stream.core.rollout import Member
@@ -176,7 +176,9 @@ def build(settings: Settings) -> App:
         producing=Producing(
             name, lambda: Committer(settings, name, pause, kafka.note, kafka.up_since), kafka.steady_since
         ),
-        recovery=Recovery(settings, client, Rehydrator(bundle, telemetry.passed_over.inc), kafka.steady_since),
+        recovery=Recovery(
+            settings, client, Rehydrator(bundle, telemetry.passed_over.inc, limits(settings)), kafka.steady_since
+        ),
         ownership=app.ownership,
         telemetry=telemetry,
         pace=_pace(settings),
@@ -218,7 +220,7 @@ def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:
     if settings.bundle is None:
         raise SettingError("no bundle is given", "give --bundle, or FORECART_BUNDLE")
     try:
-        bundle = load_bundle(settings.bundle)
+        bundle = load_bundle(settings.bundle, settings.printable_ids)
     except BundleError as error:
         telemetry.loads.labels("failure").inc()
         log.error("the bundle is refused: %s", error)

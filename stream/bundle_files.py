@@ -8,6 +8,7 @@ import json
 import math
 import re
 import stat
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, ZipFile
@@ -18,6 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from stream.core.errors import BundleError
+from stream.core.events import ID_LENGTH_MAX, odd
 from stream.core.features import NUMERIC
 from stream.core.manifest import FORMAT, Manifest, Vocabulary
 
@@ -29,12 +31,17 @@ INTENT = "intent.onnx"  # the step for purchases alone
 RUNS = {STEP: "step_run.onnx", INTENT: "intent_run.onnx"}  # the same along many events of one shopper
 ITEMS = "items.npy"  # the vectors of items that the steps read
 INDEX, PRODUCT, LIST = "index.npz", "product.onnx", "list.onnx"  # of a large catalog
+PAIRS = tuple(f"{reach}_{part}.npy" for reach in ("near", "far") for part in ("neighbours", "weights"))
+_KNOWN = {STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, INTENT, *RUNS.values(), ITEMS}
+_KNOWN |= {INDEX, PRODUCT, LIST, *PAIRS}
 REMEDY = "export the checkpoint again (forecart export), or point --bundle to a whole bundle"
+ROOM = "give TMPDIR, where a bundle is copied to before it is read, room for the bundle"
 _NAME = re.compile(r"(?!\.)[\w.-]{1,200}", re.ASCII)  # of a file that lies in the bundle's own folder
 _BLOCK = 1 << 20
 _MANIFEST_BYTES = 16 << 20
-_FILE_BYTES, _ID_BYTES = 512 << 20, 16 << 10  # a file has so many at most, and so many more for each id
+_BYTES, _ID_BYTES = 512 << 20, 16 << 10  # the files have so many at most together, and so many more for each id
 _HEADER_BYTES = 10_000  # of an array
+_NAMED = 40  # characters of an id
 _SAID = 300  # characters of a message that come from outside
 
 
@@ -91,28 +98,51 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     for name in files:
         if not _NAME.fullmatch(name):
             raise BundleError(f"{path} lists {said(repr(name))}, which is no name of a file in it", REMEDY)
+    if other := files.keys() - _KNOWN:
+        raise BundleError(f"{path} lists {min(other)}, which no bundle has", REMEDY)
 
 
 def copy(folder: Path, manifest: Manifest, own: Path) -> None:
     """Copy what the manifest lists, hashing what is written; raise BundleError for what is not as it was exported."""
-    most = _FILE_BYTES + _ID_BYTES * (manifest.items + manifest.categories)
+    left = _BYTES + _ID_BYTES * (manifest.items + manifest.categories)
     for name, expected in manifest.files.items():
         try:
-            with _opened(folder / name, most) as source:
-                found = _hashed(source, own / name)
+            with _opened(folder / name, left) as source:
+                found = _hashed(source, own / name, left)
         except OSError as error:
             raise BundleError(f"{folder / name} cannot be read: {error.strerror}", REMEDY) from error
         if found != expected:
             raise BundleError(f"{folder / name} is not what was exported: its SHA-256 is {found[:16]}…", REMEDY)
+        left -= (own / name).stat().st_size
 
 
-def _hashed(source: BinaryIO, target: Path) -> str:
+def no_room(own: Path | str, error: OSError) -> BundleError:
+    """Return the error for a place that takes no copy of a bundle."""
+    return BundleError(f"no room for a copy in {own}: {said(error.strerror or error)}", ROOM)
+
+
+def _hashed(source: BinaryIO, target: Path, most: int) -> str:
+    """Copy at most so many bytes, even of a file that grows meanwhile."""
     found = hashlib.sha256()
-    with target.open("wb") as out:
-        while block := source.read(_BLOCK):
+    try:
+        out = target.open("wb", buffering=0)
+    except OSError as error:
+        raise no_room(target.parent, error) from error
+    with out:
+        while most >= 0 and (block := source.read(_BLOCK)):
             found.update(block)
-            out.write(block)
+            most -= len(block)
+            _write(out, block, target.parent)
     return found.hexdigest()
+
+
+def _write(out: FileIO, block: bytes, own: Path) -> None:
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[out.write(left) :]
+    except OSError as error:
+        raise no_room(own, error) from error
 
 
 def _opened(path: Path, most: int) -> BinaryIO:
@@ -121,7 +151,7 @@ def _opened(path: Path, most: int) -> BinaryIO:
     if not stat.S_ISREG(facts.st_mode):
         raise OSError(0, "it is no file")
     if facts.st_size > most:
-        raise OSError(0, f"it has {facts.st_size:,} bytes, a bundle of its size at most {most:,}")
+        raise OSError(0, f"it has {facts.st_size:,} bytes, {most:,} are left of what such a bundle may have")
     return path.open("rb")
 
 
@@ -130,8 +160,8 @@ def _contents(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def read_vocabulary(own: Path, manifest: Manifest) -> Vocabulary:
-    """Read the ids; raise ValueError where they are not those that the manifest counts, each once."""
+def read_vocabulary(own: Path, manifest: Manifest, printable: bool = True) -> Vocabulary:
+    """Read the ids; raise ValueError where they are not those that the manifest counts, each once and publishable."""
     ids = msgspec.json.decode((own / VOCABULARY).read_bytes(), type=Ids)
     for what, names, count in (
         ("items", ids.items, manifest.items),
@@ -143,9 +173,17 @@ def read_vocabulary(own: Path, manifest: Manifest) -> Vocabulary:
     for what, names in (("item", ids.items), ("category", ids.categories)):
         if len(set(names)) < len(names) or "" in names:
             raise ValueError(f"{VOCABULARY} has an {what} twice or without a name")
+    _check_ids("item", ids.items, printable)
+    _check_ids("category", ids.categories, printable=False)  # no score names one
     if ids.category_of and not 0 <= min(ids.category_of) <= max(ids.category_of) <= manifest.categories:
         raise ValueError(f"{VOCABULARY} has an item of a category that is not there")
     return Vocabulary(ids.items, ids.categories, ids.category_of)
+
+
+def _check_ids(what: str, names: list[str], printable: bool) -> None:
+    if max(map(len, names), default=0) > ID_LENGTH_MAX or (printable and not all(map(str.isprintable, names))):
+        name = next(name for name in names if odd(name, printable=printable))
+        raise ValueError(f"{VOCABULARY} has the {what} {name[:_NAMED]!r}, which {odd(name, printable=printable)}")
 
 
 def check_tables(own: Path, manifest: Manifest) -> None:

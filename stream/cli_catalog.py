@@ -54,20 +54,20 @@ def load(
         raise SettingError("no catalog topic is named", "give --topic, or FORECART_CATALOG_TOPIC")
     console = terminal()
     with console.status(f"reading {file}"):
-        records = list(_records(file))
+        records = list(_records(file, settings))
     with console.status(f"publishing {len(records):,} items"):
         published = publish(settings, records)
     print(json.dumps({"published": published}) if as_json else f"{published:,} items published")
 
 
-def _records(file: Path) -> Iterator[tuple[str, bytes | None]]:
+def _records(file: Path, settings: configuration.Settings) -> Iterator[tuple[str, bytes | None]]:
     with source(file) as opened:
         for number, line in enumerate(raw_lines(opened), 1):
             if line.strip():
-                yield _record(number, line)
+                yield _record(number, line, settings)
 
 
-def _record(number: int, line: bytes) -> tuple[str, bytes | None]:
+def _record(number: int, line: bytes, settings: configuration.Settings) -> tuple[str, bytes | None]:
     try:
         given: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -78,7 +78,7 @@ def _record(number: int, line: bytes) -> tuple[str, bytes | None]:
     if not given:
         return name, None
     value = msgspec.json.encode(given)
-    found = decode(name.encode(), value)
+    found = decode(name.encode(), value, settings.max_id_characters, settings.printable_ids)
     if isinstance(found, BadItem):
         detail = found.detail and f" ({found.detail})"
         raise DataError(f"line {number} is no item: {found.reason}{detail}", _EXAMPLE)

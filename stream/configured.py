@@ -23,7 +23,8 @@ def catalog(settings: Settings, bundle: Bundle) -> Catalog:
     categories = [name for name in settings.only_categories.split(",") if name]
     rules = categories, settings.category_cap, settings.exclude_bought
     only_named = settings.catalog_only and bool(settings.catalog_topic)
-    return Catalog(bundle.vocabulary, *rules, only_named, settings.unseen_users)
+    ids = settings.max_id_characters, settings.printable_ids
+    return Catalog(bundle.vocabulary, *rules, only_named, settings.unseen_users, *ids)
 
 
 def scorer(

@@ -66,7 +66,7 @@ def explain_log(
 
     With `recommend` the first recommendation is explained too. Raises DataError where a shopper has no score.
     """
-    bundle = load(folder)
+    bundle = load(folder, settings.printable_ids)
     scorer = Scorer(bundle, False, limits(settings), str(data), decoder=decoder_of(form))
     part, shoppers = Partition(0, SessionStore(scorer.layout)), _Shoppers(bundle.manifest.meaning.ring)
     _, bad = run(scorer, part, form, data, shoppers.publish)

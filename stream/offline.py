@@ -168,7 +168,7 @@ def score_log(
     settings: Settings, bundle: Path, form: Form, data: Path, dead_letters: Path | None
 ) -> tuple[Counter[str], BadRows]:
     """Score a log and print the scores as lines come; return the counts of outcomes, and the rows left out."""
-    made = scorer(settings, load_bundle(bundle), str(data), decoder=decoder_of(form))
+    made = scorer(settings, load_bundle(bundle, settings.printable_ids), str(data), decoder=decoder_of(form))
     return run(made, Partition(0, SessionStore(made.layout)), form, data, _print, dead_letters)
 
 

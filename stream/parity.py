@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.features import Arrays
-from stream.core.manifest import Manifest
+from stream.core.manifest import INDICES, Manifest
 
 if TYPE_CHECKING:
     from stream.core.scoring import Step
@@ -35,12 +35,39 @@ def check_vectors(vectors: Vectors, manifest: Manifest) -> None:
             raise ValueError(f"the parity vectors' {name} is of the shape {vectors[name].shape}, not {shape}")
 
 
+def check_bounds(network: "Network", manifest: Manifest) -> None:
+    """Step with the last item and category, an unseen item and each type; raise where the graphs cannot look one up."""
+    types = len(manifest.meaning.types)
+    inputs: Arrays = {
+        "item": np.array([manifest.items] * types + [INDICES]),
+        "category": np.array([manifest.categories] * types + [0]),
+        "type": np.array([*range(types), 0]),
+        "numeric": np.zeros((types + 1, len(manifest.inputs)), np.float32),
+    }
+    steps: list[tuple[Step, int]] = [(network.intent, types + 1), (network.ask, types + 1)]
+    steps += [(along, 1) for along, _ in network.pairs()]
+    for step, shoppers in steps:
+        said, after = step(inputs, network.fresh(shoppers))
+        if not all(np.isfinite(value).all() for value in (*said.values(), *after.values())):
+            raise ValueError(
+                "the model gives what is no number for items, categories or types that the manifest counts"
+            )
+    # The last list is of a shopper whose ring ends with the last item.
+    last = {name: value[:1] for name, value in inputs.items()}
+    if not np.isfinite(network.recommend(last, network.fresh(1))[0]["item_scores"]).all():
+        raise ValueError("the ranking gives what is no number for the last item")
+
+
 def check_lists(network: "Network", vectors: Vectors, manifest: Manifest) -> None:
     """Rank for each history's first event; raise ValueError where that is no list of the manifest's items."""
     fresh = network.fresh(len(vectors["item"]))
     said, _ = network.recommend({name: vectors[name][:, 0] for name in _EVENT}, fresh)
     items, scores = said["items"], said["item_scores"]
-    if items.shape[1] > manifest.meaning.k or items.shape != scores.shape or not np.isfinite(scores).all():
+    if (
+        items.shape[1] != min(manifest.meaning.k, manifest.items)
+        or items.shape != scores.shape
+        or not np.isfinite(scores).all()
+    ):
         raise ValueError("the ranking gives no lists")
     if not 0 <= items.min(initial=0) <= items.max(initial=0) <= manifest.items:
         raise ValueError("the ranking lists items that are not there")

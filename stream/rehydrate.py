@@ -10,7 +10,7 @@ from stream.core.manifest import TYPES, Manifest, Vocabulary, types_print
 from stream.core.newcomers import Table, load
 from stream.core.scoring import Step
 from stream.core.session import Sessions
-from stream.records import ITEM, USER
+from stream.records import ITEM, USER, Limits
 from stream.runtime import Bundle
 from stream.sessions import SessionStore
 
@@ -20,8 +20,11 @@ log = logging.getLogger(__name__)
 class Rehydrator:
     """Read session records for one model."""
 
-    def __init__(self, bundle: Bundle, passed_over: Callable[[int], object] = lambda _: None) -> None:
+    def __init__(
+        self, bundle: Bundle, passed_over: Callable[[int], object] = lambda _: None, limits: Limits | None = None
+    ) -> None:
         """`passed_over` is told of items' records that are none, by their number: only lists depend on them."""
+        self._ids = (limits.id_characters, limits.printable) if limits else ()
         self.passed_over = passed_over
         self.manifest: Manifest = bundle.manifest
         self.vocabulary: Vocabulary = bundle.vocabulary
@@ -39,7 +42,7 @@ class Rehydrator:
             if kind == USER:
                 newest[name] = value
             elif kind == ITEM and newcomers is not None:
-                faults.append(load(newcomers, self.vocabulary, name, value))
+                faults.append(load(newcomers, self.vocabulary, name, value, *self._ids))
         faults = list(filter(None, faults))
         if faults:
             self.passed_over(len(faults))

@@ -46,10 +46,9 @@ def sample(path: Path, most: int) -> tuple[str, Rows]:
     if not told:
         what = f"no row of {path} has {len(names)} cells, as its header has" if found else f"{path} has only a header"
         raise DataError(f"{what}: {', '.join(names)}", "give a log with events")
-    known = ({name: cell for name, cell in row.items() if not NO_TEXT.search(name)} for row in told)
-    return "tsv" if separator == "\t" else "csv", [
-        {**row} for row in known if not any(map(NO_TEXT.search, row.values()))
-    ]
+    known = ({name: str(cell) for name, cell in row.items() if not NO_TEXT.search(name)} for row in told)
+    form = "tsv" if separator == "\t" else "csv"
+    return form, [{**row} for row in known if not NO_TEXT.search("".join(row.values()))]
 
 
 def _is_json(line: str) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from stream.core.events import ID_LENGTH_MAX
+from stream.core.events import ID_LENGTH_MAX, odd
 from stream.core.hashing import fingerprints, keyed
 from stream.core.manifest import Vocabulary
 from stream.core.rules import PINS, USERS, Others, Rules
@@ -37,8 +37,10 @@ class BadItem(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(Item).decode
 
 
-def decode(key: bytes | None, value: bytes) -> tuple[str, Item] | BadItem:
-    """Return an item's id and what a record says of it, or why it is none."""
+def decode(
+    key: bytes | None, value: bytes, longest: int = ID_LENGTH_MAX, printable: bool = True
+) -> tuple[str, Item] | BadItem:
+    """Return an item's id and what a record says of it, or why it is none; ids are held to what events' ids are."""
     if not key:
         return BadItem("no_key")
     if len(key) > _KEY or len(value) > _VALUE:
@@ -49,6 +51,8 @@ def decode(key: bytes | None, value: bytes) -> tuple[str, Item] | BadItem:
         return BadItem("schema", str(error).replace("$.", ""))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return BadItem("not_json")
+    if fault := odd(name, longest, printable):
+        return BadItem("schema", f"the id {fault}")
     if item.pins < 0:
         return BadItem("range", f"pins is {item.pins}")
     if item.price is not None and not 0 <= item.price < float("inf"):
@@ -67,12 +71,15 @@ class Catalog:
         exclude_bought: bool,
         only_named: bool = False,
         users: int = USERS,
+        longest: int = ID_LENGTH_MAX,
+        printable: bool = True,
     ) -> None:
         """Take the settings of the rules; without `categories` items of all are listed."""
         self._vocabulary = vocabulary
         self._only = fingerprints(categories) if categories else None
         self._cap, self._exclude = cap, exclude_bought
         self._only_named, self._users = only_named, users
+        self._longest, self._printable = longest, printable
         self._given = vocabulary.category_print[vocabulary.category_of]  # the model's own
         self._category = self._given.copy()
         self._there = np.ones(len(self._category), np.bool_)
@@ -84,7 +91,8 @@ class Catalog:
 
     def apply(self, key: bytes | None, value: bytes | None) -> str:
         """Take up a record, without a value a removal; return the reason where it is none, and nothing changes."""
-        found = decode(key, b'{"availability": true}' if value is None else value)
+        held = (ID_LENGTH_MAX, False) if value is None else (self._longest, self._printable)
+        found = decode(key, b'{"availability": true}' if value is None else value, *held)
         if isinstance(found, BadItem):
             return found.reason
         self._made = None

@@ -150,11 +150,22 @@ def bad_id(event: Event, longest: int, printable: bool) -> str:
     """
     for name in ("event_id", "user_id", "item_id"):
         found: str = getattr(event, name)
-        if len(found) > longest:
-            return f"{name} has {len(found)} characters, more than {longest}"
-        if printable and not found.isprintable():
-            odd = next(character for character in found if not character.isprintable())
-            return f"{name} holds U+{ord(odd):04X}, which is not printable"
+        if len(found) > longest or (printable and not found.isprintable()):
+            return f"{name} {odd(found, longest, printable)}"
+    return ""
+
+
+def odd(name: str, longest: int = ID_LENGTH_MAX, printable: bool = True) -> str:
+    r"""Say why an id may not be published, wherever it comes from; nothing where it may.
+
+    >>> odd("a\x1b[2J")
+    'holds U+001B, which is not printable'
+    """
+    if len(name) > longest:
+        return f"has {len(name)} characters, more than {longest}"
+    if printable and not name.isprintable():
+        character = next(character for character in name if not character.isprintable())
+        return f"holds U+{ord(character):04X}, which is not printable"
     return ""
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from stream.core.errors import DataError
-from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, decode, reason_of
+from stream.core.events import ID_LENGTH_MAX, BadEvent, Event, bad_id, decode, reason_of
 from stream.core.jsonlines import hint as hint_of_json
 from stream.core.jsonlines import is_frame, record
 from stream.core.mapping import nearest
@@ -116,12 +116,17 @@ class Format:
     header_may_lack: bool = False
     numbered: bool = False  # times are numbers, whose unit can be named
     name: str = ""
+    strict: bool = False  # an event with ids that are not published, which no worker scores, is a bad row
 
     def rows(self, lines: Iterator[str]) -> Iterator[Row]:
         """Split lines into rows."""
         if self.header:
             return table(lines, self.header, self.spare, self.header_may_lack, self.means)
         return ((number, [line], 0) for number, line in enumerate(lines, 1) if not is_frame(line))
+
+    def held(self, rows: Iterable[Event | BadRow], line: int, cells: list[str]) -> Iterable[Event | BadRow]:
+        """Return what a row became; where the format is strict, its events with ids that are not published as bad."""
+        return map(partial(_published, line=line, cells=cells), rows) if self.strict else rows
 
     @property
     def means(self) -> str:
@@ -157,6 +162,11 @@ def named(form: str) -> Format:
     if not found.numbered or unit not in UNITS:
         raise KeyError(form)
     return replace(found, name=form, parse=partial(found.parse, unit=unit))
+
+
+def strict(form: Form) -> Format:
+    """Return a format that leaves out what no worker would score for its ids."""
+    return replace(named(form) if isinstance(form, str) else form, strict=True)
 
 
 def read(file: BinaryIO, form: Form) -> Iterator[Event | BadRow]:
@@ -211,7 +221,7 @@ def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
                     f"{len(cells)} cells, and {len(cells) - wider} columns: a cell with a separator in it needs quotes"
                 )
                 raise _Bad("extra_field" if wider > 0 else "missing_field", said)
-            yield from form.parse(cells, line)
+            yield from form.held(form.parse(cells, line), line, cells)
         except _Bad as bad:
             yield BadRow(line, bad.args[0], _shown(cells), _told(cells, *bad.args[1:]))
         except ValueError as error:  # of a value that cannot be read
@@ -220,6 +230,11 @@ def _rows(lines: Iterator[str], form: Format) -> Iterator[Event | BadRow]:
 
 def _told(cells: list[str], hint: str = "") -> str:
     return SINGLE_QUOTED if single_quoted(cells) else hint
+
+
+def _published(row: Event | BadRow, line: int, cells: list[str]) -> Event | BadRow:
+    fault = "" if isinstance(row, BadRow) else bad_id(row, ID_LENGTH_MAX, printable=True)
+    return BadRow(line, "bad_id", _shown(cells), fault) if fault else row
 
 
 def _shown(row: list[str]) -> str:

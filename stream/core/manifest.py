@@ -17,10 +17,11 @@ FORMAT = 4
 SESSION = "session"
 STATES = ("float16", "float32")  # types of the shoppers' states, the first one is the default
 TYPES = 0xFFFF  # the part of a model's fingerprint that is of its types
-_INDICES = 2**31 - 1  # an index of an item fits into int32
+INDICES = 2**31 - 1  # an index of an item fits into int32
 _LONGEST = 1_000_000 * 86_400_000  # ms: of a span, so that sums with times stay in 64 bits
 _RING, _TYPES, _LISTED = 248, 255, 10_000  # bytes of a session record hold a ring's length and an event's type
 _IDS, _WIDE, _STATE = 1 << 26, 1 << 16, 1 << 20  # at most: items or categories, columns, numbers of a shopper's state
+LARGEST, _HALF_LIFE = 1e4, 1000  # at most: logits, their scales and shifts, coordinates; at least: ms
 _STATE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -84,8 +85,10 @@ class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def __post_init__(self) -> None:
         edges, own = self.price_edges or (), self.own or ()
-        if not all(map(math.isfinite, (self.bias, *edges, *own))) or not self.half_life > 0:
-            raise ValueError("a newcomer's numbers are finite, the half-life is positive")
+        if not all(map(math.isfinite, edges)) or not all(abs(number) <= LARGEST for number in (self.bias, *own)):
+            raise ValueError(f"a newcomer's numbers are finite, of logits up to {LARGEST:,.0f}")
+        if not self.half_life >= _HALF_LIFE:
+            raise ValueError(f"a newcomer's half-life is {_HALF_LIFE} ms or more")
         if not 0 < self.limit <= _IDS or len(edges) > _WIDE or any(a >= b for a, b in pairwise(edges)):
             raise ValueError(f"limit is 1 to {_IDS}, prices ascend")
 
@@ -116,8 +119,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __post_init__(self) -> None:
         for horizon, (scale, shift) in (self.calibration or {}).items():
-            if horizon not in self.meaning.horizons or not scale > 0 or not math.isfinite(scale + shift):
-                raise ValueError(f"the calibration of {horizon!r} is of no horizon, or turns the order around")
+            if horizon not in self.meaning.horizons or not 0 < scale <= LARGEST or not abs(shift) <= LARGEST:
+                raise ValueError(
+                    f"the calibration of {horizon!r} is of no horizon, turns the order around, or is beyond "
+                    f"{LARGEST:,.0f}"
+                )
         if lost := set(self.unlearned or ()) - set(self.meaning.horizons):
             raise ValueError(f"{min(lost)!r}, whose intent is not published, is no horizon")
         if not (0 <= self.items <= _IDS and 0 <= self.categories <= _IDS and 0 < self.dimension <= _WIDE):
@@ -186,7 +192,7 @@ class Vocabulary:
     def newcomer(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the indices of unknown items: above the known ones, and the same in every process."""
         known = len(self.items)
-        return (known + 1 + prints % np.uint64(_INDICES - known)).astype(np.int64)
+        return (known + 1 + prints % np.uint64(INDICES - known)).astype(np.int64)
 
     def known(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return indices of items with 0 in the place of newcomers'."""

@@ -51,9 +51,8 @@ class MappedFormat(Format):
         """Make events of the rows of a file that has columns, whose values come in the order of `columns`."""
         for line, values in enumerate(rows, 1):
             try:
-                yield from self.read_values.values(
-                    dict(zip(self.mapping.paths, values, strict=True)), line, str(values)
-                )
+                named, shown = dict(zip(self.mapping.paths, values, strict=True)), str(values)
+                yield from self.held(self.read_values.values(named, line, shown), line, [shown])
             except ValueError as error:
                 yield BadRow(line, "wrong_type", str(values)[:SHOWN], str(error))
 

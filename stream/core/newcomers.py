@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.core.events import ID_LENGTH_MAX
+from stream.core.events import ID_LENGTH_MAX, odd
 from stream.core.hashing import keyed
 from stream.core.manifest import Vocabulary
 from stream.core.rules import INDEX
@@ -223,10 +223,17 @@ class Table:
             self._place[index] = _SHARED if index in self._place else slot
 
 
-def load(table: Table, vocabulary: Vocabulary, name: bytes, value: bytes | None) -> str:
-    """Take up a changelog record; return why it is none, and then nothing changes: lists alone depend on it.
+def load(
+    table: Table,
+    vocabulary: Vocabulary,
+    name: bytes,
+    value: bytes | None,
+    longest: int = ID_LENGTH_MAX,
+    printable: bool = True,
+) -> str:
+    """Take up a changelog record; return why it is none, and then no list changes: they alone depend on it.
 
-    What the vocabulary knows by now is no newcomer, and is noted as stale.
+    What the vocabulary knows by now is no newcomer, nor what has an id that is not published: noted as stale.
     """
     try:
         item, found = name.decode(), None if value is None else _decode(value)
@@ -234,11 +241,11 @@ def load(table: Table, vocabulary: Vocabulary, name: bytes, value: bytes | None)
         return f"{type(error).__name__}: {error}"
     if not 0 < len(item) <= ID_LENGTH_MAX:
         return f"a name of {len(item)} characters"
-    if item in vocabulary.item_index:
+    if (fault := odd(item, longest, printable)) or item in vocabulary.item_index:
         table.stale.pop(item, None)
         if found:
             table.stale[item] = None
-        return ""
+        return f"a name that {fault}" if fault and found else ""
     if found is None:
         table.remove(item)
         return ""

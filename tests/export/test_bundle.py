@@ -86,6 +86,15 @@ def test_a_bundle_is_never_overwritten(written: Path, run_folder: Path):
         bundle.write(load(run_folder), written, "float16")
 
 
+def test_a_run_whose_bundle_no_worker_would_load_is_not_exported(run_folder: Path, tmp_path: Path):
+    point = load(run_folder)
+    point.run.items[0] = "a\x1b[2J"
+    with pytest.raises(BundleError, match=r"U\+001B") as caught:
+        bundle.write(point, tmp_path / "new", "float16")
+    assert "train again" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("where", ["write_step", "write_intent", "history"])
 def test_without_parity_nothing_is_written(where: str, run_folder: Path, tmp_path: Path, monkeypatch):
     """Change a unit's weights between training and export, or what a history should give."""

@@ -169,3 +169,11 @@ def test_a_folder_may_have_a_name_like_a_file(tmp_path: Path):
     part.parent.mkdir()
     pl.DataFrame({name: [value] for name, value in GIVEN.items()}).write_parquet(part)
     assert len(scan(tmp_path, "ms", BadRows(), tmp_path).collect()) == 1
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\u202eb", "a\u00a0b", "a\u200bb", "a\nb", "\ue000", "\u0378"])
+def test_ids_that_no_worker_publishes_are_left_out_and_told(tmp_path: Path, column: str, name: str):
+    rows, bad = _scanned(tmp_path, **{column: ["Müller & Söhne", name, "商品-1"]})
+    assert [row[column] for row in rows] == ["Müller & Söhne", "商品-1"]
+    assert bad.count == {"bad_id": 1} and f"U+{ord(next(c for c in name if not c.isprintable())):04X}" in bad.lines()[0]

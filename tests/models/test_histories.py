@@ -1,5 +1,7 @@
 """Logs as arrays: sorted, split, labelled from what comes after."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -152,3 +154,20 @@ def test_the_synthetic_shop_has_no_prices(log):
 def test_a_price_that_is_no_number_is_none():
     events = [Event(f"e{n}", "u", "view", "i", NOON + n, price=p) for n, p in enumerate([float("nan"), 9.99])]
     assert gather(events, timed=True).prices.tolist() == [9.99]
+
+
+@pytest.mark.parametrize("form", ["events", "retailrocket", "sessions"])
+def test_events_that_no_worker_scores_for_their_ids_are_left_out_and_told(tmp_path: Path, form: str):
+    odd = "P\x1b[2J<script>"
+    text = {
+        "events": "\n".join(
+            f'{{"event_id":"{n}","user_id":"u","type":"view","item_id":"{item}","timestamp":{NOON}}}'
+            for n, item in enumerate(["a", odd.replace("\x1b", "\\u001b"), "b"])
+        ),
+        "retailrocket": f"timestamp,visitorid,event,itemid\n{NOON},1,view,a\n{NOON},1,view,{odd}\n{NOON},1,view,b\n",
+        "sessions": f"a {odd} b\n",
+    }[form]
+    (tmp_path / "log").write_text(text)
+    log = load(tmp_path / "log", form)
+    assert (log.items, log.bad.count) == (["a", "b"], {"bad_id": 1})
+    assert "item_id holds U+001B, which is not printable" in log.bad.lines()[0] and log.bad.lines()[0].isprintable()

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
-from stream import runtime
+from stream import bundle_files, runtime
 from stream.core.errors import BundleError
 from tests.stream.test_runtime import DEMO
 
@@ -128,12 +131,55 @@ def _sparse(folder: Path, manifest: dict[str, Any]) -> None:
     manifest["files"] = {"catalog.npy": "0" * 64}
 
 
+def _category_more(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest["categories"] += 1
+    _vocabulary(categories=lambda ids: [*ids, "more"], category_of=lambda of: [41, *of[1:]])(folder, manifest)
+    table = np.load(folder / "categories.npy")
+    np.save(folder / "categories.npy", np.concatenate([table, table[:1]]))
+
+
+def _wide(folder: Path, _: dict[str, Any]) -> None:
+    np.save(folder / "categories.npy", np.load(folder / "categories.npy").astype("f8"))
+
+
+def _more(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / "extra.bin").write_bytes(b"x")
+    manifest["files"]["extra.bin"] = ""
+
+
+def _rewired(name: str, output: str, node: str, given: list[str], values: dict[str, Any], **attributes: Any) -> Change:
+    """Let a graph's output come from one more node, which takes what it was as `was`."""
+
+    def change(folder: Path, _: dict[str, Any]) -> None:
+        model = onnx.load(str(folder / name), load_external_data=False)
+        for each in model.graph.node:
+            each.output[:] = ["was" if one == output else one for one in each.output]
+        model.graph.initializer.extend(numpy_helper.from_array(np.array(one), key) for key, one in values.items())
+        model.graph.node.append(helper.make_node(node, given, [output], **attributes))
+        onnx.save(model, str(folder / name))
+
+    return change
+
+
+def _body() -> onnx.GraphProto:
+    """Return what a loop does at each turn."""
+    numbers = onnx.TensorProto.INT64, onnx.TensorProto.BOOL, onnx.TensorProto.FLOAT
+    inputs = [helper.make_tensor_value_info(*each) for each in zip("icx", numbers, ([], [], None), strict=True)]
+    outputs = [helper.make_tensor_value_info(*each) for each in zip("dy", numbers[1:], ([], None), strict=True)]
+    nodes = [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Sin", ["x"], ["y"])]
+    return helper.make_graph(nodes, "body", inputs, outputs)
+
+
+LOOP = _rewired("top.onnx", "scores", "Loop", ["n", "go", "was"], {"n": 1 << 62, "go": True}, body=_body())
 CRAFTED: dict[str, tuple[Change, str]] = {
     "a vocabulary of another length": (_vocabulary(items=lambda ids: ids[:-1]), "1999 items"),
     "categories of another length": (_vocabulary(categories=lambda ids: [*ids, "more"]), "41 categories"),
     "an item twice": (_vocabulary(items=lambda ids: [ids[0], *ids[:-1]]), "item twice"),
     "a category twice": (_vocabulary(categories=lambda ids: [ids[0], *ids[:-1]]), "category twice"),
     "an item of no category": (_vocabulary(category_of=lambda of: [99, *of[1:]]), "category that is not there"),
+    "an item that a terminal obeys": (_vocabulary(items=lambda ids: ["\x1b[2J", *ids[1:]]), r"which holds U\+001B"),
+    "an item of 5,000,000 characters": (_vocabulary(items=lambda ids: ["x" * 5_000_000, *ids[1:]]), "more than 256"),
+    "a category without end of its name": (_vocabulary(categories=lambda ids: ["x" * 257, *ids[1:]]), "more than 256"),
     "ids that are no text": (_vocabulary(items=lambda ids: [7, *ids[1:]]), "str"),
     "a ring of 2**40": (_set("meaning", "ring", to=1 << 40), "ring is up to 248"),
     "a ring that fits no byte": (_set("meaning", "ring", to=256), "ring is up to 248"),
@@ -172,6 +218,16 @@ CRAFTED: dict[str, tuple[Change, str]] = {
         lambda folder, _: _swap("parity.npz", (folder / "parity.npz").read_bytes()[:-40])(folder, {}),
         "no model that runs here",
     ),
+    "a type more than the network": (_set("meaning", "types", to=["view", "addtocart", "transaction", "a"]), "Gather"),
+    "a category more than the network": (_category_more, "Gather"),
+    "lists longer than the ranking's": (_set("meaning", "k", to=10_000), "no lists"),
+    "a bias beyond logits": (_set("novelty", "bias", to=1e308), "logits up to"),
+    "a line beyond logits": (_set("novelty", "own", to=[1e308, -1e308]), "logits up to"),
+    "a half-life of no time": (_set("novelty", "half_life", to=1e-300), "half-life"),
+    "a calibration beyond logits": (_set("calibration", "1h", to=[1e300, -1e300]), "calibration"),
+    "a category far away": (_table("categories.npy", (1, 1), 1e38), "beyond 10,000"),
+    "categories of another type": (_wide, "categories.npy holds float64"),
+    "a file that no bundle has": (_more, "lists extra.bin, which no bundle has"),
     "no parity vectors": (_parity(item=lambda a: a[:0]), "parity vectors are of the shape"),
     "parity of other horizons": (_parity(expected_intent=lambda a: a.repeat(2, 2)), "expected_intent"),
     "parity that is no number": (_parity(expected_query=lambda a: a * np.nan), "no number"),
@@ -186,7 +242,7 @@ CRAFTED: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("what", CRAFTED)
-def test_a_crafted_bundle_is_refused_with_one_message(copy: Path, what: str):
+def test_a_crafted_bundle_is_refused_with_one_message(copy: Path, what: str, capfd: pytest.CaptureFixture[str]):
     change, message = CRAFTED[what]
     _craft(copy, change)
     began = time.monotonic()
@@ -197,6 +253,7 @@ def test_a_crafted_bundle_is_refused_with_one_message(copy: Path, what: str):
     said = caught.value.message
     assert len(said.splitlines()) == 1 and len(said) < 1000 and said.isprintable(), said
     assert "--bundle" in caught.value.remedy
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -236,6 +293,23 @@ def test_a_file_without_end_is_refused_unread(copy: Path):
     with pytest.raises(BundleError, match="bytes"):
         runtime.load(copy)
     assert time.monotonic() - began < 5
+
+
+def test_items_that_are_not_printable_are_loaded_where_such_ids_are_published(copy: Path):
+    _craft(copy, _vocabulary(items=lambda ids: ["a\u00a0b", *ids[1:]]))
+    with pytest.raises(BundleError, match=r"U\+00A0"):
+        runtime.load(copy)
+    assert runtime.load(copy, printable=False).vocabulary.items[0] == "a\u00a0b"
+
+
+def test_files_are_bounded_together(monkeypatch: pytest.MonkeyPatch):
+    sizes = [(DEMO / name).stat().st_size for name in MANIFEST["files"]]
+    monkeypatch.setattr(bundle_files, "_ID_BYTES", 0)
+    monkeypatch.setattr(bundle_files, "_BYTES", sum(sizes))
+    runtime.load(DEMO)
+    monkeypatch.setattr(bundle_files, "_BYTES", sum(sizes) - 1)
+    with pytest.raises(BundleError, match=r"vocabulary.json cannot be read: it has .* are left of what such a bundle"):
+        runtime.load(DEMO)
 
 
 def test_the_command_ends_with_the_message_alone(copy: Path):
@@ -291,7 +365,39 @@ def test_what_is_hashed_is_what_is_read(copy: Path):
         stop.set()
         thread.join()
         patch.undo()
-    assert loaded + refused == 25
+    assert loaded
+
+
+def test_a_graph_without_end_is_ended_and_its_copy_removed(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runtime, "SECONDS", 1.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _craft(copy, LOOP)
+    began = time.monotonic()
+    with pytest.raises(BundleError, match="had not ended after 1 s"):
+        runtime.load(copy)
+    assert time.monotonic() - began < 20
+    assert list(tmp_path.iterdir()) == [copy]
+
+
+def test_without_room_for_the_copy_the_remedy_is_room(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Bound the size of files, as a full disk does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(BundleError) as caught:
+            runtime.load(copy)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"no room for a copy in {tmp_path}" in caught.value.message
+    assert "TMPDIR" in caught.value.remedy
+
+
+def test_without_a_place_for_the_copy_the_remedy_is_a_place(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/none")
+    with pytest.raises(BundleError, match="no room for a copy in /proc/none") as caught:
+        runtime.load(DEMO)
+    assert "TMPDIR" in caught.value.remedy
 
 
 def _mutated(draw: Callable[[Any], Any], value: Any) -> Any:

@@ -169,7 +169,7 @@ unseen = st.tuples(
 @settings(max_examples=150)
 @given(st.lists(known, min_size=6, max_size=12), st.lists(unseen | known, max_size=40), cuts, st.integers(1, 3))
 def test_nor_where_shoppers_vouch_for_items_that_share_indices(before, drawn, steps, indices):
-    with patch("stream.core.manifest._INDICES", len(VOCAB.items) + indices):
+    with patch("stream.core.manifest.INDICES", len(VOCAB.items) + indices):
         drawn = [*before, *drawn]
         assert _replay(drawn, steps) == _replay(drawn, [(1, 1, False, "")] * len(drawn))
 

@@ -10,7 +10,7 @@ import pytest
 
 from stream.core.errors import DataError, SettingError
 from stream.core.events import Event
-from stream.core.formats import BadRow, BadRows
+from stream.core.formats import BadRow, BadRows, strict
 from stream.mappings import decoder_of, load, read_log, topic_decoder
 
 SHOP = """
@@ -131,3 +131,17 @@ def test_what_a_mapping_describes_is_what_is_read(tmp_path: Path):
     event = Event("e", "u", "view", "i", NOON, "c", 1.5, 2.0, "s")
     events, _, _ = read(tmp_path, mapping, msgspec.json.encode(event))
     assert events == [event]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_strict_format_leaves_out_ids_that_are_not_published(tmp_path: Path, kind: str):
+    columns = "columns: {user: u, item: i, time: t, type: k}\ntime: {unit: ms}\n"
+    (tmp_path / "shop.yaml").write_text(f"format: {kind}\n{columns}")
+    (tmp_path / "log").write_text(f"u,i,t,k\na,p\x1b[2J,{NOON},view\nb,p,{NOON},view\n")
+    form = load(tmp_path / "shop.yaml")
+    values = {"u": ["a", "b"], "i": ["p\x1b[2J", "p"], "t": [NOON, NOON], "k": ["view", "view"]}
+    table = list(zip(*(values[path[0]] for path in form.mapping.paths.values()), strict=True))
+    for held, found in ((form, ["p\x1b[2J", "p"]), (strict(form), ["p"])):
+        rows = list(read_log(tmp_path / "log", held) if kind == "csv" else held.events(table))
+        assert [row.item_id for row in rows if isinstance(row, Event)] == found
+        assert all((row.line, row.reason) == (1 + (kind == "csv"), "bad_id") for row in rows if isinstance(row, BadRow))

@@ -168,7 +168,7 @@ STEPS = st.one_of(
 def test_whatever_the_catalog_says_lists_are_made_of_items_under_their_own_names(steps, indices, cap, bought, only):
     """Few indices make unseen items collide: with each other, with pins, with what is in the table."""
     known = len(BUNDLE.vocabulary.items)
-    with patch.object(manifest, "_INDICES", known + indices):
+    with patch.object(manifest, "INDICES", known + indices):
         catalog = Catalog(BUNDLE.vocabulary, only, cap, bought)
         scorer = Scorer(BUNDLE, True, LIMITS, "events", rules=catalog.rules)
         part, there, pinned, kept, offset = Partition(0, SessionStore(scorer.layout)), set(), set(), {}, 0

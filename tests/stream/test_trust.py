@@ -4,23 +4,23 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from stream import runtime
+from stream import configured, runtime
 from stream.core import hashing
-from stream.core.catalog import Catalog
 from stream.core.events import Event
 from stream.core.hashing import fingerprints
 from stream.core.joining import ByCategory
 from stream.core.rules import USERS
 from stream.mappings import topic_decoder
 from stream.offline import Line
-from stream.records import Limits
-from stream.round import Partition, Scorer, Work
+from stream.round import Partition, Work
 from stream.sessions import SessionStore
+from stream.settings import Settings
 from tests.fakes import NOON
 from tests.stream.test_runtime import DEMO
 
@@ -35,8 +35,14 @@ EVIL = "<script>alert(1)</script>"
 class Place:
     """A partition, its shoppers and what they are shown."""
 
-    def __init__(self, catalog: Catalog | None = None) -> None:
-        self.scorer = Scorer(BUNDLE, True, Limits(2000, 500, 1000), "events", rules=catalog.rules if catalog else None)
+    def __init__(self, *named: str, pins: int = 0, **given: Any) -> None:
+        """Make what a worker of these settings makes, with what the catalog says of items."""
+        settings = Settings(**given)
+        catalog = configured.catalog(settings, BUNDLE)
+        for name in named:
+            said = {"availability": True, "category": BUNDLE.vocabulary.categories[0], "pins": pins}
+            assert catalog.apply(name.encode(), msgspec.json.encode(said)) == ""
+        self.scorer = configured.scorer(settings, BUNDLE, "events", catalog.rules if named else None)
         self.part, self.offset = Partition(0, SessionStore(self.scorer.layout)), 0
 
     def see(self, events: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -58,14 +64,6 @@ class Place:
     def listed(self, item: str, users: list[str]) -> int:
         """Count in how many lists an item is, each made for an event of one of the users."""
         return sum(item in found for found in self.see((user, KNOWN[n % 20]) for n, user in enumerate(users)))
-
-
-def _catalog(*names: str, only_named: bool = False, pins: int = 0) -> Catalog:
-    found = Catalog(BUNDLE.vocabulary, [], 0, exclude_bought=False, only_named=only_named)
-    for name in names:
-        value = msgspec.json.encode({"availability": True, "category": BUNDLE.vocabulary.categories[0], "pins": pins})
-        assert found.apply(name.encode(), value) == ""
-    return found
 
 
 def _unmix(x: int) -> int:
@@ -120,8 +118,28 @@ def test_who_met_an_item_is_shown_it_at_once():
     ]
 
 
+def test_so_many_are_those_of_the_setting():
+    place = Place(unseen_users=0)
+    place.see([("a", KNOWN[0]), ("a", "new")])
+    assert place.listed("new", STRANGERS) > 0
+    place = Place(unseen_users=10)
+    place.see((user, KNOWN[0]) for user in STRANGERS)
+    for user in STRANGERS[:8]:
+        place.see([(user, "new")] * 3)
+    assert place.listed("new", STRANGERS[100:]) == 0
+    place.see((user, "new") for user in STRANGERS[:40])
+    assert place.listed("new", STRANGERS[100:]) > 0
+
+
+def test_a_catalog_that_is_not_all_lets_others_be_listed_too():
+    place = Place("new", catalog_topic="items", catalog_only=False)
+    place.see((user, KNOWN[0]) for user in STRANGERS)
+    place.see((user, "other") for user in STRANGERS[:20])
+    assert place.listed("other", STRANGERS[100:]) > 0
+
+
 def test_with_a_catalog_only_what_it_names_is_listed_and_at_once():
-    place = Place(_catalog("new", only_named=True))
+    place = Place("new", catalog_topic="items")
     place.see((user, KNOWN[0]) for user in STRANGERS)
     place.see((user, EVIL) for user in STRANGERS[:50])
     place.see([("a", "new")])
@@ -140,7 +158,7 @@ def test_invented_items_do_not_push_a_real_new_one_out():
 
 
 def test_an_item_that_is_made_to_be_taken_for_a_pin_is_scored_and_listed_under_no_name_but_its_own():
-    place = Place(_catalog("pinned", pins=1))
+    place = Place("pinned", pins=1)
     twin = double("pinned")
     place.see((user, KNOWN[0]) for user in STRANGERS)
     found = place.see([("a", twin), ("a", "pinned"), *((user, twin) for user in STRANGERS[:5])])
@@ -167,7 +185,7 @@ def test_who_met_one_of_two_items_that_share_an_index_is_not_shown_the_other(nam
 
 
 def test_where_the_catalog_names_an_item_its_double_is_not_named():
-    place = Place(_catalog("new", only_named=True))
+    place = Place("new", catalog_topic="items")
     twin = double("new")
     place.see((user, KNOWN[0]) for user in STRANGERS)
     place.see((user, twin) for user in STRANGERS[:20])
@@ -193,33 +211,34 @@ ODD = {
 }
 
 
-def _scored(limits: Limits, **ids: str) -> Work:
+def _scored(settings: Settings, **ids: str) -> Work:
     names = {"event_id": "e", "user_id": "u", "type": "view", "item_id": "i"} | ids
     value = msgspec.json.encode(names | {"timestamp": NOON})
-    scorer = Scorer(BUNDLE, True, limits, "events")
+    scorer = configured.scorer(settings, BUNDLE, "events")
     return scorer.process(Partition(0, SessionStore(scorer.layout)), [Line(0, NOON, b"u", value)], NOON)
 
 
 @pytest.mark.parametrize("kind", ODD)
 def test_an_id_that_may_not_be_published_is_a_dead_letter_that_says_why(kind: str):
     field, value, why = ODD[kind]
-    work = _scored(Limits(2000, 500, 1000, id_characters=40), **{field: value})
+    work = _scored(Settings(max_id_characters=40), **{field: value})
     assert (work.rejected, len(work.scores)) == ({"bad_id": 1}, 0)
     cause = dict(work.dead[0].headers)["forecart-cause"].decode()
     assert field in cause and why in cause
-    assert len(_scored(Limits(2000, 500, 1000, printable=False), **{field: value}).scores) == 1
+    assert _scored(Settings(), **{field: value}).rejected == ({} if kind == "long" else {"bad_id": 1})
+    assert len(_scored(Settings(printable_ids=False), **{field: value}).scores) == 1
 
 
 @pytest.mark.parametrize("name", ["Müller & Söhne", "商品-1", 'with "quotes" and \\', "a" * 40, "<b>"])
 def test_an_id_of_any_script_is_published(name: str):
-    assert len(_scored(Limits(2000, 500, 1000, id_characters=40), item_id=name).scores) == 1
+    assert len(_scored(Settings(max_id_characters=40), item_id=name).scores) == 1
 
 
 def test_a_bad_id_of_a_shop_s_own_shape_is_a_dead_letter_too(tmp_path: Path):
     columns = "{user: who, item: sku, time: at, type: kind}"
     (tmp_path / "shop.yaml").write_text(f"format: json\ncolumns: {columns}\ntime: {{unit: ms}}\n")
     decoder = topic_decoder(tmp_path / "shop.yaml")
-    scorer = Scorer(BUNDLE, True, Limits(2000, 500, 1000), "events", decoder=decoder)
+    scorer = configured.scorer(Settings(), BUNDLE, "events", decoder=decoder)
     value = msgspec.json.encode({"who": "u", "sku": "a\x1b[2J", "at": NOON, "kind": "view"})
     work = scorer.process(Partition(0, SessionStore(scorer.layout)), [Line(0, NOON, b"u", value)], NOON)
     assert work.rejected == {"bad_id": 1}

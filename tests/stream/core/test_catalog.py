@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.catalog import REASONS, Catalog, Item
+from stream.core.catalog import REASONS, BadItem, Catalog, Item, decode
 from stream.core.hashing import fingerprints, keyed
 from stream.core.manifest import Vocabulary
 from stream.core.rules import PINS
@@ -27,6 +27,7 @@ BAD = {
     "schema": [
         *((b"a", b'{"availability": 0}'), (b"a", b"{}"), (b"a", b'{"availability": false, "more": 1}')),
         (b"a", b'{"availability": false, "category": "%s"}' % (b"x" * 257)),
+        (b"a\x1b[2J", b'{"availability": true, "pins": 1}'),
     ],
     "range": [(b"a", b'{"availability": true, "pins": -1}'), (b"a", b'{"availability": true, "price": -1}')],
 }
@@ -42,6 +43,14 @@ def test_a_bad_record_has_its_reason_and_the_last_good_one_stays(reason):
     assert rules.allowed.tolist()[1:] == [True, False, True]
     assert rules.category[1:].tolist() == fingerprints(["x", "y", "y"]).tolist()
     assert not len(rules.pins)
+
+
+def test_ids_are_held_to_what_events_are_held_to():
+    said = b'{"availability": true}'
+    assert decode(b"a\x1b[2J", said) == BadItem("schema", "the id holds U+001B, which is not printable")
+    assert decode(b"a" * 41, said, longest=40) == BadItem("schema", "the id has 41 characters, more than 40")
+    assert decode(b"a\x1b[2J", said, printable=False) == ("a\x1b[2J", Item(availability=True))
+    assert _catalog().apply(b"a\x1b[2J", None) == ""  # a removal names nothing that is listed
 
 
 def test_a_record_without_a_value_takes_back_what_was_said():
@@ -78,7 +87,7 @@ def test_pins_have_their_order_and_obey_the_other_rules():
 @pytest.fixture
 def one_index(monkeypatch):
     """Give all items that the model does not know one index."""
-    monkeypatch.setattr("stream.core.manifest._INDICES", len(VOCAB.items) + 1)
+    monkeypatch.setattr("stream.core.manifest.INDICES", len(VOCAB.items) + 1)
 
 
 def test_of_two_items_with_one_index_each_has_what_is_said_of_it(one_index):
@@ -123,7 +132,7 @@ def test_json_of_any_kind_is_an_item_or_has_a_reason(value):
 
 
 def test_pins_and_names_of_any_size_are_in_order():
-    catalog = _catalog()
+    catalog = Catalog(VOCAB, [], cap=0, exclude_bought=False, printable=False)
     for name, place in ((b"a\0", 10**300), (b"a", 5), (b"\0", 10**299)):
         assert catalog.apply(name, b'{"availability": true, "pins": %d}' % place) == ""
     assert list(catalog.rules().names.values()) == ["\0", "a\0"]

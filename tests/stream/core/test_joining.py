@@ -214,7 +214,7 @@ def test_recent_items_whose_indices_are_a_newcomer_s_by_chance_are_not_it():
 
 def test_under_the_index_of_a_pin_no_other_item_is_listed(monkeypatch):
     """The one that events have named joins the table; its score is not the pin's, and neither is its name."""
-    monkeypatch.setattr("stream.core.manifest._INDICES", len(VOCAB.items) + 1)
+    monkeypatch.setattr("stream.core.manifest.INDICES", len(VOCAB.items) + 1)
     batch = _batch([("stranger", "x", 0), ("a", "x", 1)])
     pin = VOCAB.place(["pinned"])
     assert pin.tolist() == batch.item[:1].tolist()

@@ -53,6 +53,17 @@ def test_what_a_new_model_knows_is_no_newcomer_and_gets_a_tombstone():
     assert joined(table, [("a", "x", 1)])[1] == []
 
 
+def test_a_name_that_is_not_published_comes_back_only_where_it_is_and_else_gets_a_tombstone():
+    name = b"n\x1b[2J"
+    table = Table()
+    assert load(table, VOCAB, name, GOOD) == "a name that holds U+001B, which is not printable"
+    assert list(pack(table, joined(table, [("a", "x", 0)])[1])) == [(name.decode(), None)]
+    assert load(table, VOCAB, name, None) == ""
+    assert load(table, VOCAB, b"n" * 41, GOOD, 40) == "a name that has 41 characters, more than 40"
+    assert load(table, VOCAB, name, GOOD, printable=False) == ""
+    assert table.names == [name.decode()]
+
+
 def test_items_with_one_index_are_told_apart_by_name():
     table = Table()
     assert table.see("n1", 7, 1, 1, math.nan, NOON, 1e9) == 0
@@ -112,6 +123,7 @@ NO_ITEMS = {
     "no text": (b"n\xff", GOOD),
     "no text, forgotten": (b"n\xff", None),
     "long": (b"n" * 257, GOOD),
+    "an escape": (b"n\x1b[2J", GOOD),
 }
 
 
@@ -125,7 +137,7 @@ def test_a_record_that_is_no_item_is_passed_over_and_lists_go_on(kind):
 
 
 def test_records_of_items_with_one_index_are_both_kept(monkeypatch):
-    monkeypatch.setattr("stream.core.manifest._INDICES", len(VOCAB.items) + 1)
+    monkeypatch.setattr("stream.core.manifest.INDICES", len(VOCAB.items) + 1)
     table = Table()
     assert load(table, VOCAB, b"first", GOOD) == load(table, VOCAB, b"second", GOOD) == ""
     assert load(table, VOCAB, b"second", None) == ""
