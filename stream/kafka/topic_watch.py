@@ -20,7 +20,7 @@ from stream.kafka.rights import missing, needed_still, refusal
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
-EVERY, AGAIN = 30.0, 10.0  # seconds between two looks, and before what differs is looked at again
+EVERY, AGAIN = 15.0, 10.0  # seconds between two looks, and before what differs is looked at again
 _REQUEST_SECONDS = 5.0
 
 
@@ -81,7 +81,7 @@ def faults(settings: Settings, first: Mapping[str, Seen], now: Mapping[str, Seen
 
 
 class TopicWatch:
-    """Look at the topics every half minute, on a thread, and whenever partitions are assigned."""
+    """Look at the topics every quarter of a minute, on a thread, and whenever partitions are assigned."""
 
     def __init__(self, settings: Settings, fail: Callable[[BaseException], None]) -> None:
         self._settings, self._fail = settings, fail

@@ -40,9 +40,8 @@ class Secured(Node):
     def __init__(self, data: Path, issuer: Issuer) -> None:
         self.ports = {name: embedded.free_port() for name in _LISTENERS}
         self.authority, self.issuer = Authority(data / "ca"), issuer
-        self._own = self.authority.sign("broker", "/CN=broker", "DNS:localhost")
-        _pem(data / "broker.pem", self._own.key, self._own.certificate)
-        self._known = False
+        self._known, self._keystore = False, data / "broker.pem"
+        self.show(self.authority)
         super().__init__(data)
 
     def properties(self) -> dict[str, str]:
@@ -57,7 +56,7 @@ class Secured(Node):
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS;User:admin",
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(self.data / "broker.pem"),
+            "ssl.keystore.location": str(self._keystore),
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self.authority.pair.certificate),
             "listener.name.mutual.ssl.client.auth": "required",
@@ -96,6 +95,12 @@ class Secured(Node):
         if not self._known:
             self.set_password(PASSWORD)
             self._known = True
+
+    def show(self, authority: Authority) -> None:
+        """Come with a certificate of this CA from the next start on; clients are held to the first one still."""
+        own = authority.sign("broker", "/CN=broker", "DNS:localhost")
+        self._keystore.write_text(own.key.read_text() + own.certificate.read_text())
+        self._keystore.chmod(0o600)
 
     def admin(self) -> AdminClient:
         """Return an administrator that may all."""
@@ -149,8 +154,3 @@ def without(client: AdminClient, right: Right, who: str) -> Iterator[None]:
     finally:
         for answer in client.create_acls(bindings([right], who)).values():
             answer.result(10)
-
-
-def _pem(path: Path, *parts: Path) -> None:
-    path.write_text("".join(part.read_text() for part in parts))
-    path.chmod(0o600)

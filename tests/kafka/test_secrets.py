@@ -1,7 +1,6 @@
-"""Secrets and shoppers' events: in no line of the log, whatever its level, on a broker that asks for a password."""
+"""Secrets and shoppers' events: in no line of the log, whatever its level, on a broker that asks for a login."""
 
 import base64
-import contextlib
 import os
 import subprocess
 import sys
@@ -10,78 +9,99 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from stream.core.events import Event
-from stream.kafka.broker import Broker, free_port
+from stream.kafka.topics import apply
 from tests.fakes import NOON
+from tests.kafka.secured import PASSWORD, Secured, login
+from tests.kafka.secured import USER as LOGIN
 from tests.kafka.shop import Shop
+from tests.stream.issuer import Issuer
 
-PASSWORD, USER, ITEM = "hunter2-correct-horse", "shopper-who-is-private", "item-that-is-private"
-
-
-class Guarded(Broker):
-    """A broker with a second door, that asks for a password."""
-
-    door = 0
-
-    def properties(self) -> dict[str, str]:
-        self.door = self.door or free_port()
-        found = super().properties()
-        login = "org.apache.kafka.common.security.plain.PlainLoginModule"
-        found["listeners"] += f",SASL_PLAINTEXT://127.0.0.1:{self.door}"
-        found["advertised.listeners"] += f",SASL_PLAINTEXT://127.0.0.1:{self.door}"
-        found["listener.security.protocol.map"] = (
-            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT"
-        )
-        found["sasl.enabled.mechanisms"] = "PLAIN"
-        found["listener.name.sasl_plaintext.plain.sasl.jaas.config"] = f'{login} required user_shop="{PASSWORD}";'
-        return found
+USER, ITEM = "shopper-who-is-private", "item-that-is-private"
+CLIENT_SECRET, KEY_PASSWORD = "hunter2-of-the-client", "hunter2-of-the-key"
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Guarded]:
-    with Guarded() as running:
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    with Issuer(secret=CLIENT_SECRET) as issuer, Secured(tmp_path_factory.mktemp("secured"), issuer) as running:
         yield running
 
 
-def _secrets() -> list[bytes]:
+def _login(secured: Secured, folder: Path, how: str, wrong: str = "") -> tuple[str, str, list[str]]:
+    """Return listener, principal and properties; `wrong` is put behind the secret."""
+    if how == "OAUTHBEARER":
+        lines = ["security.protocol=SASL_PLAINTEXT", *secured.issuer.properties(CLIENT_SECRET + wrong)]
+        return "LOGIN", f"User:{secured.issuer.client}", lines
+    if how == "key":
+        pair, key = secured.authority.sign(f"w{folder.name}", "/CN=worker"), folder / "locked.key"
+        lock = ["openssl", "pkey", "-in", pair.key, "-aes256", "-passout", f"pass:{KEY_PASSWORD}", "-out", key]
+        subprocess.run(lock, check=True, capture_output=True)
+        names = {"certificate.location": pair.certificate, "key.location": key, "key.password": KEY_PASSWORD + wrong}
+        lines = ["security.protocol=SSL", secured.trust(), *(f"ssl.{name}={value}" for name, value in names.items())]
+        return "MUTUAL", "User:CN=worker", lines
+    return "LOGIN", f"User:{LOGIN}", login(how, PASSWORD + wrong)
+
+
+def _secrets(issuer: Issuer) -> list[bytes]:
     """Return what must not be found, as it is and as it travels."""
-    plain = [PASSWORD, USER, ITEM]
-    login = f"\0shop\0{PASSWORD}".encode()
-    return [*(text.encode() for text in plain), base64.b64encode(login), login]
+    texts = [PASSWORD, USER, ITEM, CLIENT_SECRET, KEY_PASSWORD, *issuer.given]
+    travelling = [f"\0{LOGIN}\0{PASSWORD}", f"{issuer.client}:{CLIENT_SECRET}"]
+    return [text.encode() for text in texts + travelling] + [base64.b64encode(text.encode()) for text in travelling]
 
 
-@pytest.mark.parametrize("how", ["forecart", "faust", "refused"])
-def test_no_level_writes_a_password_or_an_event(guarded: Guarded, shops: Callable[..., Shop], tmp_path: Path, how: str):
-    shop = shops(guarded.address, partitions=1)
-    path = tmp_path / "kafka.properties"
-    password = PASSWORD if how != "refused" else PASSWORD + "-wrong"
-    path.write_text(
-        f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username=shop\nsasl.password={password}\n"
-    )
-    out = Producer({"bootstrap.servers": guarded.address})
-    events = [Event(f"e{n}", USER, "view", ITEM, NOON + n) for n in range(20)]
-    for value in [*map(msgspec.json.encode, events), b'{"user_id":"' + USER.encode() + b'","broken']:
-        out.produce(shop.names["events_topic"], value, USER.encode(), timestamp=NOON)
-    assert out.flush(20) == 0
-    given = {"bootstrap_servers": f"127.0.0.1:{guarded.door}", "kafka_properties": path, "log_level": "debug"}
-    worker = shop.start("w0", **given) if how != "faust" else _by_faust(shop, given)
-    try:
-        if how == "refused":
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(20)
-        else:
-            assert _scored(shop) == 20
-    finally:
-        worker.terminate()
-        worker.wait(40)
-    logs = sorted(tmp_path.glob("*.log"))
+def _clean(secured: Secured, folder: Path) -> None:
+    logs = sorted(folder.glob("*.log"))
     assert logs
     for log in logs:
         content = log.read_bytes()
         assert content
-        assert not [secret for secret in _secrets() if secret in content], log.name
+        assert not [secret for secret in _secrets(secured.issuer) if secret in content], log.name
+
+
+@pytest.mark.parametrize("how", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER", "key"])
+@pytest.mark.parametrize("program", ["forecart", "faust"])
+def test_no_level_writes_a_secret_or_an_event(
+    secured: Secured, shops: Callable[..., Shop], tmp_path: Path, program: str, how: str
+):
+    shop, path = shops(secured.address, partitions=1), tmp_path / "kafka.properties"
+    listener, who, lines = _login(secured, tmp_path, how)
+    apply(shop.settings, acls=who)
+    path.write_text("\n".join(lines) + "\n")
+    events = [Event(f"e{n}", USER, "view", ITEM, NOON + n) for n in range(20)]
+    values = [*map(msgspec.json.encode, events), b'{"user_id":"' + USER.encode() + b'","broken']
+    shop.send([(USER.encode(), value) for value in values], timestamp=NOON)
+    given = {"bootstrap_servers": secured.at(listener), "kafka_properties": path, "log_level": "debug"}
+    worker = shop.start("w0", **given) if program == "forecart" else _by_faust(shop, given)
+    try:
+        assert _scored(shop) == 20
+    finally:
+        worker.terminate()
+        worker.wait(40)
+    _clean(secured, tmp_path)
+
+
+WRONG = {  # the worker's exit code, and what it says
+    "PLAIN": (69, "user name or password is wrong"),
+    "SCRAM-SHA-512": (69, "user name or password is wrong"),
+    "OAUTHBEARER": (69, "the issuer gives no token"),
+    "key": (78, "ssl.key.location failed"),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_a_worker_ends_by_a_wrong_secret_and_does_not_write_it(
+    secured: Secured, shops: Callable[..., Shop], tmp_path: Path, how: str
+):
+    code, words = WRONG[how]
+    shop, path = shops(secured.address, partitions=1), tmp_path / "kafka.properties"
+    listener, _, lines = _login(secured, tmp_path, how, wrong="-wrong")
+    path.write_text("\n".join(lines) + "\n")
+    worker = shop.start("w0", bootstrap_servers=secured.at(listener), kafka_properties=path, log_level="debug")
+    assert worker.wait(40) == code
+    assert words in shop.log_of("w0").read_text()
+    _clean(secured, tmp_path)
 
 
 def _by_faust(shop: Shop, given: dict[str, object]) -> subprocess.Popen[bytes]:

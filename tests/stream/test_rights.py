@@ -108,7 +108,7 @@ def test_what_brokers_say_is_missing(asked: Callable[[Admin], Admin]):
         shop=KafkaError.GROUP_AUTHORIZATION_FAILED,
     )
     asked(admin)
-    wanted = ["READ of topic events", "WRITE of topic scores", "DESCRIBE_CONFIGS of topic scores", "READ of group shop"]
+    wanted = ["READ of topic events", "WRITE of topic scores", "READ of group shop"]
     assert [str(right) for right in missing(SETTINGS, needed(SETTINGS), admin)] == wanted
     with pytest.raises(RightsError, match="User:ANONYMOUS is not allowed: READ of topic events; WRITE of topic scores"):
         require(SETTINGS, admin, needed(SETTINGS))
