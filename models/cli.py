@@ -18,6 +18,7 @@ from models.options import GapOption, HorizonOption, console
 from stream.core.errors import DataError, SettingError
 from stream.core.formats import name_of
 from stream.core.manifest import Meaning, milliseconds
+from stream.core.mapped_log import MappedFormat
 from stream.core.printable import printable
 from stream.options import MappingOption, OptionalFormat, chosen, writable
 
@@ -113,7 +114,9 @@ def train(
         return
     source = chosen(form, mapping)
     facts = {"path": data.name, "format": name_of(source)}
-    _fit(out, *prepared(options.load(data, source, whole=True), config, meaning, facts, holdout_tail))
+    log = options.load(data, source, whole=True)
+    own = source.own_names() if isinstance(source, MappedFormat) else {}
+    _fit(out, *prepared(log, config, meaning, facts, holdout_tail), own)
 
 
 def _join(config: "TrainConfig") -> None:
@@ -169,7 +172,10 @@ def _partitioned(
     return source, seen, run, Holdout.over(log, run, since, end) if tail else None
 
 
-def _fit(out: Path, source: "Source", seen: "Log", run: "Run", held: "Holdout | None") -> None:
+def _fit(
+    out: Path, source: "Source", seen: "Log", run: "Run", held: "Holdout | None", own: dict[str, str] | None = None
+) -> None:
+    """Train; `own` are the log's names for types."""
     from models.config import LSTM
     from models.curve import draw
     from models.learned import findings, taught
@@ -178,7 +184,7 @@ def _fit(out: Path, source: "Source", seen: "Log", run: "Run", held: "Holdout | 
     from models.train import train as fit
 
     run.data |= taught(source.parts(), run.meaning)
-    for n, text in enumerate(findings(run.data, run.meaning.purchase)):
+    for n, text in enumerate(findings(run.data, run.meaning.purchase, own)):
         console.print(printable(text), style="yellow" if n else "")
     if run.config.prices and not run.price_edges:
         console.print("prices=true does nothing: no item of the log has a price", style="yellow")

@@ -7,10 +7,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from models.options import console, tell_missing
+from models.options import console
 from stream.core.errors import SettingError
 from stream.core.formats import FORMATS
-from stream.options import MappingOption, chosen, known, report, writable
+from stream.options import MappingOption, chosen, known, report, tell_missing, writable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -41,5 +41,5 @@ def prepare(
     with console.status(f"preparing {data}") as status:
         facts, bad = write(data, source, out, each, status.update)
     report(bad, console)
-    tell_missing(source, whole=False)
+    tell_missing(source, console)
     print(json.dumps({"prepared": str(out), **msgspec.to_builtins(facts)}))

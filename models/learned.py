@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from models.batches import Sequences
+from models.enough import FEWEST, TOO_FEW
 from models.histories import KNOWN_TYPES
 from stream.core.manifest import Meaning
 from stream.core.mapping import counted
@@ -26,20 +27,28 @@ def taught(parts: Iterable[Sequences], meaning: Meaning) -> dict[str, Any]:
 
 
 def unlearned(data: dict[str, Any]) -> dict[str, str]:
-    """Return the horizons without a purchase among their labels, and why a run's data teach nothing of each."""
+    """Return the horizons with too few purchases among their labels, and why a run's data do not teach each."""
     counts: dict[str, dict[str, int]] = data.get("labels", {})
-    return {name: _why(n["known"]) for name, n in counts.items() if not n["positives"]}
+    return {name: _why(**n) for name, n in counts.items() if n["positives"] < FEWEST}
 
 
-def _why(known: int) -> str:
-    return f"no purchase among {known:,} labels" if known else "no event is followed by so much log"
+def _why(known: int, positives: int) -> str:
+    if not known:
+        return "no event is followed by so much log"
+    if not positives:
+        return f"no purchase among {known:,} labels"
+    return f"{positives} {'purchase' if positives == 1 else 'purchases'} among {known:,} labels: {TOO_FEW}"
 
 
-def findings(data: dict[str, Any], purchase: str) -> list[str]:
-    """Say what types were met, which of them have no meaning, and what is not learned; `purchase` is the type."""
+def findings(data: dict[str, Any], purchase: str, names: dict[str, str] | None = None) -> list[str]:
+    """Say what types were met, which of them have no meaning, and what is not learned; `purchase` is the type.
+
+    `names` are the log's own for types, where it has others.
+    """
     types: dict[str, int] = data["types"]
     met = {name: n for name, n in types.items() if n}
-    said = [f"types: {counted(met)}"]
+    shown = {f"{names[name]} ({name})" if names and name in names else name: n for name, n in met.items()}
+    said = [f"types in the part trained on: {counted(shown)}"]
     if own := [name for name in met if name not in KNOWN_TYPES]:
         said.append(
             f"of their own, without a meaning: {', '.join(own)}; a mapping can make them views, carts, purchases"
@@ -52,5 +61,5 @@ def findings(data: dict[str, Any], purchase: str) -> list[str]:
         )
         said.append("name it in a mapping, as `purchase` under types: `forecart map --data FILE` writes one")
     for horizon, why in unlearned(data).items():
-        said.append(f"purchases within {horizon}: nothing can be learned ({why}), and no `intent` will be published")
+        said.append(f"purchases within {horizon}: nothing is learned ({why}), and no `intent` will be published")
     return said

@@ -10,12 +10,10 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stream.core.errors import DataError, SettingError
+from stream.core.errors import SettingError
 from stream.core.formats import Form
 from stream.core.manifest import Meaning, milliseconds
-from stream.core.mapped_log import MappedFormat
-from stream.core.printable import printable
-from stream.options import pairs, report, terminal
+from stream.options import pairs, report, tell_missing, terminal
 
 if TYPE_CHECKING:  # torch and numpy are loaded when a command runs
     from models.config import TrainConfig
@@ -63,18 +61,10 @@ def load(data: Path, form: Form, whole: bool = False) -> "Log":
     with console.status(f"reading {data}") as status:
         log = read(data, form, lambda n: status.update(f"reading {data}: {n:,} events"))
     report(log.bad, console)
-    tell_missing(form, whole)
+    tell_missing(form, console, whole)
     parts = counted(len(log), "event"), counted(len(log.users), "shopper"), counted(len(log.items), "item")
     console.print(f"{', '.join(parts)} in {data}")
     return log
-
-
-def tell_missing(form: Form, whole: bool) -> None:
-    """Say which types of a mapping a log, now read, lacks; raise DataError for it where the log is `whole`."""
-    for text in form.missing() if isinstance(form, MappedFormat) else ():
-        if whole:
-            raise DataError(text, "correct `types` in the mapping, or take out what there is none of")
-        console.print(printable(text), style="yellow")
 
 
 def counted(n: int, noun: str) -> str:

@@ -24,6 +24,7 @@ from stream.options import (
     counted,
     pairs,
     report,
+    tell_missing,
     terminal,
 )
 
@@ -191,6 +192,7 @@ def replay(
     with counted("events published", console) as heard:
         published, bad = publish(settings, source, data, target, rate, speed, limit, stopped, heard)
     report(bad, console)
+    tell_missing(source, console)
     line = {"published": published, "left_out": dict(bad.count)}
     print(json.dumps(line) if as_json else f"{published:,} events published, {sum(bad.count.values()):,} rows left out")
 
@@ -271,6 +273,7 @@ def score(
     counts, bad = score_log(settings, bundle, source, data, dead_letters)
     sys.stdout.flush()
     report(bad, console)
+    tell_missing(source, console)
     console.print(", ".join(f"{n:,} {name}" for name, n in counts.items()) or "no events")
 
 

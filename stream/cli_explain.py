@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stream.options import MappingOption, OptionalFormat, chosen, report, terminal
+from stream.options import MappingOption, OptionalFormat, chosen, report, tell_missing, terminal
 
 
 def explain(
@@ -37,5 +37,7 @@ def explain(
     given = settings.load()
     source = chosen(form, mapping or (None if form else given.mapping), "events")
     found, bad = explain_log(given, bundle, source, data, user or [], everyone, recommend)
-    report(bad, terminal())
+    console = terminal()
+    report(bad, console)
+    tell_missing(source, console)
     show(found, as_json)

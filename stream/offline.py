@@ -28,6 +28,7 @@ from stream.core.formats import (
     read,
     wrong_format,
 )
+from stream.core.mapped_log import MappedFormat
 from stream.core.plain import SHOWN, raw_lines
 from stream.files import sink, source
 from stream.mappings import decoder_of, is_parquet, read_log
@@ -111,6 +112,7 @@ class _Scoring:
     scorer: Scorer
     part: Partition
     raw: Format | None  # of a log whose lines go in as they are
+    met: Callable[[bytes], None] | None  # takes note of such a line's type
     letters: IO[bytes] | None
     publish: Callable[[list[Message]], None]
     counts: Counter[str] = field(default_factory=Counter)
@@ -139,6 +141,9 @@ class _Scoring:
         chunk, self.waiting = self.waiting, []
         if not chunk:
             return
+        if self.met:
+            for line in chunk:
+                self.met(line.value or b"")
         work = self.scorer.process(self.part, chunk, _now())
         self.publish(work.scores)
         self.counts["scored"] += len(work.scores)
@@ -152,7 +157,8 @@ class _Scoring:
         value = message.value or b""
         if self.raw:  # of other formats the offset is no line, and `read` tells what was no event
             text, reason = value[:SHOWN].decode(errors="backslashreplace"), headers["forecart-reason"]
-            why = "" if reason in self.bad.first else _hint(self.raw, reason, value)
+            told = headers.get("forecart-cause", "")
+            why = "" if reason in self.bad.first else told or _hint(self.raw, reason, value)
             self.bad.add(BadRow(int(headers["forecart-offset"]) + 1, reason, text, why))
         if self.letters:
             self.letters.write(_encode(headers | {"value": value.decode(errors="replace")}) + b"\n")
@@ -189,8 +195,10 @@ def run(
     """Take a log through a scorer; `publish` has the scores of some lines at a time. Returns as `score_log` does."""
     file = None if is_parquet(form) else source(data)
     letters = sink(dead_letters) if dead_letters else None
-    raw = named("events") if form == "events" else form if isinstance(form, Format) and decoder_of(form) else None
-    scoring = _Scoring(scorer, part, raw, letters, publish, bad=BadRows(numbered=numbered(form)))
+    raw, met = named("events") if form == "events" else None, None
+    if isinstance(form, MappedFormat) and decoder_of(form):
+        raw, met = form.again(), form.meet
+    scoring = _Scoring(scorer, part, raw, met, letters, publish, bad=BadRows(numbered=numbered(form)))
     rows = read(_pausing(file, scoring.idle), form) if file else read_log(data, form)
     try:
         for line in (

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream.core.errors import SettingError
+from stream.core.errors import DataError, SettingError
 from stream.core.formats import FORMATS, NUMBERED, BadRows, Form, named
+from stream.core.mapped_log import MappedFormat
 from stream.core.printable import printable
 from stream.core.values import UNITS
 from stream.mappings import load as load_mapping
@@ -39,6 +40,14 @@ def report(bad: BadRows, console: Console) -> None:
         console.print(printable(line), style="yellow")
     for line, style in zip(bad.days(), ("", "yellow"), strict=False):
         console.print(printable(line), style=style)
+
+
+def tell_missing(form: Form, console: Console, whole: bool = False) -> None:
+    """Say which types of a mapping a log, now read, lacks; raise DataError for it where the log is `whole`."""
+    for text in form.missing() if isinstance(form, MappedFormat) else ():
+        if whole:
+            raise DataError(text, "correct `types` in the mapping, or take out what there is none of")
+        console.print(printable(text), style="yellow")
 
 
 def known(form: str, other: str = "") -> str:

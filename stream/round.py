@@ -41,6 +41,7 @@ from stream.sessions import SessionStore
 
 _SWEEPS = 24  # in a TTL
 _EVICTED = 4096  # sessions in a chunk at most: a round's bytes bound their tombstones, too
+_TYPE_SHOWN = 64  # characters of a type that the model does not know
 _DOUBT = 32  # failures of the model without a score between them: is it the events, or the model?
 _TIMESTAMP, _KEY, _HEADERS = attrgetter("timestamp"), attrgetter("key"), attrgetter("headers")
 _OFFSET = attrgetter("offset")
@@ -273,11 +274,15 @@ class Scorer:
         return not any(bad_id(event, longest, printable) for event in events)
 
     def _cause(self, number: int, record: Record, reason: str) -> str:
-        """Say of a bad id, decoded once more, which it is and why; nothing of other reasons."""
-        if reason != "bad_id":
+        """Say of a bad id or an unknown type, decoded once more, which it is and why; nothing of other reasons."""
+        if reason not in ("bad_id", "unknown_type"):
             return ""
         event = self.decoder.one(record.value, 2**53, self.limits.event_bytes, f"{number}-{record.offset}")
-        return "" if isinstance(event, BadEvent) else bad_id(event, self.limits.id_characters, self.limits.printable)
+        if isinstance(event, BadEvent):
+            return ""
+        if reason == "unknown_type":
+            return f"the model knows no type {event.type[:_TYPE_SHOWN]!r}"
+        return bad_id(event, self.limits.id_characters, self.limits.printable)
 
     def _heavy(self, headers: Sequence[tuple[str, bytes]]) -> bool:
         return bool(headers) and (len(headers) > HEADERS or header_bytes(headers) > self.limits.event_bytes)

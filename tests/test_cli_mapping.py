@@ -1,11 +1,13 @@
 """A shop's own log, from its first look to scores, without a line of code."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.test_cli import forecart, refuses
+from tests.stream.test_runtime import DEMO
+from tests.test_cli import NOWHERE, forecart, refuses
 
 pytestmark = pytest.mark.slow  # each command is a process of its own
 NAMES = {"view": "page_view", "addtocart": "add_to_cart", "transaction": "purchase"}
@@ -39,11 +41,19 @@ def mapped(shop: Path, log: str) -> str:
     return str(path)
 
 
-def test_a_log_is_trained_on_and_its_topic_scored(shop: Path):
+@pytest.fixture(scope="module")
+def run(shop: Path) -> str:
+    """Train on the table."""
+    table, log, folder = mapped(shop, "shop.csv"), str(shop / "shop.csv"), str(shop / "run")
+    done = forecart("train", "--mapping", table, "--data", log, "--out", folder, "--horizon", "24h", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert "types in the part trained on: page_view (view) " in done.stderr and "purchase (transaction) " in done.stderr
+    return folder
+
+
+def test_a_log_is_trained_on_and_its_topic_scored(shop: Path, run: str):
     table, topic = mapped(shop, "shop.csv"), mapped(shop, "topic.jsonl")
-    log, run, bundle = str(shop / "shop.csv"), str(shop / "run"), str(shop / "bundle")
-    trained = forecart("train", "--mapping", table, "--data", log, "--out", run, "--horizon", "24h", *TINY)
-    assert trained.returncode == 0, trained.stderr
+    log, bundle = str(shop / "shop.csv"), str(shop / "bundle")
     measured = forecart("evaluate", run, "--mapping", table, "--data", log, "--tail", "0.2")
     assert json.loads(measured.stdout)["targets"] > 10
     assert forecart("export", run, bundle).returncode == 0
@@ -81,12 +91,65 @@ def test_parquet_is_read_by_a_mapping(shop: Path):
     refuses(done, 65, "no column product: is it product_id?", "its columns are user, timestamp")
 
 
-def test_a_type_that_is_not_there_ends_a_training_before_it_begins(shop: Path):
-    wrong = shop / "wrong.yaml"
-    wrong.write_text(Path(mapped(shop, "shop.csv")).read_text().replace("purchase: purchase", "purchase: purchased"))
-    done = forecart("train", "--mapping", str(wrong), "--data", str(shop / "shop.csv"), "--out", str(shop / "no"))
+@pytest.fixture(scope="module")
+def wrong(shop: Path) -> dict[str, str]:
+    """Write mappings whose purchases have another name than the logs', by the log."""
+    found = {}
+    for log in ("shop.csv", "topic.jsonl"):
+        path = shop / f"wrong-{log}.yaml"
+        path.write_text(Path(mapped(shop, log)).read_text().replace("purchase: purchase", "purchase: purchased"))
+        found[log] = str(path)
+    return found
+
+
+def _lost(done: subprocess.CompletedProcess[str]) -> bool:
+    return "no event is of type 'purchased' (is it 'purchase'?): the log has page_view" in done.stderr
+
+
+@pytest.mark.parametrize("log", ["shop.csv", "topic.jsonl"])
+def test_a_type_that_is_not_there_is_told_where_a_bundle_reads(shop: Path, wrong: dict[str, str], log: str):
+    words = ("--bundle", str(DEMO), "--mapping", wrong[log], "--data", str(shop / log))
+    scored, explained = forecart("score", *words), forecart("explain", *words)
+    assert scored.returncode == explained.returncode == 0, scored.stderr + explained.stderr
+    assert _lost(scored) and _lost(explained) and " unknown_type" in scored.stderr
+    if log == "topic.jsonl":
+        assert "the model knows no type 'purchase'" in scored.stderr
+
+
+def test_a_type_that_is_not_there_is_told_where_a_run_reads(shop: Path, wrong: dict[str, str], run: str):
+    log = ("--data", str(shop / "shop.csv"))
+    wordings = (
+        ("evaluate", run, "--tail", "0.2"),
+        ("report", run, "--tail", "0.2", "--rounds", "20", "--out", str(shop / "report.html")),
+        ("attribute", run),
+    )
+    for words in wordings:
+        good = forecart(*words, *log, "--mapping", mapped(shop, "shop.csv"))
+        assert good.returncode == 0 and "no event is of type" not in good.stderr, good.stderr
+        assert _lost(forecart(*words, *log, "--mapping", wrong["shop.csv"]))
+
+
+def test_intents_are_compared_by_a_mapping(shop: Path, wrong: dict[str, str]):
+    words = ("intent", "--data", str(shop / "shop.csv"), "--folds", "2", "--rounds", "10", "--set", "epochs=1")
+    words += ("--horizon", "1h", "--tail", "0.5")
+    done = forecart(*words, "--mapping", mapped(shop, "shop.csv"))
+    assert done.returncode == 0 and json.loads(done.stdout)["format"] == "shop.csv.yaml", done.stderr
+    assert _lost(forecart(*words, "--mapping", wrong["shop.csv"]))
+
+
+def test_a_type_that_is_not_there_ends_a_training_before_it_begins(shop: Path, wrong: dict[str, str]):
+    done = forecart(
+        "train", "--mapping", wrong["shop.csv"], "--data", str(shop / "shop.csv"), "--out", str(shop / "no")
+    )
     assert done.returncode == 65 and "Traceback" not in done.stderr
-    assert "no event is of type 'purchased' (is it 'purchase'?): the log has page_view" in done.stderr
+    assert _lost(done)
+
+
+def test_a_column_that_is_not_there_is_told_before_kafka_is_waited_for(shop: Path):
+    other = shop / "no-column.yaml"
+    other.write_text(Path(mapped(shop, "shop.csv")).read_text().replace("product_id", "product"))
+    words = ("--mapping", str(other), "--data", str(shop / "shop.csv"), "--bootstrap-servers", NOWHERE)
+    refuses(forecart("replay", *words), 65, "it names no column product (is it product_id?)")
 
 
 def test_a_format_is_asked_for(shop: Path):
@@ -102,9 +165,9 @@ def test_purchases_of_another_name_are_asked_for_and_their_intent_is_not_publish
     log = ("--format", "events", "--data", str(odd))
     said = forecart("train", *log, "--out", run, "--horizon", "24h", *TINY).stderr
     begun = said.split("training")[0]
-    assert "types: view " in begun and "of their own, without a meaning: purchase" in begun
+    assert "types in the part trained on: view " in begun and "of their own, without a meaning: purchase" in begun
     assert "no event is a purchase, which is called transaction: is it 'purchase'?" in begun
-    assert "purchases within 24h: nothing can be learned" in begun
+    assert "purchases within 24h: nothing is learned" in begun
     assert "no `intent` within 24h will be published" in forecart("export", run, bundle).stderr
     assert json.loads((Path(bundle) / "manifest.json").read_text())["unlearned"] == ["24h"]
     scores = list(map(json.loads, forecart("score", "--bundle", bundle, *log).stdout.splitlines()))

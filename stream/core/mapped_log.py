@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Self
@@ -47,6 +48,22 @@ class MappedFormat(Format):
             met=reader.met,
         )
 
+    def own_names(self) -> dict[str, str]:
+        """Return what the log, now read, calls the types of a model that it names otherwise."""
+        names: dict[str, list[str]] = {}
+        for name, of in self.read_values.rows.types.names.items():
+            if name != of and name in self.met:
+                names.setdefault(of, []).append(name)
+        return {of: " or ".join(each) for of, each in names.items()}
+
+    def again(self) -> Self:
+        """Make the format once more, which has met nothing."""
+        return self.of(self.mapping, self.name, self.zone)
+
+    def meet(self, raw: bytes) -> None:
+        """Count the type of a record that someone else makes an event of."""
+        self.read_values.meet(raw)
+
     def events(self, rows: Iterable[Sequence[object]]) -> Iterator[Event | BadRow]:
         """Make events of the rows of a file that has columns, whose values come in the order of `columns`."""
         for line, values in enumerate(rows, 1):
@@ -77,6 +94,13 @@ class _Reader:
         self.header = tuple(dict.fromkeys(path[0] for path in mapping.paths.values()))
         self._places = {field: self.header.index(path[0]) for field, path in mapping.paths.items()}
         self._told = False
+
+    def meet(self, raw: bytes) -> None:
+        """Count the type of a record."""
+        assert self._decoder is not None
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+            if (name := text(self._decoder.values(raw).get("type"))) is not None:
+                self.met[name] += 1
 
     def cells(self, cells: list[str], line: int) -> Iterable[Event | BadRow]:
         """Read a table's row."""

@@ -4,6 +4,7 @@ import base64
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def replay(
 
     `heard` is told again and again how many there are. Raises BrokerError or TopicError.
     """
+    rows = read_log(data, form)
+    if str(data) != "-":  # a log of another shape is told before Kafka is waited for
+        rows = chain(list(islice(rows, 1)), rows)
     client = reach(settings)
     require(settings, client, [Right(ResourceType.TOPIC, topic, AclOperation.WRITE)])
     if topic not in client.list_topics(timeout=10).topics:
@@ -45,7 +49,7 @@ def replay(
         raise TopicError(f"there is no topic {topic}", f"create it: {creation(named)}")
     out, bad = Outbox(settings), BadRows()
     published, began, first = 0, time.monotonic(), None
-    for row in read_log(data, form):
+    for row in rows:
         if isinstance(row, BadRow):
             bad.add(row)
             continue

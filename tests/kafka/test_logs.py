@@ -43,6 +43,23 @@ def test_a_log_is_published_by_shopper_as_java_partitions(shop, log: Path):
         assert m.partition() == (murmur2(m.key()) & 0x7FFFFFFF) % 4
 
 
+def test_a_log_of_a_shop_s_own_is_published_in_our_shape_and_a_type_it_lacks_is_told(shop, tmp_path: Path):
+    (tmp_path / "shop.yaml").write_text(
+        "format: csv\ncolumns: {user: who, item: what, time: at, type: did}\ntime: {unit: ms}\n"
+        "types: {view: looked, purchase: purchased}\n"
+    )
+    (tmp_path / "log.csv").write_text(f"who,what,at,did\nu,i,{NOON},looked\nu,i,{NOON + 1},purchase\n")
+    place = shop()
+    topic = place.settings.events_topic
+    log = ("--mapping", str(tmp_path / "shop.yaml"), "--data", str(tmp_path / "log.csv"))
+    done = forecart("replay", *log, "--topic", topic, "--json", place=place)
+    assert json.loads(done.stdout) == {"published": 2, "left_out": {}}
+    assert "no event is of type 'purchased' (is it 'purchase'?): the log has looked 1, purchase 1" in " ".join(
+        done.stderr.split()
+    )
+    assert {msgspec.json.decode(m.value())["type"] for m in place.read(topic)} == {"view", "purchase"}
+
+
 def test_an_interrupted_replay_tells_what_it_published(shop, log: Path):
     place = shop()
     command = [sys.executable, "-m", "forecart", "replay", "--format", "events", "--data", str(log), "--rate", "20"]

@@ -28,6 +28,11 @@ def test_a_horizon_beyond_the_log_and_one_without_purchases_are_named(log):
     found = taught([long], msgspec.structs.replace(MEANING, horizons=("30d",)))
     assert unlearned(found) == {"30d": "no event is followed by so much log"}
     assert unlearned({"labels": {"1h": {"known": 1200, "positives": 0}}}) == {"1h": "no purchase among 1,200 labels"}
+    assert unlearned({"labels": {"1h": {"known": 5500, "positives": 3}}}) == {
+        "1h": "3 purchases among 5,500 labels: too few"
+    }
+    assert unlearned({"labels": {"1h": {"known": 5500, "positives": 1}}})["1h"].startswith("1 purchase among")
+    assert not unlearned({"labels": {"1h": {"known": 5500, "positives": 50}}})
     assert not unlearned({})
 
 
@@ -35,17 +40,20 @@ def test_types_are_counted_and_what_they_mean_is_said(log):
     run = small_run(log)[1]
     found = taught([Sequences(log, run.vocabulary, run.meaning, int(log.time.max()), 64)], run.meaning)
     assert sum(found["types"].values()) == len(log)
-    assert len(findings(found, "transaction")) == 1
+    assert findings(found, "transaction")[0].startswith("types in the part trained on: view ")
+    assert len(findings(found | {"labels": {}}, "transaction")) == 1
     odd = {"types": {"view": 900, "transaction": 0, "purchase": 3, "search": 7}, "labels": {}}
     types, own, none, remedy = findings(odd, "transaction")
-    assert types == "types: view 900, search 7, purchase 3" and "purchase, search" in own
+    assert types == "types in the part trained on: view 900, search 7, purchase 3" and "purchase, search" in own
+    named = findings(odd, "transaction", {"purchase": "order or sale", "transaction": "sold"})[0]
+    assert named == "types in the part trained on: view 900, search 7, order or sale (purchase) 3"
     assert none.endswith("is it 'purchase'?") and "forecart map --data FILE" in remedy
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(False, ("session",)), (True, msgspec.UNSET)])
 def test_what_was_not_learned_is_published_only_if_asked(checkpoint, tmp_path, asked, expected):
     horizons = checkpoint.run.meaning.horizons
-    data = {"labels": {name: {"known": 9, "positives": 3 * (name != "session")} for name in horizons}}
+    data = {"labels": {name: {"known": 900, "positives": 300 * (name != "session")} for name in horizons}}
     run = msgspec.structs.replace(checkpoint.run, data=data)
     point = Checkpoint(checkpoint.network, run, checkpoint.histories)
     made = bundle.write(point, tmp_path / "bundle", "float16", any_intent=asked)

@@ -22,6 +22,9 @@ import pytest
 from stream import offline
 from stream.core.errors import DataError
 from stream.core.events import Event
+from stream.core.formats import BadRows, Form
+from stream.core.mapped_log import MappedFormat
+from stream.mappings import load as load_mapping
 from stream.runtime import load
 from stream.settings import Settings
 from tests.stream.test_runtime import DEMO
@@ -51,7 +54,7 @@ def shown(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[[], list[bytes]
     return look
 
 
-def _score(data: Path, form: str = "events", letters: Path | None = None):
+def _score(data: Path, form: Form = "events", letters: Path | None = None):
     return offline.score_log(Settings(recommend=False), DEMO, form, data, letters)
 
 
@@ -258,3 +261,41 @@ def test_an_array_is_called_so(tmp_path: Path, n: int):
     (tmp_path / "log").write_bytes(b"[" + b",".join([_event(0)] * n) + b"]")
     with pytest.raises(DataError, match="an array: write an object a line"):
         _score(tmp_path / "log")
+
+
+TOPIC = """
+format: json
+columns: {user: user.id, item: sku, time: at, type: kind}
+time: {unit: ms}
+types: {view: page_view, purchase: purchased}
+"""
+
+
+def _of_a_shop(folder: Path, mapping: str) -> tuple[MappedFormat, Counter[str], BadRows]:
+    """Score records of a shop's own shape, three of pages and one of an order, by a mapping."""
+    now = int(time.time() * 1000) - HOUR
+    records = [{"user": {"id": "u"}, "sku": "i", "at": now, "kind": kind} for kind in ["page_view"] * 3 + ["purchase"]]
+    (folder / "shop.yaml").write_text(mapping)
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    form = load_mapping(folder / "shop.yaml")
+    return form, *_score(folder / "log.jsonl", form)
+
+
+def test_a_type_that_a_topic_does_not_have_is_told_with_what_it_has(tmp_path: Path):
+    form, counts, bad = _of_a_shop(tmp_path, TOPIC)
+    assert counts == {"scored": 3, "unknown_type": 1}
+    assert form.missing() == [
+        "no event is of type 'purchased' (is it 'purchase'?): the log has page_view 3, purchase 1"
+    ]
+    assert "'purchase'" in bad.first["unknown_type"].hint
+
+
+def test_a_field_that_records_do_not_have_is_told_with_the_nearest(tmp_path: Path):
+    with pytest.raises(DataError, match=r"no skus: is it sku\?"):
+        _of_a_shop(tmp_path, TOPIC.replace("sku", "skus"))
+
+
+def test_the_type_of_an_event_that_the_model_does_not_know_is_named(shop: Path):
+    shop.write_bytes(shop.read_bytes().replace(b'"transaction"', b'"purchase"'))
+    counts, bad = _score(shop)
+    assert counts["unknown_type"] == 1 and "'purchase'" in bad.first["unknown_type"].hint
