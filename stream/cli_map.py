@@ -45,15 +45,15 @@ def propose_mapping(
     form, looked_at = sample(data, rows)
     found = propose(looked_at)
     text = written(form, found, data.name, len(looked_at))
-    if out:
-        out.write_text(text)
-    else:
-        print(printable_lines(text), end="")
     for doubt in found.doubts:
         console.print(printable(doubt), style="yellow")
     if lacking := [name for name in NEEDED if name not in found.columns]:
         columns = ", ".join(dict.fromkeys(name for row in looked_at for name in row))
         raise DataError(f"which column is the {' and the '.join(lacking)}?", f"the columns are {columns}")
+    if out:
+        out.write_text(text)
+    else:
+        print(printable_lines(text), end="", flush=True)
     mapping = msgspec.yaml.decode(text, type=Mapping)
     console.print(_table(MappedFormat.of(mapping, data.name), data))
 

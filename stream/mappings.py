@@ -1,18 +1,20 @@
 """Mappings from files, and logs by their paths."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
+import yaml
 
 from stream.core.errors import SettingError
 from stream.core.events import Event
 from stream.core.formats import BadRow, Form, read
 from stream.core.mapped import Mapped
 from stream.core.mapped_log import MappedFormat
-from stream.core.mapping import Mapping
+from stream.core.mapping import Columns, Mapping, Time, nearest
 from stream.files import source
 
 Tables = Callable[[Path, MappedFormat], Iterable[Sequence[object]]]
@@ -24,13 +26,44 @@ _REMEDY = "docs/mapping.md describes a mapping, and `forecart map --data FILE` p
 def load(path: Path) -> MappedFormat:
     """Read a mapping; raise SettingError where it is none."""
     try:
-        mapping = msgspec.yaml.decode(path.read_bytes(), type=Mapping)
+        text = path.read_bytes()
+        _refuse_twice(text)
+        mapping = msgspec.yaml.decode(text, type=Mapping)
         zone = ZoneInfo(mapping.time.zone)
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror}", "check --mapping") from error
     except (msgspec.DecodeError, ValueError, KeyError) as error:  # KeyError: no such zone
-        raise SettingError(f"{path} is no mapping: {error}", _REMEDY) from error
+        raise SettingError(f"{path} is no mapping: {error}{_meant(str(error))}", _REMEDY) from error
     return MappedFormat.of(mapping, path.name, zone)
+
+
+def _refuse_twice(text: bytes) -> None:
+    """Raise ValueError where a name is given twice, of which YAML's readers take the last."""
+    try:
+        left = [yaml.compose(text, yaml.SafeLoader)]
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    while left:
+        node = left.pop()
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise ValueError(f"{name} is given twice, in lines {lines[name]} and {line}")
+            lines[name] = line
+            left.append(value)
+
+
+def _meant(said: str) -> str:
+    """Return which field may be meant by one that there is not."""
+    unknown = re.search("unknown field `(.*?)`", said)
+    names = [name for each in (Mapping, Columns, Time) for name in each.__struct_fields__]
+    found = nearest(unknown[1], names) if unknown else []
+    return f": is it {' or '.join(found)}?" if found else ""
 
 
 def decoder_of(form: Form | None) -> Mapped | None:

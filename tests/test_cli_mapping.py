@@ -152,6 +152,13 @@ def test_a_column_that_is_not_there_is_told_before_kafka_is_waited_for(shop: Pat
     refuses(forecart("replay", *words), 65, "it names no column product (is it product_id?)")
 
 
+def test_a_mapping_without_a_needed_column_is_not_written(shop: Path):
+    (shop / "odd.csv").write_text("a,timestamp,b\nx,2026-03-04T12:00:00Z,y\n")
+    done = forecart("map", "--data", str(shop / "odd.csv"))
+    refuses(done, 65, "which column is the user and the item?")
+    assert not done.stdout
+
+
 def test_a_format_is_asked_for(shop: Path):
     refuses(forecart("train", "--data", str(shop / "shop.csv")), 78, "no format is given", "forecart map --data FILE")
     done = forecart("evaluate", "run", "--data", "x", "--format", "events", "--mapping", "y")

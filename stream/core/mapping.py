@@ -95,6 +95,8 @@ def renames(types: dict[str, _Names] | str | int) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for meaning, names in types.items() if isinstance(types, dict) else ():
+        if meaning not in MEANINGS and meaning.removesuffix("s") in MEANINGS:
+            raise ValueError(f"there is no meaning {meaning!r}: write {meaning.removesuffix('s')}")
         for name in names if isinstance(names, list) else [names]:
             if found.setdefault(str(name), of := MEANINGS.get(meaning, meaning)) != of:
                 raise ValueError(f"the type {name!r} has two meanings")

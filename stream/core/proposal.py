@@ -38,6 +38,7 @@ _UNITS = (("s", 1e8, 1e11), ("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17,
 _MOST_TYPES = 60
 _MOST = 0.9  # of a column's values are prices where it is one of prices
 _SUFFIXES = {"id", "key", "code", "name", "ref", "no", "nr", "number"}
+_LEAVES = [["id"], ["sku"], ["key"], ["uuid"], ["code"], ["name"]]  # of an object that says what it is of
 _ORDER = ("view", "cart", "purchase")
 NEEDED = ("user", "item", "time")
 
@@ -71,8 +72,10 @@ def propose(rows: Rows) -> Proposal:
     for name in NEEDED:
         if name not in columns:
             found.doubts.append(f"no column looks like the {name}: name it under columns")
-    if not found.types.get("purchase"):
-        met = f"the types are {counted(found.met)}" if found.met else "there is no column of types"
+    if not found.met:
+        found.doubts.append("no column looks like the type: name it under columns, or the one type of all under types")
+    elif not found.types.get("purchase"):
+        met = f"the types are {counted(found.met)}"
         found.doubts.append(f"none of the types looks like a purchase: name it under types; {met}")
     return found
 
@@ -101,12 +104,12 @@ def _likeness(name: str, words: list[str]) -> float:
     *outer, last = [said for part in name.split(".") if (said := _words(part))] or [[]]
     bare = [word for word in last if word not in _SUFFIXES] or last
     inner = [word for part in outer for word in part]
-    if "".join(last) in words and (last != ["id"] or not inner):
+    if "".join(last) in words and (last not in (["id"], ["uuid"]) or not inner):
         return 4 - words.index("".join(last)) / 100
-    if "".join(bare) in words and (bare != ["id"] or not inner):
+    if "".join(bare) in words and (bare not in (["id"], ["uuid"]) or not inner):
         return 3 - words.index("".join(bare)) / 100 + 0.5 * ("id" in last)
-    if last in (["id"], ["sku"], ["key"]) and inner and inner[-1] in words:
-        return 3
+    if last in _LEAVES and inner and inner[-1] in words:
+        return 3 - _LEAVES.index(last) / 100
     return 1 + 0.5 * ("id" in last) if set(bare) & set(words) else 0
 
 

@@ -100,7 +100,11 @@ def test_a_type_that_is_not_there_is_told_with_those_that_were_met(tmp_path: Pat
         ("format: [", "is no mapping"),
         ("format: csv", "columns"),
         (SHOP.replace("Europe/Berlin", "Europe/Atlantis"), "Atlantis"),
-        (SHOP.replace("user: user", "usr: user"), "usr"),
+        (SHOP.replace("user: user", "usr: user"), "`usr`.*: is it user"),
+        (SHOP + "tyme: {}", "`tyme`.*: is it .*time"),
+        (SHOP.replace("purchase: purchase", "purchase: purchase, view: look"), "view is given twice"),
+        (SHOP + "format: tsv", "format is given twice, in lines 2 and 6"),
+        (SHOP.replace("view: page_view", "views: page_view"), "'views': write view"),
         (SHOP.replace("purchase: purchase", "purchase: page_view"), "two meanings"),
     ],
 )

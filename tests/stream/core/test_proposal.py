@@ -41,6 +41,7 @@ def test_a_shops_table_is_recognised():
         ("visitorid itemid timestamp event transactionid", "visitorid itemid timestamp event"),
         ("CustomerID StockCode InvoiceDate action InvoiceNo", "CustomerID StockCode InvoiceDate action"),
         ("userId productId eventTime eventType eventId", "userId productId eventTime eventType eventId"),
+        ("customer.uuid product.code at action.name uuid", "customer.uuid product.code at action.name uuid"),
         ("client_id article_id ts event_name message_id", "client_id article_id ts event_name message_id"),
     ],
 )
@@ -71,6 +72,8 @@ def test_what_is_not_certain_is_said():
     found = propose(rows(user=["a"] * 3, item=["a", "b", "c"], time=["03/04/2026"] * 3, event=["look", "look", "got"]))
     assert any("%m/%d/%Y or %d/%m/%Y" in doubt for doubt in found.doubts)
     assert any("look 2, got 1" in doubt for doubt in found.doubts)
+    without = propose(rows(user=["a", "b"], item=["a", "b"], time=[NOON] * 2)).doubts
+    assert len(without) == 1 and without[0].startswith("no column looks like the type")
     assert any("no column looks like the user" in doubt for doubt in propose(rows(x=["a"], item=["b"])).doubts)
 
 
