@@ -43,7 +43,7 @@ from stream.kafka.topics import check
 from stream.kafka.transport import BatchConsumer, BatchTransport
 from stream.kubernetes import Replica
 from stream.logs import Sparing, hush, is_no_step, keep_out, set_levels
-from stream.mappings import topic_decoder
+from stream.mappings import served, topic_decoder
 from stream.rehydrate import Rehydrator
 from stream.runtime import Bundle
 from stream.runtime import load as load_bundle
@@ -160,7 +160,7 @@ def build(settings: Settings) -> App:
         keep_out(kafka, of="aiokafka")
     replica = Replica(name) if settings.leave_on_scale_down else None
     pause = stop_at(settings.failpoint)
-    me = Member(name, settings.release, bundle.manifest.model)
+    me = Member(name, settings.release, served(bundle.manifest.model, settings.mapping))
     app = App(settings.group, **_conf(settings, me))
     app.max_batch_bytes = settings.max_batch_bytes
     app.kafka, app.check = kafka, lambda: check(settings, client)

@@ -1,5 +1,6 @@
 """Mappings from files, and logs by their paths."""
 
+import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,6 +84,13 @@ def topic_decoder(path: Path | None) -> Mapped | None:
             "write `format: json`, and the paths of the fields in a record",
         )
     return found
+
+
+def served(model: str, path: Path | None) -> str:
+    """Name what a worker makes scores by: its bundle's model and, where it has one, what its mapping says."""
+    if path is None:
+        return model
+    return f"{model}-{hashlib.sha256(msgspec.json.encode(load(path).mapping)).hexdigest()[:8]}"
 
 
 def is_parquet(form: Form) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-_CLIENT = re.compile(r"forecart/(.*)/([0-9a-f]+)")
+_CLIENT = re.compile(r"forecart/(.*)/([0-9a-f]+(?:-[0-9a-f]+)?)")
 
 
 class Member(NamedTuple):
@@ -16,7 +16,7 @@ class Member(NamedTuple):
 
     name: str
     release: str = ""
-    model: str = ""  # the name of its bundle's meaning, see `stream.core.manifest`
+    model: str = ""  # the name of its bundle's meaning, see `stream.core.manifest`, and of its mapping's behind a dash
 
     @property
     def client_id(self) -> str:

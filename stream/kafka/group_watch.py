@@ -97,7 +97,7 @@ class GroupWatch:
 
     def _another_bundle(self, theirs: list[Member], since: str) -> GroupError:
         return GroupError(
-            f"the group {self._settings.group} has workers with another bundle{since}: {_told(theirs)}; "
+            f"the group {self._settings.group} has workers with another bundle or mapping{since}: {_told(theirs)}; "
             f"this is {_told([self._me])}",
             "to roll a bundle out, start the workers anew with it one after another, each under its own name, that no "
             "other host has, and within the session timeout, or all with one setting release, which waits for nobody; "
@@ -121,6 +121,6 @@ def _told(members: list[Member]) -> str:
     for one in members:
         by_place.setdefault((one.release, one.model), []).append(one.name)
     return " and of ".join(
-        f"{', '.join(names)} ({f'release {release}, ' if release else ''}bundle {model})"
+        f"{', '.join(names)} ({f'release {release}, ' if release else ''}bundle {model.replace('-', ', mapping ')})"
         for (release, model), names in by_place.items()
     )

@@ -116,6 +116,17 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str):
         load(tmp_path / "none.yaml")
 
 
+def test_two_mappings_of_one_bundle_are_told_apart(tmp_path: Path):
+    path = tmp_path / "shop.yaml"
+    path.write_text(SHOP)
+    first = Member("w0", "", served("aa", path))
+    path.write_text("# the same\n" + SHOP)
+    assert served("aa", path) == first.model and served("aa", None) == "aa"
+    path.write_text(SHOP.replace("purchase: purchase", "purchase: order"))
+    other = Member("w1", "", served("aa", path))
+    assert Member.of("w0", first.client_id) == first and intruded_on(other, [first]) == [first]
+
+
 def test_a_topic_needs_a_mapping_of_json(tmp_path: Path):
     path = tmp_path / "shop.yaml"
     path.write_text(SHOP)
