@@ -98,8 +98,15 @@ def is_parquet(form: Form) -> bool:
     return isinstance(form, MappedFormat) and form.mapping.format == "parquet"
 
 
+def named_after(form: Form, path: Path) -> None:
+    """Make ids by the path's name for events of a mapped log without ids, so that two logs in one topic share none."""
+    if isinstance(form, MappedFormat):
+        form.of_file("" if str(path) == "-" else path.name)
+
+
 def read_log(path: Path, form: Form) -> Iterator[Event | BadRow]:
     """Yield the events and the bad rows of the log at a path, as `stream.core.formats.read` does; raise DataError."""
+    named_after(form, path)
     if isinstance(form, MappedFormat) and is_parquet(form):
         yield from form.events(TABLES[form.mapping.format](path, form))
         return

@@ -31,7 +31,7 @@ from stream.core.formats import (
 from stream.core.mapped_log import MappedFormat
 from stream.core.plain import SHOWN, raw_lines
 from stream.files import sink, source
-from stream.mappings import decoder_of, is_parquet, read_log
+from stream.mappings import decoder_of, is_parquet, named_after, read_log
 from stream.records import Headers, Message
 from stream.round import Partition, Scorer
 from stream.runtime import load as load_bundle
@@ -199,6 +199,7 @@ def run(
     if isinstance(form, MappedFormat) and decoder_of(form):
         raw, met = form.again(), form.meet
     scoring = _Scoring(scorer, part, raw, met, letters, publish, bad=BadRows(numbered=numbered(form)))
+    named_after(form, data)
     rows = read(_pausing(file, scoring.idle), form) if file else read_log(data, form)
     try:
         for line in (

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Self
+from zlib import crc32
 
 import msgspec
 
@@ -47,6 +48,10 @@ class MappedFormat(Format):
             read_values=reader,
             met=reader.met,
         )
+
+    def of_file(self, name: str) -> None:
+        """Take the name of the file that is read next, by which its events' ids differ from those of other files."""
+        self.read_values.file = f"{crc32(name.encode(errors='surrogateescape')):08x}-" if name else ""
 
     def own_names(self) -> dict[str, str]:
         """Return what the log, now read, calls the types of a model that it names otherwise."""
@@ -93,7 +98,7 @@ class _Reader:
         self._decoder = Mapped(mapping, zone) if mapping.format == "json" else None
         self.header = tuple(dict.fromkeys(path[0] for path in mapping.paths.values()))
         self._places = {field: self.header.index(path[0]) for field, path in mapping.paths.items()}
-        self._told = False
+        self._told, self.file = False, ""
 
     def meet(self, raw: bytes) -> None:
         """Count the type of a record."""
@@ -123,7 +128,7 @@ class _Reader:
             if of is None:
                 return [BadRow(line, "unknown_type", _shown(shown), f"{name!r} is given another meaning")]
         unread: dict[str, str] = {}
-        event = self.rows.event(values, f"{self._name}-{line}", unread)
+        event = self.rows.event(values, f"{self._name}-{self.file}{line}", unread)
         if isinstance(event, BadEvent):
             return [BadRow(line, event.reason, _shown(shown), self._lacking(values, raw))]
         return [*(BadRow(line, each, _shown(shown), why, lost=False) for each, why in unread.items()), event]

@@ -20,6 +20,7 @@ time: {format: iso, zone: Europe/Berlin}
 types: {view: page_view, cart: add_to_cart, purchase: purchase}
 """
 HEAD = "user,timestamp,event,product_id,price,category\n"
+LOG = "8f3f68c5"  # of the file's name
 NOON = 1_772_625_600_000
 
 
@@ -39,24 +40,33 @@ def test_a_table_is_read_by_its_columns(tmp_path: Path):
     log = HEAD + 'u1,2026-03-04T13:00:00,page_view,p1,9.99,c\nu1,2026-03-04 12:01:00Z,purchase,p1,"1,299.00",\n'
     events, bad, form = read(tmp_path, SHOP, log)
     assert events == [
-        Event("csv-2", "u1", "view", "p1", NOON, "c", 9.99),
-        Event("csv-3", "u1", "transaction", "p1", NOON + 60_000, None, 1299.0),
+        Event(f"csv-{LOG}-2", "u1", "view", "p1", NOON, "c", 9.99),
+        Event(f"csv-{LOG}-3", "u1", "transaction", "p1", NOON + 60_000, None, 1299.0),
     ]
     assert not bad and form.met == {"page_view": 1, "purchase": 1}
+
+
+def test_events_of_two_files_have_ids_of_their_own(tmp_path: Path):
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    form, ids = load(tmp_path / "shop.yaml"), list[str]()
+    for day in ("monday.csv", "tuesday.csv", "monday.csv"):
+        (tmp_path / day).write_text(HEAD + "u1,2026-03-04T13:00:00,page_view,p1,9.99,c\n")
+        ids += [row.event_id for row in read_log(tmp_path / day, form) if isinstance(row, Event)]
+    assert ids[0] != ids[1] and ids[0] == ids[2]
 
 
 def test_tabs_quotes_and_encodings_are_read_as_of_other_tables(tmp_path: Path):
     log = HEAD + 'ü,2026-03-04T13:00:00,page_view,"p1",,c\n'
     for raw in (log.replace(",", "\t").encode("utf-16"), log.replace(",", ";").encode("cp1252")):
         events, _, _ = read(tmp_path, SHOP.replace("csv", "tsv"), raw)
-        assert events == [Event("tsv-2", "ü", "view", "p1", NOON, "c")]
+        assert events == [Event(f"tsv-{LOG}-2", "ü", "view", "p1", NOON, "c")]
 
 
 def test_json_lines_are_read_by_their_paths(tmp_path: Path):
     mapping = "format: json\ncolumns: {user: customer.id, item: sku, time: at, type: kind}\ntime: {unit: s}\n"
     lines = [{"customer": {"id": 7}, "sku": "a", "at": NOON // 1000, "kind": "view"}, {"sku": "a"}]
     events, bad, _ = read(tmp_path, mapping, "\n".join(map(json.dumps, lines)))
-    assert events == [Event("json-1", "7", "view", "a", NOON)]
+    assert events == [Event(f"json-{LOG}-1", "7", "view", "a", NOON)]
     assert bad.count == {"missing_field": 1}
 
 
