@@ -91,7 +91,7 @@ def train(
 
     The loss says how wrong next items and purchases are; less is better. Of
     the epochs the one is kept where hit rate, MRR and PR-AUC on the tail sum
-    to most. rehearsing is a second training, on the log without its end: on
+    to most. The second training is on the log without its end: on
     that end the judge, which orders the best items, and the calibration of
     purchases learn. At the end a table shows the run beside what must be
     beaten; a stdout that is no terminal gets the same and more as a line of JSON.

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from models.enough import RULE, TOO_FEW
-from models.options import console
+from models.options import console, counted
 from models.wording import said, span, title
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def compared(measured: dict[str, Metrics], run: "Run") -> None:
         console.print("no part of the log was held out, so nothing was measured: give --holdout-tail 0.05")
         return
     first = next(iter(measured.values()))
-    counts = f"{first['targets']:,} next items of {first['users']:,} shoppers"
+    counts = f"{counted(first['targets'], 'next item')} of {counted(first['users'], 'shopper')}"
     bought = f"{first['positives']:,} of {first['labelled']:,} events with a purchase within {run.meaning.horizons[0]}"
     table = Table("", *(title(name) for name in figures(run)), box=None, padding=(0, 2, 0, 0))
     for name, metrics in measured.items():

@@ -184,7 +184,7 @@ def _rehearse(trainer: Trainer, source: Source, watch: Callable[[Progress], None
     if not first.events or max(asked, later.known.sum()) < _FEWEST:
         return
     before, candidates = _start(narrow, folder, first, Ranks())
-    _learn(before, candidates, first, watch, run.metrics["epoch"], stage="rehearsing")
+    _learn(before, candidates, first, watch, run.metrics["epoch"], stage="second training")
     before.release()
     seen = before.best.eval()
     run.calibration = calibrate(seen, later, run.meaning.horizons, seed)

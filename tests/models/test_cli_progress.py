@@ -36,7 +36,7 @@ def test_a_training_says_one_line_an_epoch_where_there_is_no_terminal(held, tmp_
     lines = heard.getvalue().splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         *("training, epoch 1 of 2", "training, epoch 2 of 2"),
-        *(f"rehearsing, epoch {n + 1} of {run.metrics['epoch']}" for n in range(run.metrics["epoch"])),
+        *(f"second training, epoch {n + 1} of {run.metrics['epoch']}" for n in range(run.metrics["epoch"])),
     ]
     assert all(re.search(r"loss \d+\.\d+,.* so far, about \d:\d\d:\d\d left", line) for line in lines)
     assert all("hit rate@20" in line and "=" not in line for line in lines[:2])
@@ -62,9 +62,9 @@ def test_the_bar_goes_on_in_the_rehearsal_and_ends_with_it(held, monkeypatch):
         watch(Progress("training", 20, 20, 2, 2, 3.0, 100, 50.0))
         (task,) = watch.__self__.bars.tasks
         assert (task.completed, task.total) == (20, 30)
-        watch(Progress("rehearsing", 1, 8, 1, 1, 3.0, 100, 50.0))
+        watch(Progress("second training", 1, 8, 1, 1, 3.0, 100, 50.0))
         assert (task.completed, task.total) == (21, 28)
-        watch(Progress("rehearsing", 8, 8, 1, 1, 3.0, 100, 50.0))
+        watch(Progress("second training", 8, 8, 1, 1, 3.0, 100, 50.0))
         assert task.completed == task.total
 
 

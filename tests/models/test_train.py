@@ -100,7 +100,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(log, tmp_path: Path, judg
     class Interrupt(Exception):
         pass
 
-    stages = ["training"] + ["rehearsing"] * bool(judged)
+    stages = ["training"] + ["second training"] * bool(judged)
     for stop, stage in itertools.product((3, 7, 12), sorted(stages)):
         sequences, run = small_run(log, state_every=0.0, judged=judged)
 
