@@ -104,7 +104,7 @@ class _Reader:
         """Count the type of a record."""
         assert self._decoder is not None
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-            if (name := text(self._decoder.values(raw).get("type"))) is not None:
+            if (name := written(self._decoder.values(raw).get("type"))) is not None:
                 self.met[name] += 1
 
     def cells(self, cells: list[str], line: int) -> Iterable[Event | BadRow]:

@@ -62,7 +62,7 @@ def test_a_start_is_refused_and_told_by_whom(watch, me, members, said):
 
 
 def test_another_host_with_this_name_and_another_bundle_is_told_by_its_staying(watch):
-    with pytest.raises(GroupError, match="another bundle and this worker's name: w0") as refused:
+    with pytest.raises(GroupError, match="another bundle or mapping and this worker's name: w0") as refused:
         watch(Member("w0", "", "aa"), OTHERS)[0].admit()
     assert "no other host has" in refused.value.remedy
     with pytest.raises(GroupError, match="this worker's name"):

@@ -11,7 +11,8 @@ import pytest
 from stream.core.errors import DataError, SettingError
 from stream.core.events import Event
 from stream.core.formats import BadRow, BadRows, strict
-from stream.mappings import decoder_of, load, read_log, topic_decoder
+from stream.core.rollout import Member, intruded_on
+from stream.mappings import decoder_of, load, read_log, served, topic_decoder
 
 SHOP = """
 format: csv
