@@ -22,7 +22,7 @@ lint: $(VENV)/developed ## Format, lint, types, import contracts.
 check: lint ## lint, and the unit tests: under a minute.
 	$(BIN)/pytest -m "not kafka and not deploy and not slow"
 
-test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 40 minutes on 2 cores.
+test: lint $(VENV)/browser ## lint, and all tests, on a real broker and of the deployment too: about 25 minutes on 2 cores.
 	$(BIN)/pytest -n $(ATONCE) --dist worksteal --durations=15
 
 chaos: $(VENV)/developed ## The faults that take longer, and docs/guarantees.md anew: about an hour on 2 cores.
