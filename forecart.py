@@ -51,6 +51,14 @@ class Lazy(TyperGroup):
         """Name the commands in the order of use."""
         return list(COMMANDS)
 
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run a command; end with 141 where whoever read its output has gone, which Click would make a 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(141)
+
     def get_command(self, ctx: typer.Context, cmd_name: str):  # type: ignore[no-untyped-def,override]
         """Import the module that holds a command."""
         if cmd_name not in COMMANDS:
@@ -92,9 +100,6 @@ def run(command: Callable[[], object]) -> int:
             print(f"forecart: {error.name} is not installed\n  {_INSTALL}", file=sys.stderr)
             return 69
         raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise  # of no file: a fault of ours

@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from stream.core.errors import DataError
+from stream.core.errors import DataError, SettingError
 from stream.core.events import Event
 from stream.core.formats import BadRow
 from stream.core.mapped_log import MappedFormat
@@ -42,6 +42,8 @@ def propose_mapping(
     from stream.core.proposal import NEEDED, propose, written
     from stream.sampling import sample
 
+    if str(data) == "-":
+        raise SettingError("the log is read twice, which no pipe can be", "give a file: --data shop.csv")
     form, looked_at = sample(data, rows)
     found = propose(looked_at)
     text = written(form, found, data.name, len(looked_at))

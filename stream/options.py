@@ -61,7 +61,8 @@ def known(form: str, other: str = "") -> str:
         names, units = (", ".join(filter(None, (other, *each))) for each in (FORMATS, NUMBERED))
         raise SettingError(
             f"there is no format {form!r}",
-            f"the formats are {names}; {units} take the unit of their times behind a colon: s, us or ns",
+            f"the formats are {names}; {units} take the unit of their times behind a colon: s, us or ns; "
+            "a table of your own takes a mapping: forecart map --data FILE > shop.yaml, then --mapping shop.yaml",
         ) from error
 
 

@@ -52,6 +52,15 @@ def test_help_has_an_example(command: str):
     assert f"forecart {command}" in forecart(command, "--help").stdout
 
 
+def test_a_command_whose_reader_has_gone_ends_with_141():
+    with subprocess.Popen(
+        [sys.executable, "-m", "forecart", "shoppers"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout and running.stderr and running.stdout.readline()
+        running.stdout.close()
+        assert (running.wait(60), running.stderr.read()) == (141, b"")
+
+
 def test_serving_commands_do_not_wait_for_torch():
     code = "import sys, forecart, stream.cli, stream.app, stream.demo.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -227,6 +236,8 @@ def test_a_prepared_log_is_trained_from(tmp_path: Path):
         (["report", "none", "--format", "events", "--data", "none", "--out", "/proc/r.html"], 78, "cannot write /proc"),
         (["broker", "--port", "0", "--data-dir", __file__], 78, f"cannot read or write {__file__}: File exists"),
         (["shoppers", "--begin", "soon"], 78, "2026-01-01"),
+        (["map", "--data", "-"], 78, "give a file"),
+        (["train", "--format", "csv", "--data", "none"], 78, "forecart map --data FILE"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_gets_a_message_and_a_remedy(words: list[str], code: int, message: str, tmp_path: Path):
