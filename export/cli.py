@@ -49,9 +49,8 @@ def export(
         raise SettingError(f"--index is {index!r}", "give auto, always or never")
     point = load(checkpoint)
     console = Console(stderr=True)
-    if not any_intent:
-        for horizon, why in unlearned(point.run.data).items():
-            console.print(f"no `intent` within {horizon} will be published: {why}; --any-intent does", style="yellow")
     with console.status("exporting and comparing"):
         manifest = write(point, bundle, state, index, any_intent=any_intent)
+    for horizon, why in ({} if any_intent else unlearned(point.run.data)).items():
+        console.print(f"no `intent` within {horizon} is published: {why}; --any-intent does it", style="yellow")
     print(json.dumps({"bundle": str(bundle), "model": manifest.model, "parity": manifest.parity}))

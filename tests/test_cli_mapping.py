@@ -175,7 +175,7 @@ def test_purchases_of_another_name_are_asked_for_and_their_intent_is_not_publish
     assert "types in the part trained on: view " in begun and "of their own, without a meaning: purchase" in begun
     assert "no event is a purchase, which is called transaction: is it 'purchase'?" in begun
     assert "purchases within 24h: nothing is learned" in begun
-    assert "no `intent` within 24h will be published" in forecart("export", run, bundle).stderr
+    assert "no `intent` within 24h is published" in forecart("export", run, bundle).stderr
     assert json.loads((Path(bundle) / "manifest.json").read_text())["unlearned"] == ["24h"]
     scores = list(map(json.loads, forecart("score", "--bundle", bundle, *log).stdout.splitlines()))
     assert len(scores) > 100 and not any("intent" in score for score in scores)
