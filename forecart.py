@@ -9,39 +9,39 @@ from collections.abc import Callable
 import typer
 from typer.core import TyperGroup
 
+from stream.cli.sampling import SAMPLES
 from stream.core.errors import ForecartError, SettingError
 from stream.mappings import TABLES
-from stream.sampling import SAMPLES
 
 COMMANDS = {
     "demo": "stream.demo.cli",
-    "worker": "stream.cli",
-    "broker": "stream.cli",
-    "topics": "stream.cli",
-    "catalog": "stream.cli_catalog",
-    "leave": "stream.cli_leave",
-    "replay": "stream.cli",
-    "capture": "stream.cli",
-    "score": "stream.cli",
-    "explain": "stream.cli",
-    "settings": "stream.cli",
-    "capacity": "stream.cli",
-    "map": "stream.cli_map",
-    "shoppers": "models.cli",
-    "prepare": "models.cli_prepare",
-    "train": "models.cli",
-    "evaluate": "models.cli",
-    "report": "models.cli_report",
-    "attribute": "models.cli",
-    "intent": "models.cli",
-    "search": "models.cli_search",
+    "worker": "stream.cli.worker",
+    "broker": "stream.cli.worker",
+    "topics": "stream.cli.worker",
+    "catalog": "stream.cli.catalog",
+    "leave": "stream.cli.leave",
+    "replay": "stream.cli.worker",
+    "capture": "stream.cli.worker",
+    "score": "stream.cli.worker",
+    "explain": "stream.cli.worker",
+    "settings": "stream.cli.worker",
+    "capacity": "stream.cli.worker",
+    "map": "stream.cli.map",
+    "shoppers": "models.cli.train",
+    "prepare": "models.cli.prepare",
+    "train": "models.cli.train",
+    "evaluate": "models.cli.train",
+    "report": "models.cli.report",
+    "attribute": "models.cli.train",
+    "intent": "models.cli.train",
+    "search": "models.cli.search",
     "export": "export.cli",
 }
 _INSTALL = "pip install --constraint constraints.txt '.[train]', where Forecart's source is"
 
 
-TABLES["parquet"] = lambda *log: importlib.import_module("models.parquet").rows(*log)
-SAMPLES["parquet"] = lambda *log: importlib.import_module("models.parquet").first(*log)
+TABLES["parquet"] = lambda *log: importlib.import_module("models.data.mapped_parquet").rows(*log)
+SAMPLES["parquet"] = lambda *log: importlib.import_module("models.data.mapped_parquet").first(*log)
 
 
 class Lazy(TyperGroup):

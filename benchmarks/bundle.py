@@ -14,9 +14,9 @@ from typing import IO
 import onnx
 import onnx.utils
 
-from stream.bundle_files import MANIFEST, RUNS, STEP, VOCABULARY
+from stream.bundle.files import MANIFEST, RUNS, STEP, VOCABULARY
+from stream.bundle.onnx import load
 from stream.core.errors import BundleError
-from stream.runtime import load
 
 _SHOPPERS = ("--shoppers", "2000", "--days", "7", "--seed", "1")
 _TRAINING = ("--horizon", "1h", "--set", "epochs=1", "--set", "judged=0")

@@ -6,7 +6,7 @@ then has to predict. The last line is JSON.
 
 A user's memory and a recovery's speed are those of results/growth.json and results/recovery.json, where they are there.
 
-    python benchmarks/capacity.py --write > capacity.json      # into stream/core/measured.py; keep the line in results/
+    python benchmarks/capacity.py --write > capacity.json      # into stream/capacity/constants.py; keep the line in results/
     python benchmarks/capacity.py --write --points benchmarks/results/capacity.json       # measure nothing, fit again
     python benchmarks/capacity_page.py                         # the tables and the pictures of docs/capacity.md
 """
@@ -31,13 +31,13 @@ from machine import facts
 from prometheus_client.parser import text_string_to_metric_families
 from throughput import backlog, drain, per_event, running
 
-from stream.core import capacity
-from stream.core.capacity import Costs
+from stream.bundle.onnx import load
+from stream.capacity import model
+from stream.capacity.model import Costs
 from stream.core.events import Event
 from stream.core.session import record
-from stream.kafka.broker import Broker, free_port
-from stream.kafka.client import consumer, producer, subscribe_all
-from stream.runtime import load
+from stream.kafka.client.admin import consumer, producer, subscribe_all
+from stream.kafka.embedded_broker import Broker, free_port
 from stream.settings import Settings
 
 # Events, users, partitions. The first is with lists of items, and warms the broker; the last is kept back.
@@ -51,7 +51,7 @@ _POINTS = (
 _TRICKLE = 60  # events
 _SAMPLE, _RECORD = 1000, 8  # records; bytes of lengths, times and offsets in a log of uncompressed batches
 _TICKS = os.sysconf("SC_CLK_TCK")
-_MEASURED = Path(__file__).parents[1] / "stream/core/measured.py"
+_MEASURED = Path(__file__).parents[1] / "stream/capacity/constants.py"
 _RESULTS = Path(__file__).parent / "results"
 Point = dict[str, float]
 
@@ -200,7 +200,7 @@ def chunk(changes: float, users: float) -> int:
     low, high = 1.0, 1e6
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if capacity.changes(middle, users) > changes else (low, middle)
+        low, high = (middle, high) if model.changes(middle, users) > changes else (low, middle)
     return round(low)
 
 
@@ -210,15 +210,17 @@ def predicted(costs: Costs, at: Point) -> Point:
         "worker_us": costs.worker_us_per_event,
         "broker_us": costs.broker_us_per_event,
         "resident_bytes": costs.base_bytes + at["users"] * costs.user_bytes,
-        "changes": capacity.changes(costs.round_events, at["users_given"] / at["partitions"]),
-        "recovery_seconds": capacity.restart(at["partitions"], at["records"], costs),
+        "changes": model.changes(costs.round_events, at["users_given"] / at["partitions"]),
+        "recovery_seconds": model.restart(at["partitions"], at["records"], costs),
     }
 
 
 def write(costs: Costs) -> None:
     """Write the constants where the model finds them."""
     fields = "".join(f"    {name}={getattr(costs, name)!r},\n" for name in Costs.__slots__)
-    text = '"""What a worker costs, written by benchmarks/capacity.py."""\n\nfrom stream.core.capacity import Costs\n\n'
+    text = (
+        '"""What a worker costs, written by benchmarks/capacity.py."""\n\nfrom stream.capacity.model import Costs\n\n'
+    )
     _MEASURED.write_text(f"{text}COSTS = Costs(\n{fields})\n")
 
 

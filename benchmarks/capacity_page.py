@@ -16,8 +16,8 @@ mpl.use("svg")
 from capacity import predicted
 from matplotlib import pyplot
 
-from stream.core.capacity import EVENTS, USERS, Choices, Plan, plan
-from stream.core.measured import COSTS
+from stream.capacity.constants import COSTS
+from stream.capacity.model import EVENTS, USERS, Choices, Plan, plan
 
 _ROOT = Path(__file__).parents[1]
 PAGE, RESULT = _ROOT / "docs/capacity.md", _ROOT / "benchmarks/results/capacity.json"

@@ -18,8 +18,8 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stream.core.events import Event
-from stream.kafka.broker import Broker, free_port
-from stream.kafka.client import again
+from stream.kafka.client.admin import again
+from stream.kafka.embedded_broker import Broker, free_port
 from stream.settings import Settings
 
 DEMO = Path(__file__).parents[1] / "stream/demo/bundle"
@@ -109,8 +109,8 @@ def bundle(folder: Path, dimension: int, items: int = 2000) -> Path:
 
     from export.bundle import write
     from export.parity import random_histories
-    from models.checkpoint import Checkpoint, Run
-    from models.config import TrainConfig
+    from models.training.checkpoint import Checkpoint, Run
+    from models.training.config import TrainConfig
     from stream.core.manifest import Meaning
 
     config, names = TrainConfig(dimension=dimension), [f"item-{n}" for n in range(items)]

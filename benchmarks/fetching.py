@@ -11,7 +11,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from stream.kafka.fetches import Fetched, Reader
+from stream.kafka.fetch.fetches import Fetched, Reader
 
 PARTITION = TopicPartition("events", 0)
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}

@@ -27,8 +27,8 @@ from common import Offsets, Worker, bundle, kafka, publish, worker
 from machine import facts
 
 from stream import settings as configuration
-from stream.kafka.topics import apply, remove
-from stream.runtime import load
+from stream.bundle.onnx import load
+from stream.kafka.topics.admin import apply, remove
 from stream.settings import Settings
 
 _DIMENSION = 128

@@ -31,9 +31,9 @@ from throughput import fill
 from throughput import worker as drain
 
 from stream import settings as configuration
+from stream.bundle.onnx import load
 from stream.core.events import Event
-from stream.kafka.topics import apply, remove
-from stream.runtime import load
+from stream.kafka.topics.admin import apply, remove
 from stream.settings import Settings
 
 _USERS = 20_000

@@ -19,14 +19,14 @@ import msgspec
 import numpy as np
 from machine import facts
 
-from stream.core.decoding import Decoder, Native
-from stream.core.mapped import Mapped
-from stream.core.mapping import Mapping
-from stream.offline import Line
+from stream.bundle.onnx import load
+from stream.formats.decoding import Decoder, Native
+from stream.formats.mapped import Mapped
+from stream.formats.mapping import Mapping
 from stream.records import Limits
-from stream.round import Partition, Scorer
-from stream.runtime import load
-from stream.sessions import SessionStore
+from stream.scoring.offline import Line
+from stream.scoring.scorer import Partition, Scorer
+from stream.state.sessions import SessionStore
 
 BUNDLE = Path(__file__).parents[1] / "stream/demo/bundle"
 _EVENTS, _BEGIN, _LARGEST = 4096, 1_767_261_600_000, 65_536

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from machine import facts
 
-from stream.names import Names, Slots
+from stream.state.user_index import Names, Slots
 
 _CHUNKS = (1, 16, 64, 512, 2048)
 _ROUNDS, _LOOKED_UP = 7, 8192

@@ -19,7 +19,7 @@ from typing import Any
 from machine import facts
 from throughput import rounds, summary
 
-from stream.kafka.broker import Broker
+from stream.kafka.embedded_broker import Broker
 
 _HERE = Path(__file__).parent
 _BASELINE = _HERE / "baseline.json"

@@ -26,15 +26,15 @@ from throughput import backlog, worker
 
 from export.bundle import write
 from export.parity import random_histories
-from models.checkpoint import Checkpoint, Run
-from models.config import TrainConfig
-from models.covisits import REACHES, Table
-from models.histories import KNOWN_TYPES
-from models.network import Network
-from stream.bundle_files import CATALOG
+from models.data.cooccurrence import REACHES, Table
+from models.data.log import KNOWN_TYPES
+from models.network.lstm import Network
+from models.training.checkpoint import Checkpoint, Run
+from models.training.config import TrainConfig
+from stream.bundle.files import CATALOG
+from stream.bundle.onnx import load
 from stream.core.manifest import Meaning
-from stream.kafka.broker import Broker
-from stream.runtime import load
+from stream.kafka.embedded_broker import Broker
 
 _PEER = "kafka_streams_exactly_once_v2"
 _ROWS = 256

@@ -28,16 +28,16 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from machine import facts
 
 from stream import settings as configuration
+from stream.bundle.onnx import Bundle, load
 from stream.core.events import Event
-from stream.core.position import Position
 from stream.core.session import FORMAT, record
-from stream.kafka.client import admin
-from stream.kafka.recovery import FETCH, POSITION, Recovery
-from stream.kafka.topics import apply, remove
+from stream.kafka.client.admin import admin
+from stream.kafka.exactly_once.changelog import FETCH, POSITION, Recovery
+from stream.kafka.topics.admin import apply, remove
 from stream.records import USER
-from stream.rehydrate import Rehydrator
-from stream.runtime import Bundle, load
+from stream.scoring.rehydrate import Rehydrator
 from stream.settings import Settings
+from stream.state.position import Position
 
 _NOW = int(time.time() * 1000)  # sessions older than their TTL would be ended at once
 _AT_ONCE = 10_000

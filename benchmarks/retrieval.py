@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.graph import write_product
-from models.batches import Sequences
-from models.checkpoint import RUN, load
-from models.histories import cutoff
-from models.options import load as read_log
-from stream import retrieval
-from stream.runtime import product, session
+from models.cli.options import load as read_log
+from models.data.log import cutoff
+from models.data.sequences import Sequences
+from models.training.checkpoint import RUN, load
+from stream.bundle import retrieval
+from stream.bundle.onnx import product, session
 
 Floats = NDArray[np.float32]
 _K, _RECALL = 20, 0.999

@@ -22,12 +22,12 @@ from machine import facts
 from torch import Tensor, nn
 
 from export.graph import write_step
-from models.checkpoint import Checkpoint, Run
-from models.config import TrainConfig
-from models.covisits import RECENT
+from models.data.cooccurrence import RECENT
+from models.training.checkpoint import Checkpoint, Run
+from models.training.config import TrainConfig
+from stream.bundle.onnx import session
 from stream.core.features import NUMERIC
 from stream.core.manifest import Meaning
-from stream.runtime import session
 
 _CALLS = 50  # a round
 

@@ -29,12 +29,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from machine import facts
 
 from stream import settings as configuration
+from stream.bundle.onnx import load
 from stream.core.events import Event, Score, SessionView, Source
 from stream.core.session import hidden, record, take
-from stream.kafka.broker import Broker
-from stream.kafka.client import again
-from stream.kafka.topics import apply
-from stream.runtime import load
+from stream.kafka.client.admin import again
+from stream.kafka.embedded_broker import Broker
+from stream.kafka.topics.admin import apply
 
 BATCH = 4096
 T = TypeVar("T")

@@ -34,18 +34,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.batches import Batch, Sequences
-from models.checkpoint import Checkpoint, Run
-from models.config import PRESETS, TrainConfig
-from models.contenders import model as contender
-from models.evaluate import evaluate
-from models.histories import Log, cutoff, load
-from models.network import windows
-from models.objective import Candidates
-from models.parallel import Ranks
-from models.shoppers import simulate
-from models.softmax import sampled_softmax
-from models.trainer import Trainer
+from models.data.log import Log, cutoff, load
+from models.data.sequences import Batch, Sequences
+from models.data.synthetic import simulate
+from models.evaluation.comparison import model as contender
+from models.evaluation.prequential import evaluate
+from models.heads.sampled_softmax import sampled_softmax
+from models.network.lstm import windows
+from models.training.checkpoint import Checkpoint, Run
+from models.training.config import PRESETS, TrainConfig
+from models.training.distributed import Ranks
+from models.training.objective import Candidates
+from models.training.trainer import Trainer
 from stream.core.manifest import Meaning
 
 _BEGIN = 1_767_225_600_000  # 2026-01-01

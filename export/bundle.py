@@ -11,14 +11,14 @@ import torch
 from msgspec import UNSET
 
 from export import index as indices
-from export.fold import fold
 from export.graph import share, write_intent, write_step, write_top
 from export.index import NEVER
 from export.parity import check, random_histories
-from models.checkpoint import Checkpoint
-from models.ranking import Ranking
-from models.steps import describe, weigh
-from stream.bundle_files import (
+from export.unrolled import fold
+from models.evaluation.torch_step import describe, weigh
+from models.network.ranking import Ranking
+from models.training.checkpoint import Checkpoint
+from stream.bundle.files import (
     CATALOG,
     CATEGORIES,
     INTENT,
@@ -35,9 +35,9 @@ from stream.bundle_files import (
     read_vocabulary,
     said,
 )
+from stream.bundle.onnx import Network
 from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
-from stream.runtime import Network
 
 _TRAIN = "train again, on the log or on what prepare makes of it now: events with such ids are left out"
 

@@ -40,9 +40,9 @@ def export(
     """
     from export.bundle import write
     from export.index import CHOICES
-    from models.checkpoint import load
-    from models.config import check_state
-    from models.learned import unlearned
+    from models.training.checkpoint import load
+    from models.training.config import check_state
+    from models.training.label_coverage import unlearned
 
     check_state(state)
     if index not in CHOICES:

@@ -10,11 +10,11 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from models.checkpoint import Checkpoint
-from models.covisits import RECENT
-from models.heads import ANSWERS
-from models.judge import CANDIDATES
-from models.ranking import Listing, Ranking
+from models.data.cooccurrence import RECENT
+from models.heads.next_item import ANSWERS
+from models.network.ranking import Listing, Ranking
+from models.network.reranker import CANDIDATES
+from models.training.checkpoint import Checkpoint
 from stream.core.features import NUMERIC
 
 _OPSET, _IR = 20, 10
@@ -88,7 +88,7 @@ def _event() -> tuple[torch.Tensor, ...]:
 
 
 def write_top(checkpoint: Checkpoint, tables: dict[str, Path], path: Path) -> None:
-    """Export (query, gate, recent, allowed) -> (scores, items, own), best first: `models.ranking.Ranking`.
+    """Export (query, gate, recent, allowed) -> (scores, items, own), best first: `models.network.ranking.Ranking`.
 
     The tables are npy files beside the graph, and stay there: `catalog` and, for each reach, `*_neighbours`
     and `*_weights`.
@@ -98,7 +98,7 @@ def write_top(checkpoint: Checkpoint, tables: dict[str, Path], path: Path) -> No
 
 
 def write_list(checkpoint: Checkpoint, tables: dict[str, Path], found: int, path: Path) -> None:
-    """Export what lists the `found` best of an index: `models.ranking.Listing`, over the same files.
+    """Export what lists the `found` best of an index: `models.network.ranking.Listing`, over the same files.
 
     It takes `found` (n, found), `log_mass` (n, 1) and `allowed` (items + 1,) too, and lists as many as it can judge.
     """
@@ -108,7 +108,7 @@ def write_list(checkpoint: Checkpoint, tables: dict[str, Path], found: int, path
 
 
 def write_product(path: Path) -> None:
-    """Write (codes, query) -> products: bytes by signed bytes, in 32 bits (`stream.retrieval`)."""
+    """Write (codes, query) -> products: bytes by signed bytes, in 32 bits (`stream.bundle.retrieval`)."""
     kinds = {"codes": (TensorProto.UINT8, ["m", "k"]), "query": (TensorProto.INT8, ["k", "q"])}
     given = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
     found = [helper.make_tensor_value_info("products", TensorProto.INT32, ["m", "q"])]

@@ -7,15 +7,15 @@ import torch
 
 from export.graph import write_list, write_product
 from export.parity import Vectors, expected
-from models.checkpoint import Checkpoint
-from models.covisits import RECENT
-from models.judge import CANDIDATES
-from models.network import windows
-from stream import retrieval
-from stream.bundle_files import CATALOG, INDEX, LIST, PRODUCT, TOP
+from models.data.cooccurrence import RECENT
+from models.network.lstm import windows
+from models.network.reranker import CANDIDATES
+from models.training.checkpoint import Checkpoint
+from stream.bundle import retrieval
+from stream.bundle.files import CATALOG, INDEX, LIST, PRODUCT, TOP
+from stream.bundle.onnx import exact_rank, product, session
+from stream.bundle.retrieval import IndexedRank, Retrieval
 from stream.core.errors import SettingError
-from stream.retrieval import IndexedRank, Retrieval
-from stream.runtime import exact_rank, product, session
 
 CHOICES = AUTO, ALWAYS, NEVER = "auto", "always", "never"
 MISSED = 1e-3  # of the exact answer's items, at most

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.checkpoint import Checkpoint
+from models.training.checkpoint import Checkpoint
+from stream.bundle.onnx import TOLERANCE, Network
+from stream.bundle.parity import difference
 from stream.core.errors import ParityError
 from stream.core.features import NUMERIC
-from stream.parity import difference
-from stream.runtime import TOLERANCE, Network
 
 Vectors = dict[str, NDArray[Any]]
 _HISTORIES, _LENGTH = 16, 24

@@ -1,6 +1,6 @@
 """The Faust application around the engine: `forecart worker`, or `faust -A stream.app worker`."""
 
-import stream.environment  # noqa: F401  # what it does must come before all other imports
+import stream.worker.environment  # noqa: F401  # what it does must come before all other imports
 
 # isort: split
 import asyncio
@@ -18,38 +18,38 @@ from typing import Any, TypeVar, cast
 import faust
 from faust.app.base import BootStrategy
 
-from stream.configured import catalog, limits, scorer
+from stream.bundle.onnx import Bundle
+from stream.bundle.onnx import load as load_bundle
 from stream.core.errors import BundleError, FaultError, ForecartError, SettingError, StuckError, UnreachableError
-from stream.core.pace import COMMIT_SHARE, Pace
-from stream.core.rollout import Member
-from stream.engine import Engine
-from stream.failpoints import drop_some, stop_at
-from stream.health import Health, stay
-from stream.kafka import inflate
+from stream.core.linger import COMMIT_SHARE, Pace
 from stream.kafka.catalog import CatalogReader
-from stream.kafka.client import admin
-from stream.kafka.commit import Committer
-from stream.kafka.connection import aiokafka_options, faust_options
-from stream.kafka.group_watch import GroupWatch
-from stream.kafka.identity import name as worker_name
-from stream.kafka.leave import leave
-from stream.kafka.membership import Ownership
-from stream.kafka.producing import Producing
-from stream.kafka.reachability import Reachability
-from stream.kafka.recovery import Recovery
-from stream.kafka.rights import diagnose
-from stream.kafka.topic_watch import TopicWatch
-from stream.kafka.topics import check
-from stream.kafka.transport import BatchConsumer, BatchTransport
-from stream.kubernetes import Replica
+from stream.kafka.client.admin import admin
+from stream.kafka.client.connection import aiokafka_options, faust_options
+from stream.kafka.client.reachability import Reachability
+from stream.kafka.client.rights import diagnose
+from stream.kafka.exactly_once.changelog import Recovery
+from stream.kafka.exactly_once.producing import Producing
+from stream.kafka.exactly_once.transaction import Committer
+from stream.kafka.fetch import inflate
+from stream.kafka.fetch.transport import BatchConsumer, BatchTransport
+from stream.kafka.group.leave import leave
+from stream.kafka.group.membership import Ownership
+from stream.kafka.group.rollout import Member
+from stream.kafka.group.watch import GroupWatch
+from stream.kafka.group.worker_name import name as worker_name
+from stream.kafka.topics.admin import check
+from stream.kafka.topics.watch import TopicWatch
 from stream.logs import Sparing, hush, is_no_step, keep_out, set_levels
 from stream.mappings import served, topic_decoder
-from stream.rehydrate import Rehydrator
-from stream.runtime import Bundle
-from stream.runtime import load as load_bundle
+from stream.scoring.configured import catalog, limits, scorer
+from stream.scoring.rehydrate import Rehydrator
 from stream.settings import Settings
 from stream.settings import load as load_settings
-from stream.telemetry import Telemetry
+from stream.worker.engine import Engine
+from stream.worker.failpoints import drop_some, stop_at
+from stream.worker.health import Health, stay
+from stream.worker.kubernetes import Replica
+from stream.worker.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

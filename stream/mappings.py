@@ -12,11 +12,11 @@ import yaml
 
 from stream.core.errors import SettingError
 from stream.core.events import Event
-from stream.core.formats import BadRow, Form, read
-from stream.core.mapped import Mapped
-from stream.core.mapped_log import MappedFormat
-from stream.core.mapping import Columns, Mapping, Time, nearest
 from stream.files import source
+from stream.formats.mapped import Mapped
+from stream.formats.mapped_log import MappedFormat
+from stream.formats.mapping import Columns, Mapping, Time, nearest
+from stream.formats.registry import BadRow, Form, read
 
 Tables = Callable[[Path, MappedFormat], Iterable[Sequence[object]]]
 TABLES: dict[str, Tables] = {}
@@ -105,7 +105,7 @@ def named_after(form: Form, path: Path) -> None:
 
 
 def read_log(path: Path, form: Form) -> Iterator[Event | BadRow]:
-    """Yield the events and the bad rows of the log at a path, as `stream.core.formats.read` does; raise DataError."""
+    """Yield the events and the bad rows of the log at a path, as `stream.formats.registry.read` does; raise DataError."""
     named_after(form, path)
     if isinstance(form, MappedFormat) and is_parquet(form):
         yield from form.events(TABLES[form.mapping.format](path, form))

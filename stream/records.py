@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from stream.bundle.onnx import Bundle
 from stream.core.events import ID_LENGTH_MAX, Cause, Event, Recommendation, Score, SessionView, Source
 from stream.core.ring import causes
 from stream.core.scoring import SCORED, Scores
-from stream.runtime import Bundle
 
 Headers = list[tuple[str, bytes]]
 USER, ITEM = b"u", b"i"  # first bytes of a changelog key

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from stream.core.errors import SettingError
-from stream.core.pace import ROUND_BYTES
+from stream.core.linger import ROUND_BYTES
 
 PREFIX = "FORECART_"
 CONFIG = PREFIX + "CONFIG"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forecart import run as guarded
-from tests.stream.test_runtime import DEMO
+from tests.stream.bundle.test_onnx import DEMO
 
 pytestmark = pytest.mark.slow  # each command is a process of its own
 NOWHERE = "127.0.0.1:1"
@@ -62,7 +62,7 @@ def test_a_command_whose_reader_has_gone_ends_with_141():
 
 
 def test_serving_commands_do_not_wait_for_torch():
-    code = "import sys, forecart, stream.cli, stream.app, stream.demo.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, forecart, stream.cli.worker, stream.app, stream.demo.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stream.test_runtime import DEMO
+from tests.stream.bundle.test_onnx import DEMO
 from tests.test_cli import NOWHERE, forecart, refuses
 
 pytestmark = pytest.mark.slow  # each command is a process of its own

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stream.kafka.broker import VERSION
+from stream.kafka.embedded_broker import VERSION
 from tests import guarantees
 from tests.guarantees import BEGIN, END, Figures, Promise
 from tests.kafka.nodes import OLDEST

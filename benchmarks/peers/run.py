@@ -19,8 +19,8 @@ from confluent_kafka.admin import NewTopic
 
 from stream.core.errors import BrokerError
 from stream.core.events import Score
-from stream.kafka.broker import java
-from stream.kafka.client import admin, consumer, subscribe_all
+from stream.kafka.client.admin import admin, consumer, subscribe_all
+from stream.kafka.embedded_broker import java
 from stream.settings import Settings
 
 _HERE = Path(__file__).parent

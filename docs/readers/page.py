@@ -12,21 +12,21 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, inspect
 
+from stream.bundle.onnx import load
 from stream.core.events import REASONS, Cause, Event, Recommendation, Score, SessionView, Source
 from stream.core.features import NUMERIC
 from stream.core.manifest import Manifest, Meaning
-from stream.core.newcomers import Newcomer
-from stream.core.position import Position
 from stream.core.ring import fields as input_fields
 from stream.core.session import record
-from stream.kafka.fetches import FetchedRecord
-from stream.kafka.topics import DEFAULT_PARTITIONS, wanted
-from stream.offline import Line
+from stream.kafka.fetch.fetches import FetchedRecord
+from stream.kafka.topics.admin import DEFAULT_PARTITIONS, wanted
+from stream.recommend.cold_items import Newcomer
 from stream.records import HEADER_ROOM, Fault, Limits, Message
-from stream.round import Partition, Scorer
-from stream.runtime import load
-from stream.sessions import SessionStore
+from stream.scoring.offline import Line
+from stream.scoring.scorer import Partition, Scorer
 from stream.settings import PREFIX, Settings
+from stream.state.position import Position
+from stream.state.sessions import SessionStore
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "topics.md"

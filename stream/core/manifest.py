@@ -75,7 +75,7 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How items that training did not see are ranked, see `stream.core.joining`."""
+    """How items that training did not see are ranked, see `stream.recommend.cold_ranking`."""
 
     bias: float  # of the share that they get, a logit
     half_life: float = 86_400_000.0  # of their counts, ms

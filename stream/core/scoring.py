@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from stream.core import session
 from stream.core.calibration import calibrated
-from stream.core.clock import EVERY, MOVED, Clock, Due
 from stream.core.events import REASONS
 from stream.core.features import Arrays, Events, inputs
+from stream.core.list_triggers import EVERY, MOVED, Clock, Due
 from stream.core.manifest import Manifest
-from stream.core.runs import along
 from stream.core.session import NEVER, Sessions
+from stream.core.unroll import along
 
 Step = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 """(inputs, hidden) -> (outputs, hidden), each a mapping of arrays whose first axis is the batch.

@@ -21,13 +21,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from stream.cli.options import terminal
 from stream.core.errors import BrokerError, StuckError
 from stream.core.printable import printable
 from stream.demo.figures import Figures, read_figures
-from stream.kafka.broker import Broker, end_guarded, free_port, start_guarded
-from stream.kafka.client import consumer, subscribe_all
-from stream.kafka.topics import apply, remove
-from stream.options import terminal
+from stream.kafka.client.admin import consumer, subscribe_all
+from stream.kafka.embedded_broker import Broker, end_guarded, free_port, start_guarded
+from stream.kafka.topics.admin import apply, remove
 from stream.settings import Settings, child_environment
 
 BUNDLE = Path(__file__).parent / "bundle"

@@ -9,13 +9,13 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 
-from stream.core.catalog import Catalog
 from stream.core.errors import StuckError, TopicError, UnreachableError
-from stream.core.rules import Rules
-from stream.kafka.client import ANSWER, Outbox, consumer, ended, reach
-from stream.kafka.rights import Right, require
-from stream.kafka.topics import creation
+from stream.kafka.client.admin import ANSWER, Outbox, consumer, ended, reach
+from stream.kafka.client.rights import Right, require
+from stream.kafka.topics.admin import creation
 from stream.logs import Sparing
+from stream.recommend.list_filters import Rules
+from stream.recommend.shop_catalog import Catalog
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import pytest
 from capacity import chunk, predicted, taken
 from capacity_page import PAGE, placed, tables
 
-from stream.core.capacity import Costs, changes
-from stream.core.measured import COSTS
+from stream.capacity.constants import COSTS
+from stream.capacity.model import Costs, changes
 
 RESULT = json.loads((Path(__file__).parents[2] / "benchmarks/results/capacity.json").read_text())
 HELD = RESULT["points"][-1]

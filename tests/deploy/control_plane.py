@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
 _TOKEN, _START_SECONDS = "token", 120.0

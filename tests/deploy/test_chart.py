@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from stream.core.errors import SettingError
-from stream.kafka.addresses import parse_addresses
+from stream.kafka.client.addresses import parse_addresses
 from stream.settings import PREFIX, Settings, load
 
 pytestmark = pytest.mark.deploy

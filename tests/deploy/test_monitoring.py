@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from stream.core.events import REASONS
-from stream.telemetry import Telemetry
+from stream.worker.telemetry import Telemetry
 
 pytestmark = pytest.mark.deploy
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from docs.readers import page
-from stream.core.catalog import Item
-from stream.core.catalog import decode as decode_item
 from stream.core.events import Event, Score, decode
+from stream.recommend.shop_catalog import Item
+from stream.recommend.shop_catalog import decode as decode_item
 
 CHANGES = [
     ("| `quantity` | number or null |", "| `quantity` | number |", "event"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from export import bundle
-from models.checkpoint import load
+from models.training.checkpoint import load
 from tests.models.conftest import checkpoint, log, priced, run_folder
 
 __all__ = ["checkpoint", "log", "priced", "run_folder"]

@@ -9,13 +9,13 @@ import pytest
 
 from export import bundle
 from export.parity import random_histories
-from models.checkpoint import load
-from models.steps import torch_step
-from models.train import count_baseline
-from stream import offline
+from models.evaluation.torch_step import torch_step
+from models.training.checkpoint import load
+from models.training.epochs import count_baseline
+from stream.bundle.onnx import load as load_bundle
 from stream.core.errors import ParityError
 from stream.core.events import Event
-from stream.runtime import load as load_bundle
+from stream.scoring import offline
 from stream.settings import Settings
 from tests.fakes import HOUR, MINUTE, NOON
 from tests.models.conftest import small_run

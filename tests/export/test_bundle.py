@@ -9,13 +9,13 @@ import torch
 
 from export import bundle
 from export.parity import random_histories
-from models.checkpoint import load
-from models.heads import POPULARITY
-from models.steps import torch_step, weigh
+from models.evaluation.torch_step import torch_step, weigh
+from models.heads.next_item import POPULARITY
+from models.training.checkpoint import load
+from stream.bundle.onnx import load as load_bundle
 from stream.core.errors import BundleError, ParityError
-from stream.core.joining import ByCategory
 from stream.core.manifest import Novelty
-from stream.runtime import load as load_bundle
+from stream.recommend.cold_ranking import ByCategory
 
 
 def test_the_worker_loads_what_was_written(written: Path, run_folder: Path):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from export import bundle, index
-from models.checkpoint import load
-from stream import retrieval, runtime
-from stream.bundle_files import INDEX, LIST, PRODUCT, TOP
+from models.training.checkpoint import load
+from stream.bundle import onnx, retrieval
+from stream.bundle.files import INDEX, LIST, PRODUCT, TOP
+from stream.bundle.onnx import exact_rank, product, session
 from stream.core.errors import BundleError, SettingError
-from stream.runtime import exact_rank, product, session
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,11 @@ def indexed(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_lists_by_the_index_are_those_of_the_whole_catalog(indexed: Path, run_folder: Path):
-    manifest = runtime.load(indexed).manifest
+    manifest = onnx.load(indexed).manifest
     assert {INDEX, LIST, PRODUCT} <= set(manifest.files)
     asked = index._asked(load(run_folder))
     given = asked["query"], asked["gate"], asked["recent"]
-    indexed_rank, exact = runtime._indexed_rank(indexed, manifest), exact_rank(session(indexed / TOP), manifest.items)
+    indexed_rank, exact = onnx._indexed_rank(indexed, manifest), exact_rank(session(indexed / TOP), manifest.items)
     k = manifest.meaning.k
     (scores, items, own), (expected, best, kept) = indexed_rank(*given, None, k), exact(*given, None, k)
     assert index.missed(items, best) <= index.MISSED
@@ -44,11 +44,11 @@ def test_the_graph_multiplies_bytes_where_it_is_told(indexed: Path):
 
 
 def test_only_allowed_items_are_listed(indexed: Path, run_folder: Path):
-    manifest = runtime.load(indexed).manifest
+    manifest = onnx.load(indexed).manifest
     asked = index._asked(load(run_folder))
     allowed = np.zeros(manifest.items + 1, bool)
     allowed[[2, 3, 7]] = True
-    rank = runtime._indexed_rank(indexed, manifest)
+    rank = onnx._indexed_rank(indexed, manifest)
     _, items, _ = rank(asked["query"], asked["gate"], asked["recent"], allowed, manifest.meaning.k)
     assert {tuple(sorted(row[:3])) for row in items.tolist()} == {(2, 3, 7)}
     assert not items[:, 3:].any()
@@ -61,7 +61,7 @@ def test_a_changed_index_is_refused(indexed: Path, tmp_path: Path):
     whole[-1] ^= 1
     (tmp_path / INDEX).write_bytes(whole)
     with pytest.raises(BundleError, match=r"index\.npz is not what was exported"):
-        runtime.load(tmp_path)
+        onnx.load(tmp_path)
 
 
 def test_an_index_that_misses_too_much_is_refused(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ from aiokafka.record.legacy_records import _LegacyRecordBatchBuilderPy
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from stream.kafka.fetches import Fetched, FetchedRecord, Reader
+from stream.kafka.fetch.fetches import Fetched, FetchedRecord, Reader
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 HEAD = 61  # bytes of a batch's header

@@ -9,7 +9,7 @@ from typing import Self
 
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 from tests.kafka.nodes import Node
 from tests.kafka.shop import wait_for
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.kafka.broker import Broker
+from stream.kafka.embedded_broker import Broker
 from tests.kafka.nodes import Node
 from tests.kafka.shop import Shop
 from tests.kafka.trial import Trial

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from stream.kafka.broker import Broker
+from stream.kafka.embedded_broker import Broker
 from tests.kafka.shop import Shop, event, wait_for
 
 COMMIT = "e70b9f3"  # of 2026-11-26

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stream.core.errors import SettingError
-from stream.kafka import broker as embedded
-from stream.kafka.broker import Broker
+from stream.kafka import embedded_broker as embedded
+from stream.kafka.embedded_broker import Broker
 from tests.kafka.shop import wait_for
 
 OLDEST = "3.7.2"  # the oldest that the docs promise

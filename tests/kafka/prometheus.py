@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import yaml
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRAPE = 5  # seconds; the chart's default is 15

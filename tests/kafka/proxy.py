@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-from stream.kafka.broker import end_guarded, free_port, start_guarded
+from stream.kafka.embedded_broker import end_guarded, free_port, start_guarded
 
 TOOL = "toxiproxy-server"
 _BOTH = ("upstream", "downstream")  # to the broker, and from it

@@ -13,14 +13,14 @@ from typing import Any
 from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from stream.configured import limits
-from stream.core.clock import MOVED
+from stream.bundle.onnx import Bundle
+from stream.core.list_triggers import MOVED
 from stream.mappings import topic_decoder
-from stream.offline import Line
-from stream.round import Partition, Scorer
-from stream.runtime import Bundle
-from stream.sessions import SessionStore
+from stream.scoring.configured import limits
+from stream.scoring.offline import Line
+from stream.scoring.scorer import Partition, Scorer
 from stream.settings import Settings
+from stream.state.sessions import SessionStore
 from tests.kafka.oracle import Outcome, Place, Reading, Record, Replay, of_letter, of_score
 
 CHUNK = 777  # events that a replay scores at once, unless it is told the worker's own chunks

@@ -20,9 +20,9 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from stream.kafka import broker as embedded
-from stream.kafka.client import admin
-from stream.kafka.rights import Right
+from stream.kafka import embedded_broker as embedded
+from stream.kafka.client.admin import admin
+from stream.kafka.client.rights import Right
 from stream.settings import Settings
 from tests.kafka.nodes import Node
 from tests.stream.certificates import Authority

@@ -17,9 +17,9 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from stream import settings as configuration
+from stream.bundle.onnx import load
 from stream.core.events import Event
-from stream.kafka.topics import apply
-from stream.runtime import load
+from stream.kafka.topics.admin import apply
 from tests.kafka.oracle import Finding, Headers, Place, Reading, Record, examine, scored_input
 from tests.kafka.reader import Reader, record, replay
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from stream.core.errors import BrokerError
-from stream.kafka import client
-from stream.kafka.client import reach
-from stream.kafka.rights import Right, needed, principal
-from stream.kafka.topics import apply
+from stream.kafka.client import admin
+from stream.kafka.client.admin import reach
+from stream.kafka.client.rights import Right, needed, principal
+from stream.kafka.topics.admin import apply
 from stream.settings import Settings, load
 from tests.access import plain
 from tests.kafka.oracle import assert_exactly_once
@@ -123,8 +123,8 @@ def test_who_is_admitted(case: str, secured: Secured, desk: Desk, tmp_path: Path
     "case", [pytest.param(case, marks=pytest.mark.chaos if case in IN_FULL else ()) for case in REFUSED]
 )
 def test_who_is_refused(case: str, secured: Secured, desk: Desk, tmp_path: Path, monkeypatch, record_property):
-    monkeypatch.setattr(client, "_SAY_SECONDS", 1.0)
-    monkeypatch.setattr(client, "_REACH_SECONDS", 2.0)
+    monkeypatch.setattr(admin, "_SAY_SECONDS", 1.0)
+    monkeypatch.setattr(admin, "_REACH_SECONDS", 2.0)
     listener, lines, words = REFUSED[case]
     with pytest.raises(BrokerError) as caught:
         reach(_come(secured, tmp_path, listener, lines(desk)))

@@ -5,10 +5,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-from stream.kafka.broker import Broker, free_port
+from stream.kafka.embedded_broker import Broker, free_port
 from tests.kafka.shop import Shop, wait_for
 from tests.kafka.test_worker import _value
-from tests.stream.test_health import ipv6
+from tests.stream.worker.test_health import ipv6
 
 
 class BrokerOnIPv6(Broker):

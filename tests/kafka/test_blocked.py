@@ -6,7 +6,7 @@ import time
 import pytest
 from confluent_kafka import Producer
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.probes import ask, values
 from tests.kafka.shop import Shop, event, wait_for

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from stream.core.errors import BrokerError
-from stream.kafka import broker as embedded
-from stream.kafka.broker import Broker, jars, java
+from stream.kafka import embedded_broker as embedded
+from stream.kafka.embedded_broker import Broker, jars, java
 from tests.kafka.shop import wait_for
 
 
@@ -99,7 +99,7 @@ def test_settings_of_the_environment_do_not_reach_the_broker(tmp_path: Path, mon
 
 @pytest.mark.slow
 def test_data_outlive_the_broker_and_a_temporary_folder_does_not(tmp_path: Path):
-    from stream.kafka.topics import apply
+    from stream.kafka.topics.admin import apply
     from stream.settings import load
 
     with Broker(tmp_path / "kept") as first:

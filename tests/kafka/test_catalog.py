@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream.core.catalog import Catalog
+from stream.bundle.onnx import load
 from stream.core.errors import BrokerError, TopicError
-from stream.kafka.broker import free_port
 from stream.kafka.catalog import CatalogReader, publish
-from stream.runtime import load
+from stream.kafka.embedded_broker import free_port
+from stream.recommend.shop_catalog import Catalog
 from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.probes import values
 from tests.kafka.shop import BUNDLE, event, wait_for

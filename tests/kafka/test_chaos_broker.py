@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 from tests.kafka.nodes import Node
 from tests.kafka.proxy import Proxy
 from tests.kafka.trial import PATIENCE, Trial

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from stream.core.events import Event
-from stream.kafka.client import admin
+from stream.kafka.client.admin import admin
 from tests.kafka.oracle import Record, assert_exactly_once
 from tests.kafka.shop import Shop, wait_for
 

@@ -13,9 +13,9 @@ import aiokafka
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
-from stream.kafka.batches import cut
-from stream.kafka.broker import Broker
-from stream.kafka.client import admin
+from stream.kafka.client.admin import admin
+from stream.kafka.embedded_broker import Broker
+from stream.kafka.fetch.batches import cut
 from tests.kafka.built import HEAD, MiB, flipped, with_data
 from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.shop import Shop, event, wait_for

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.kafka.broker import Broker
-from stream.kafka.client import admin
+from stream.kafka.client.admin import admin
+from stream.kafka.embedded_broker import Broker
 from stream.settings import Settings
 from tests.kafka.shop import wait_for
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from stream.kafka.commit import FAILPOINTS
+from stream.kafka.exactly_once.transaction import FAILPOINTS
 from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.shop import Shop, Upstream, resume, stopped, wait_for
 

@@ -8,7 +8,7 @@ from aiokafka.record.util import encode_varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.kafka.fetches import Fetched, FetchedRecord
+from stream.kafka.fetch.fetches import Fetched, FetchedRecord
 from tests.kafka.built import (
     CODECS,
     DELTA,

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream.bundle_files import digest
+from stream.bundle.files import digest
 from stream.core.manifest import Manifest
 from tests.kafka.shop import BUNDLE, wait_for
 from tests.kafka.trial import Trial

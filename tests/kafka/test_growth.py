@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import NewPartitions
 
+from stream.bundle.onnx import load
 from stream.core.errors import FencedError, TopicError
-from stream.kafka import standstill, states
-from stream.kafka.client import admin
-from stream.kafka.growth import grow
-from stream.kafka.states import Writer, partitioner_hash
-from stream.runtime import load
+from stream.kafka.client.admin import admin
+from stream.kafka.growth import standstill, states
+from stream.kafka.growth.grow import grow
+from stream.kafka.growth.states import Writer, partitioner_hash
 from tests.kafka.oracle import Finding, Record, Replay, assert_exactly_once, examine
 from tests.kafka.reader import replay
 from tests.kafka.shop import Shop, Upstream, event, wait_for

@@ -13,8 +13,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
 
-from stream.kafka.client import group_metadata
-from stream.kafka.fetches import FetchedRecord, FetchResult, Reader
+from stream.kafka.client.admin import group_metadata
+from stream.kafka.fetch.fetches import FetchedRecord, FetchResult, Reader
 
 
 def _joined(address: str, topic: str, group: str, **more: object) -> Consumer:

@@ -10,8 +10,8 @@ import pytest
 from aiokafka import codec as theirs
 
 from stream.core.errors import SettingError
-from stream.kafka import inflate as module
-from stream.kafka.inflate import Broken, Inflated, inflate
+from stream.kafka.fetch import inflate as module
+from stream.kafka.fetch.inflate import Broken, Inflated, inflate
 
 DATA = b"".join(b'{"event_id":"e%d","type":"view"}' % (n * 7919 % 10007) for n in range(3000))
 LZ4 = cramjam.lz4.Compressor(content_checksum=True, block_linked=True)
@@ -74,7 +74,7 @@ def test_a_long_ratio_is_read_at_the_second_try():
 
 def test_a_missing_library_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch):
     module.require()
-    code = "import sys; sys.modules['cramjam'] = None\nfrom stream.kafka.inflate import require\nrequire()"
+    code = "import sys; sys.modules['cramjam'] = None\nfrom stream.kafka.fetch.inflate import require\nrequire()"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "SettingError" in ended.stderr
     monkeypatch.setattr(module, "_why", "No module named 'cramjam'")

@@ -7,8 +7,8 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from stream.kafka.broker import free_port
-from stream.kafka.client import admin
+from stream.kafka.client.admin import admin
+from stream.kafka.embedded_broker import free_port
 from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.probes import values
 from tests.kafka.shop import Shop, resume, wait_for

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 from tests.kafka.nodes import Node
 from tests.kafka.probes import ask, values
 from tests.kafka.shop import wait_for

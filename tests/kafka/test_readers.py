@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from stream.bundle.onnx import load
 from stream.core.session import record
-from stream.kafka.broker import Broker, jars
-from stream.runtime import load
+from stream.kafka.embedded_broker import Broker, jars
 from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.shop import BUNDLE, Shop, event
 

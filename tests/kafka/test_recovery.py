@@ -11,18 +11,18 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
 
+from stream.bundle.onnx import load
 from stream.core.errors import PositionError, StuckError
-from stream.core.position import Position
 from stream.core.session import FORMAT
-from stream.kafka.client import admin, consumer
-from stream.kafka.commit import Committer
-from stream.kafka.membership import Owned
-from stream.kafka.offsets import log_offsets
-from stream.kafka.recovery import POSITION, Recovery
-from stream.rehydrate import Rehydrator
-from stream.round import Partition
-from stream.runtime import load
-from stream.sessions import SessionStore
+from stream.kafka.client.admin import admin, consumer
+from stream.kafka.client.offsets import log_offsets
+from stream.kafka.exactly_once.changelog import POSITION, Recovery
+from stream.kafka.exactly_once.transaction import Committer
+from stream.kafka.group.membership import Owned
+from stream.scoring.rehydrate import Rehydrator
+from stream.scoring.scorer import Partition
+from stream.state.position import Position
+from stream.state.sessions import SessionStore
 from tests.fakes import NOON
 from tests.kafka.shop import BUNDLE, Shop, wait_for
 
@@ -108,7 +108,7 @@ def test_it_waits_for_an_open_transaction(place: Shop, commit: bool):
 
 
 def test_a_transaction_that_hangs_ends_it_with_the_partition(place: Shop, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("stream.kafka.recovery._PATIENCE", -7.0)
+    monkeypatch.setattr("stream.kafka.exactly_once.changelog._PATIENCE", -7.0)
     out = _transactional(place)
     _write(place, (b"ua", _session(2)), producer=out)
     with pytest.raises(StuckError, match="partition 0 stands at 0 of 1"):

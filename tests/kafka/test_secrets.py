@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from stream.core.events import Event
-from stream.kafka.topics import apply
+from stream.kafka.topics.admin import apply
 from tests.fakes import NOON
 from tests.kafka.secured import PASSWORD, Secured, login
 from tests.kafka.secured import USER as LOGIN

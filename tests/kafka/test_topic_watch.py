@@ -8,10 +8,10 @@ import pytest
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from stream.core.errors import TopicError
-from stream.kafka import topic_watch
-from stream.kafka.client import admin
-from stream.kafka.topic_watch import Seen, TopicWatch
-from stream.kafka.topics import apply, wanted
+from stream.kafka.client.admin import admin
+from stream.kafka.topics import watch as topic_watch
+from stream.kafka.topics.admin import apply, wanted
+from stream.kafka.topics.watch import Seen, TopicWatch
 from tests.kafka.oracle import Reading, assert_exactly_once
 from tests.kafka.shop import Shop, wait_for
 from tests.kafka.test_worker import NOW, _value

@@ -10,9 +10,9 @@ from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
 
 from stream import settings as configuration
 from stream.core.errors import BrokerError, TopicError
-from stream.kafka import topics
-from stream.kafka.client import admin
-from stream.kafka.topics import apply, check, creation, plan, wanted
+from stream.kafka.client.admin import admin
+from stream.kafka.topics import admin as topics
+from stream.kafka.topics.admin import apply, check, creation, plan, wanted
 from tests.kafka.shop import wait_for
 
 

@@ -19,7 +19,7 @@ from aiokafka.producer import message_accumulator, producer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from faust.types.settings import Settings
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 from tests.fakes import HOUR
 from tests.kafka.oracle import assert_exactly_once
 from tests.kafka.probes import ask, values

@@ -6,16 +6,16 @@ import msgspec
 import pytest
 
 from models import enough as rule
-from models.batches import Sequences
-from models.checkpoint import Checkpoint, Run
-from models.config import TrainConfig
-from models.contenders import model, rivals
-from models.evaluate import evaluate
-from models.histories import Log, cutoff, gather
-from models.report import Report
-from models.report import gather as gather_report
-from models.shoppers import simulate
-from models.train import train
+from models.data.log import Log, cutoff, gather
+from models.data.sequences import Sequences
+from models.data.synthetic import simulate
+from models.evaluation.comparison import model, rivals
+from models.evaluation.prequential import evaluate
+from models.report.build import Report
+from models.report.build import gather as gather_report
+from models.training.checkpoint import Checkpoint, Run
+from models.training.config import TrainConfig
+from models.training.epochs import train
 from stream.core.manifest import Meaning, Novelty
 from tests.fakes import NOON
 

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 import forecart  # noqa: F401  # names the reader of mapped Parquet
-from models.columns import scan
+from models.data.columns import scan
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.formats import BadRow, BadRows, read
+from stream.formats.registry import BadRow, BadRows, read
 from stream.mappings import load, read_log
 from tests.fakes import NOON
 

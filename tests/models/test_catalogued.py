@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from export.parity import random_histories
-from models import bestsellers
-from models.attribution import attribute
-from models.baselines import Baseline
-from models.batches import Sequences
-from models.config import TrainConfig
-from models.covisits import OWN, REACHES, RECENT, beside, count
-from models.heads import ANSWERS, Mixture
-from models.histories import Log
-from models.neighbours import WAYS, Neighbours
-from models.network import Network
-from models.objective import Candidates, losses
-from models.ranking import Pool, Ranking, examples
+from models.baselines import category_popularity
+from models.baselines.session_knn import WAYS, Neighbours
+from models.data.cooccurrence import OWN, REACHES, RECENT, beside, count
+from models.data.log import Log
+from models.data.sequences import Sequences
+from models.evaluation.attribution import attribute
+from models.heads.next_item import ANSWERS, Mixture
+from models.network.lstm import Network
+from models.network.popularity import Baseline
+from models.network.ranking import Pool, Ranking, examples
+from models.training.config import TrainConfig
+from models.training.objective import Candidates, losses
 from stream.core.features import NUMERIC
 from tests.models.conftest import MEANING, small_run
 
@@ -161,7 +161,7 @@ def test_baselines_and_neighbours_count_as_if_newcomers_were_no_item(sequences: 
 
 def test_the_bestsellers_of_a_category_are_known_items(sequences: Sequences, items: int):
     category = {"category": np.arange(7)}
-    lists = [bestsellers.step(_with(sequences, index), items, 20)(category, {})[0] for index in (FAR_ABOVE, 0)]
+    lists = [category_popularity.step(_with(sequences, index), items, 20)(category, {})[0] for index in (FAR_ABOVE, 0)]
     for name in ("items", "item_scores"):
         assert np.array_equal(lists[0][name], lists[1][name])
     assert lists[0]["items"].max() <= items

@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models import cli, cli_intent
-from models.batches import Sequences
-from models.cli_evaluate import _measured, _tables
-from models.config import TrainConfig
-from models.contenders import model
-from models.crossfit import Pooled
+from models.cli import intent
+from models.cli import train as cli
+from models.cli.evaluate import _measured, _tables
+from models.data.log import cutoff
+from models.data.sequences import Sequences
 from models.enough import FEWEST, RULE, SHOPPERS, TOO_FEW, enough
-from models.evaluate import evaluate, summary
-from models.histories import cutoff
-from models.holdout import Holdout
-from models.page import render
-from models.report import gather
-from models.train import train
-from models.verdict import findings
-from stream.core.quality import INTENT
+from models.evaluation.comparison import model
+from models.evaluation.cross_validation import Pooled
+from models.evaluation.metrics import INTENT
+from models.evaluation.prequential import evaluate, summary
+from models.evaluation.validation import Holdout
+from models.report.build import gather
+from models.report.findings import findings
+from models.report.html import render
+from models.training.config import TrainConfig
+from models.training.epochs import train
 from tests.models.conftest import MEANING, small_run
 
 RANKING = ("hr@20", "mrr@20", "ndcg@20")
@@ -109,11 +110,11 @@ def test_contenders_for_purchases_are_not_compared_on_too_few():
     label[: FEWEST - 1] = True
     p = np.linspace(0, 1, n)[:, None]
     pooled = Pooled(np.arange(n), np.arange(n), label, np.ones((n, 1), bool), {"lstm": p, "base rate": p / 2})
-    found = cli_intent.compared(pooled, 0, 20, 0)
+    found = intent.compared(pooled, 0, 20, 0)
     assert found["positives"] == FEWEST - 1
     assert found["contenders"]["lstm"] == dict.fromkeys(INTENT)
     heard = io.StringIO()
-    Console(file=heard, width=80).print(cli_intent._table("1h", found))
+    Console(file=heard, width=80).print(intent._table("1h", found))
     assert heard.getvalue().count(TOO_FEW) == 2 * len(INTENT) + 1
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from models.batches import Sequences
-from models.evaluate import evaluate
-from models.histories import gather, vocabulary
+from models.data.log import gather, vocabulary
+from models.data.sequences import Sequences
+from models.evaluation.prequential import evaluate
 from stream.core.events import Event
 from stream.core.features import AGAIN
 from tests import fakes

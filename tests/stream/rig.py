@@ -7,23 +7,23 @@ from collections import Counter
 
 import msgspec
 
+from stream.bundle.onnx import Bundle
 from stream.core.errors import StuckError
 from stream.core.events import Event
+from stream.core.linger import Pace
 from stream.core.manifest import Vocabulary
-from stream.core.pace import Pace
-from stream.engine import Engine
-from stream.kafka.commit import Aborted
-from stream.kafka.deadline import Deadline
-from stream.kafka.errors import Kind
-from stream.kafka.membership import Batch, Owned, Ownership
-from stream.kafka.producing import Producing
-from stream.kafka.recovery import Progress
-from stream.offline import Line
+from stream.kafka.client.deadline import Deadline
+from stream.kafka.client.errors import Kind
+from stream.kafka.exactly_once.changelog import Progress
+from stream.kafka.exactly_once.producing import Producing
+from stream.kafka.exactly_once.transaction import Aborted
+from stream.kafka.group.membership import Batch, Owned, Ownership
 from stream.records import Limits
-from stream.round import Partition, Scorer
-from stream.runtime import Bundle
-from stream.sessions import SessionStore
-from stream.telemetry import Telemetry
+from stream.scoring.offline import Line
+from stream.scoring.scorer import Partition, Scorer
+from stream.state.sessions import SessionStore
+from stream.worker.engine import Engine
+from stream.worker.telemetry import Telemetry
 from tests.fakes import NOON, manifest, step
 
 

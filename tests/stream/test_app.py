@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.kafka.broker import free_port
+from stream.kafka.embedded_broker import free_port
 from tests.kafka.probes import ask, values
 
 BUNDLE = Path(__file__).parents[2] / "stream/demo/bundle"
@@ -19,7 +19,7 @@ import asyncio, sys, threading, time
 from types import SimpleNamespace as Fake
 from stream import app
 from stream.core.errors import StuckError
-from stream.kafka.producing import Producing
+from stream.kafka.exactly_once.producing import Producing
 
 def call(name):
     time.sleep(600 if name == sys.argv[1] else 0)

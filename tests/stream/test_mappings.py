@@ -10,8 +10,8 @@ import pytest
 
 from stream.core.errors import DataError, SettingError
 from stream.core.events import Event
-from stream.core.formats import BadRow, BadRows, strict
-from stream.core.rollout import Member, intruded_on
+from stream.formats.registry import BadRow, BadRows, strict
+from stream.kafka.group.rollout import Member, intruded_on
 from stream.mappings import decoder_of, load, read_log, served, topic_decoder
 
 SHOP = """

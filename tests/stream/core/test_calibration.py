@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.bundle_files import digest
+from stream.bundle.files import digest
 from stream.core import score
 from stream.core.calibration import calibrated
 from stream.core.manifest import Manifest, Vocabulary

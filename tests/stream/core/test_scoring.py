@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core import score
-from stream.core.clock import Clock
 from stream.core.events import REASONS
+from stream.core.list_triggers import Clock
 from stream.core.scoring import waves
 from stream.core.session import record
 from tests.fakes import NOON, events, manifest, step

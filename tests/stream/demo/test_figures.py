@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stream.demo.figures import Figures, read_figures
-from stream.telemetry import Telemetry
+from stream.worker.telemetry import Telemetry
 
 
 def test_figures_are_read_as_a_scraper_would():

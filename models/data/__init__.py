@@ -1,0 +1,1 @@
+"""Logs as training reads them: histories of users, sequences, prepared tables, co-occurrence. No networks."""

@@ -1,0 +1,1 @@
+"""How good a checkpoint is: prequential replay, metrics, intervals, comparison, cold start, attribution."""

@@ -1,0 +1,1 @@
+"""The LSTM, what ranks items beside it, and where its embeddings begin. No optimiser and no log."""

@@ -1,0 +1,1 @@
+"""How many workers and how much memory a load needs. Pure."""

@@ -1,0 +1,1 @@
+"""The commands of serving: they parse, call and print."""

@@ -1,0 +1,1 @@
+"""Connections to Kafka: logins, errors, rights, reachability, groups as they are. No events."""

@@ -1,0 +1,1 @@
+"""Fetched bytes as records: batches of all codecs and formats, and their way to Faust."""

@@ -1,0 +1,1 @@
+"""More partitions: every user's state moved to its new one."""

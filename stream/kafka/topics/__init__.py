@@ -1,0 +1,1 @@
+"""Topics: planned, applied, checked, and watched while a worker runs."""

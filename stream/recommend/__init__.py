@@ -1,0 +1,1 @@
+"""Which items are listed: filters, cold items, the shop's catalog. Pure."""

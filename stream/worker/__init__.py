@@ -1,0 +1,1 @@
+"""What any processor of events needs: rounds, rebalances, health, metrics, logs."""
