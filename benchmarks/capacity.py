@@ -6,7 +6,7 @@ then has to predict. The last line is JSON.
 
 A user's memory and a recovery's speed are those of results/growth.json and results/recovery.json, where they are there.
 
-    python benchmarks/capacity.py --write > capacity.json      # into stream/capacity/constants.py; keep the line in results/
+    python benchmarks/capacity.py --write > capacity.json  # the constants; keep the line in results/
     python benchmarks/capacity.py --write --points benchmarks/results/capacity.json       # measure nothing, fit again
     python benchmarks/capacity_page.py                         # the tables and the pictures of docs/capacity.md
 """
@@ -218,9 +218,8 @@ def predicted(costs: Costs, at: Point) -> Point:
 def write(costs: Costs) -> None:
     """Write the constants where the model finds them."""
     fields = "".join(f"    {name}={getattr(costs, name)!r},\n" for name in Costs.__slots__)
-    text = (
-        '"""What a worker costs, written by benchmarks/capacity.py."""\n\nfrom stream.capacity.model import Costs\n\n'
-    )
+    head = '"""What a worker costs, written by benchmarks/capacity.py."""'
+    text = f"{head}\n\nfrom stream.capacity.model import Costs\n\n\n"
     _MEASURED.write_text(f"{text}COSTS = Costs(\n{fields})\n")
 
 

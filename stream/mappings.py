@@ -105,7 +105,7 @@ def named_after(form: Form, path: Path) -> None:
 
 
 def read_log(path: Path, form: Form) -> Iterator[Event | BadRow]:
-    """Yield the events and the bad rows of the log at a path, as `stream.formats.registry.read` does; raise DataError."""
+    """Yield the events and the bad rows of the log at a path, as `registry.read` does; raise DataError."""
     named_after(form, path)
     if isinstance(form, MappedFormat) and is_parquet(form):
         yield from form.events(TABLES[form.mapping.format](path, form))

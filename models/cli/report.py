@@ -38,9 +38,10 @@ def report(
     Example: forecart report runs/taobao --format taobao --data events.csv.gz --tail 0.1 --out report.html
     """
     from models.data.log import cutoff
+    from models.files import replace_file
     from models.report.build import gather
     from models.report.html import render
-    from models.training.checkpoint import load, replace_file
+    from models.training.checkpoint import load
     from models.training.config import check_device
 
     check_device(device)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.data.columns import COLUMNS, scan
 from models.data.log import KNOWN_TYPES, Log, no_events
-from models.training.checkpoint import replace_file
+from models.files import replace_file
 from stream.core.errors import DataError
 from stream.core.events import Event
 from stream.formats.registry import BadRow, BadRows, Form, name_of, numbered, strict

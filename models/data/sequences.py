@@ -63,7 +63,7 @@ class Source(Protocol):
         """Put the sequences, in time order else, into a random one, anew in each epoch."""
 
     def learn(self, say: Say, apart: Iterable[Any]) -> None:
-        """Let `models.data.cooccurrence.beside`, `say`, fill in `beside` of the batches, by the tables without each fold."""
+        """Let `cooccurrence.beside`, `say`, fill in `beside` of the batches, by the tables without each fold."""
 
     def count(self, budget: int) -> int:
         """Return the number of batches in an epoch."""

@@ -2,19 +2,15 @@
 
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.data.cooccurrence import REACHES
-from models.data.sequences import Sequences
 from models.heads.next_item import POPULARITY, catalogued
-from models.network.lstm import Network, windows
+from models.network.lstm import Network
 from models.network.popularity import Baseline
 from models.network.reranker import CANDIDATES, describe, surround
-from models.training.checkpoint import Run
 
-_BUDGET, _MOST = 4096, 40_000
 _ROWS, _CELLS = (16, 256), 1 << 21  # shoppers ranked at once; their probabilities of items, which caches should hold
 _NONE = -1e4  # the log of a probability of no item
 _BARRED = -2.0  # below 0 whatever probability is added
@@ -205,38 +201,3 @@ def _distinct(parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     slot = torch.zeros_like(order).scatter(1, order, run)
     distinct = torch.full_like(place, -1).scatter(1, slot, place)
     return distinct, list(torch.split(slot, [part.shape[1] for part in parts], 1))
-
-
-def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return what the judge learns from: features, context, log probabilities, the place of what came next, and whose.
-
-    Only instances whose next item is among the candidates teach anything; at most `_MOST`, evenly spread.
-    """
-    ranking, device, rows = Ranking(network, run.meaning.k), network.popularity.device, []
-    category_of, before = torch.tensor([0, *run.category_of], device=device), 0
-    with torch.no_grad():
-        catalog = network.catalog(torch.arange(1, len(category_of), device=device), category_of[1:])
-        for batch in sequences.batches(_BUDGET, np.random.default_rng(0)):
-            given = batch.to(str(device))
-            state = network.state(len(given.item))
-            out = network(given.item, given.category, given.type, given.numeric, **state)
-            asked = given.target > 0
-            recent = windows(state["recent"], given.item)[asked]
-            sequence, before = before + asked.nonzero()[:, 0], before + len(given.item)
-            parts = (
-                part.split(rows_of(len(catalog)))
-                for part in (out.query[asked], out.gate[asked], recent, given.target[asked], sequence)
-            )
-            for query, gate, ring, target, whose in zip(*parts, strict=True):
-                found = ranking.candidates(query, gate, ring, catalog, ranking.tables())
-                hit = found.place + 1 == target[:, None]
-                there = hit.any(1)
-                place = hit.float().argmax(1)
-                rows.append([p[there].cpu() for p in (found.features, found.context, found.log_p, place, whose)])
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    rows.clear()
-    n = sum(len(target) for target in columns[3])
-    keep = torch.linspace(0, n - 1, min(_MOST, n)).long()
-    # One column after the other: the features of a large log would else stand in memory three times.
-    features, context, log_p, target, sequence = (torch.cat(columns.pop(0))[keep] for _ in range(5))
-    return features, context, log_p, target, sequence

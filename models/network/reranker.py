@@ -7,7 +7,6 @@ Wolpert, 1992).
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.data.cooccurrence import RECENT
 from models.heads.next_item import ANSWERS, POPULARITY
@@ -17,7 +16,6 @@ _CLOSE = 3  # recent items that a candidate is compared with one by one
 FEATURES = 2 * ANSWERS + POPULARITY + 2 * _CLOSE + 4
 CONTEXT = 2 * ANSWERS + POPULARITY
 _WIDTH = 48
-_ROWS, _EPOCHS, _LR, _WEIGHT_DECAY = 128, 8, 3e-3, 1e-2
 _FLOOR = 1e-5  # below it a probability of an answer is none
 
 
@@ -76,72 +74,3 @@ def surround(gate: Tensor, support: Tensor, recent: Tensor, popularity: Tensor) 
     there = (recent > 0).sum(1, keepdim=True) / RECENT
     again = (recent[:, :1] == recent[:, 1:2]).to(gate.dtype)
     return torch.cat([gate, torch.log1p(support), there, again, popularity], -1)
-
-
-def fit(
-    judge: Judge, features: Tensor, context: Tensor, mixed: Tensor, target: Tensor, sequence: Tensor, seed: int
-) -> float:
-    """Train the judge in place; return by how much it lowers the mean log loss of sequences it did not see.
-
-    `mixed` (n, C) are the mixture's log probabilities, `target` (n,) the place of what came next among the
-    candidates, `sequence` (n,) whose instances they are. A judge that does not help on the half of the sequences that
-    it did not see is left untrained.
-    """
-    random = torch.Generator().manual_seed(seed)
-    order, half = torch.arange(len(target)), _halves(sequence, random)
-    if not min(map(len, half)):
-        return 0.0
-    _train(judge, features, context, mixed, target, half[0], random)
-    judge.eval()
-    with torch.inference_mode():
-        rest = torch.split(half[1], 4 * _ROWS)
-        before = [F.cross_entropy(mixed[i], target[i], reduction="sum") for i in rest]
-        after = [F.cross_entropy(mixed[i] + judge(features[i], context[i]), target[i], reduction="sum") for i in rest]
-    gain = float(sum(before) - sum(after)) / max(len(half[1]), 1)
-    if gain > 0:
-        _train(judge, features, context, mixed, target, order, random)
-    else:
-        nn.init.zeros_(judge.correction.weight)
-    judge.eval()
-    return gain
-
-
-def _halves(sequence: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the rows of either half of the sequences: one's instances are too alike to lie in both."""
-    count = int(sequence.max()) + 1 if len(sequence) else 0
-    first = torch.randperm(count, generator=random)[sequence] < count // 2
-    return first.nonzero()[:, 0], (~first).nonzero()[:, 0]
-
-
-def _train(
-    judge: Judge,
-    features: Tensor,
-    context: Tensor,
-    mixed: Tensor,
-    target: Tensor,
-    rows: Tensor,
-    random: torch.Generator,
-) -> None:
-    _restart(judge, features[rows], context[rows])
-    judge.train()
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=_LR, weight_decay=_WEIGHT_DECAY)
-    steps = max(_EPOCHS * -(-len(rows) // _ROWS), 1)
-    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1 / steps, steps)
-    for _ in range(_EPOCHS):
-        for i in torch.split(rows[torch.randperm(len(rows), generator=random)], _ROWS):
-            loss = F.cross_entropy(mixed[i] + judge(features[i], context[i]), target[i])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            falling.step()
-
-
-def _restart(judge: Judge, features: Tensor, context: Tensor) -> None:
-    for layer in (judge.candidate, judge.context, judge.hidden):
-        layer.reset_parameters()
-    nn.init.zeros_(judge.correction.weight)
-    if not len(features):
-        return
-    mean = torch.cat([features.mean((0, 1)), context.mean(0)])
-    judge.mean.copy_(mean)
-    judge.spread.copy_(torch.cat([features.std((0, 1)), context.std(0, correction=0)]) + 1e-4)

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.data.log import Log, price_levels, type_order, vocabulary
+from models.files import replace_file
 from models.network.lstm import Network
 from models.network.popularity import Baseline
 from models.training.config import LSTM, TrainConfig
@@ -103,16 +103,6 @@ class Checkpoint:
     network: Network | Baseline
     run: Run
     histories: dict[str, Tensor]
-
-
-def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that a reader, or a kill, meets the old content or the new."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Any = None) -> None:

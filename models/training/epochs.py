@@ -16,8 +16,6 @@ from models.data.sequences import Source
 from models.network.embedding_init import factors
 from models.network.lstm import Network
 from models.network.popularity import LAST_ITEM, Baseline
-from models.network.ranking import examples
-from models.network.reranker import fit
 from models.training import allocator
 from models.training.calibration import calibrate
 from models.training.checkpoint import HISTORIES, WEIGHTS, Checkpoint, Run, finish, load, load_tensors, save_tensors
@@ -25,6 +23,7 @@ from models.training.config import PAIRS, RANDOM, TrainConfig
 from models.training.distributed import Ranks, join
 from models.training.interrupts import held_back
 from models.training.objective import Candidates
+from models.training.reranker_fit import examples, fit
 from models.training.temporal_holdout import rehearse
 from models.training.threads import threads
 from models.training.trainer import Metrics, Trainer

@@ -28,13 +28,13 @@ from stream.records import (
     USER,
     Limits,
     Message,
-    Publisher,
     Record,
     fault_of,
     header_bytes,
     held,
     values_held,
 )
+from stream.scoring.publisher import Publisher
 from stream.state.growable import keep_blocks
 from stream.state.sessions import SessionStore
 from stream.state.user_bound import displace, steady

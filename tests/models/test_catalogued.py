@@ -16,9 +16,10 @@ from models.evaluation.attribution import attribute
 from models.heads.next_item import ANSWERS, Mixture
 from models.network.lstm import Network
 from models.network.popularity import Baseline
-from models.network.ranking import Pool, Ranking, examples
+from models.network.ranking import Pool, Ranking
 from models.training.config import TrainConfig
 from models.training.objective import Candidates, losses
+from models.training.reranker_fit import examples
 from stream.core.features import NUMERIC
 from tests.models.conftest import MEANING, small_run
 

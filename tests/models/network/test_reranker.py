@@ -2,7 +2,8 @@
 
 import torch
 
-from models.network.reranker import CONTEXT, FEATURES, Judge, describe, fit
+from models.network.reranker import CONTEXT, FEATURES, Judge, describe
+from models.training.reranker_fit import fit
 
 
 def _instances(n: int, seed: int, planted: bool) -> tuple[torch.Tensor, ...]:

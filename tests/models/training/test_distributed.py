@@ -21,7 +21,7 @@ from models.training.objective import Candidates, losses
 from tests.fakes import NOON
 from tests.models.conftest import small_run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _gradients(log, size: int, budget: int = 512) -> list[torch.Tensor]:

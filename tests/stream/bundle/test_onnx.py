@@ -19,7 +19,7 @@ from stream.core.errors import BundleError
 from stream.core.manifest import Manifest
 from stream.recommend.shop_catalog import Catalog
 
-DEMO = Path(onnx.__file__).parent / "demo/bundle"
+DEMO = Path(onnx.__file__).parents[1] / "demo/bundle"
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_lists_obey_the_rules_of_the_settings(shop: Path, shown):
 
 def test_the_worker_and_the_log_have_their_scorer_from_one_place():
     """What decides a score is set nowhere else."""
-    folder = Path(offline.__file__).parent
+    folder = Path(offline.__file__).parents[1]
     makers = {path.name for path in folder.rglob("*.py") if re.search(r"\b(Scorer|Limits)\(", path.read_text())}
     assert makers == {"configured.py", "explain.py"}
 

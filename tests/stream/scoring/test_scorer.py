@@ -171,7 +171,7 @@ def test_a_score_that_is_too_long_goes_without_its_lists(monkeypatch: pytest.Mon
     whole, short = _explaining(), _explaining()
     expected = whole.process(_part(whole), lines, NOON)
     sizes = [weight(m) for m in expected.scores]
-    monkeypatch.setattr("stream.records.SCORE_ROOM", sizes[1] - 1)
+    monkeypatch.setattr("stream.scoring.publisher.SCORE_ROOM", sizes[1] - 1)
     found = short.process(_part(short), lines, NOON)
     assert [(c.key, c.value) for c in found.changes] == [(c.key, c.value) for c in expected.changes]
     assert [found.scores[i] for i in (0, 2)] == [expected.scores[i] for i in (0, 2)]
@@ -412,7 +412,7 @@ def test_causes_change_nothing_else():
 
 
 def test_without_being_asked_for_nothing_is_explained(scorer: Scorer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("stream.records.causes", None)
+    monkeypatch.setattr("stream.scoring.publisher.causes", None)
     assert len(scorer.process(_part(scorer), [_line(0), _line(1, time=NOON + 1)], NOON).scores) == 2
 
 

@@ -90,7 +90,11 @@ def test_no_call_of_a_recovery_is_without_a_deadline(monkeypatch: pytest.MonkeyP
     calls["described"].return_value = dict.fromkeys("ab", SimpleNamespace(id="t", partitions=1))
     for call, stub in {**calls, "consumer": Mock(return_value=reader), "admin": Mock()}.items():
         monkeypatch.setattr(changelog, call, stub)
-    for seconds in ("recovery._ASK_SECONDS", "recovery._CALL_SECONDS", "deadline._OVERDUE_SECONDS"):
+    for seconds in (
+        "exactly_once.changelog._ASK_SECONDS",
+        "exactly_once.changelog._CALL_SECONDS",
+        "client.deadline._OVERDUE_SECONDS",
+    ):
         monkeypatch.setattr(f"stream.kafka.{seconds}", 0.05)
     (calls.get(name) or getattr(reader, name)).side_effect = lambda *_, **__: returns.wait(20)
     one = Recovery(Settings(), Mock(), Rehydrator(BUNDLE))

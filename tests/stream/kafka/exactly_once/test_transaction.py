@@ -181,7 +181,12 @@ def _hang(
     producer: Producer, monkeypatch: pytest.MonkeyPatch, name: str, call: Callable[[Producing], Awaitable[None]]
 ) -> None:
     """Let a call of librdkafka's not return, and hold a real committer's to its deadline."""
-    for seconds in ("commit._CALL_SECONDS", "commit._INIT_SECONDS", "deadline._OVERDUE_SECONDS", "producing._LOOK"):
+    for seconds in (
+        "exactly_once.transaction._CALL_SECONDS",
+        "exactly_once.transaction._INIT_SECONDS",
+        "client.deadline._OVERDUE_SECONDS",
+        "exactly_once.producing._LOOK",
+    ):
         monkeypatch.setattr(f"stream.kafka.{seconds}", 0.05)
 
     def make() -> Committer:

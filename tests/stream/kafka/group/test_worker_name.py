@@ -23,7 +23,8 @@ def test_a_name_that_kafka_would_refuse_is_refused(bad: str):
 
 def test_a_slot_is_held_as_long_as_its_process_lives(tmp_path: Path):
     code = (
-        "from pathlib import Path; from stream.kafka.group.worker_name import name; from stream.settings import Settings\n"
+        "from pathlib import Path; from stream.kafka.group.worker_name import name\n"
+        "from stream.settings import Settings\n"
         f"print(name(Settings(state_dir=Path({str(tmp_path)!r}))), flush=True); input()"
     )
     command = [sys.executable, "-c", code]
