@@ -111,10 +111,10 @@ def bundle(folder: Path, dimension: int, items: int = 2000) -> Path:
     from export.parity import random_histories
     from models.training.checkpoint import Checkpoint, Run
     from models.training.config import TrainConfig
-    from stream.core.manifest import Meaning
+    from stream.core.manifest import TaskSpec
 
     config, names = TrainConfig(dimension=dimension), [f"item-{n}" for n in range(items)]
-    run = Run(config=config, meaning=Meaning(), items=names, categories=["c"], category_of=[1] * items)
+    run = Run(config=config, meaning=TaskSpec(), items=names, categories=["c"], category_of=[1] * items)
     torch.manual_seed(0)
     point = Checkpoint(run.network().eval(), run, {})
     point.histories = {name: torch.from_numpy(value) for name, value in random_histories(point, 1).items()}

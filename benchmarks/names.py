@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from machine import facts
 
-from stream.state.user_index import Names, Slots
+from stream.state.user_index import Slots, UserIndex
 
 _CHUNKS = (1, 16, 64, 512, 2048)
 _ROUNDS, _LOOKED_UP = 7, 8192
@@ -47,8 +47,8 @@ class Objects:
         return np.fromiter(map(self.slot.get, names, repeat(-1)), np.int64, len(names))
 
 
-Holder = Objects | Names
-_WAYS: dict[str, Callable[[], Holder]] = {"arrays": Names, "objects": Objects}
+Holder = Objects | UserIndex
+_WAYS: dict[str, Callable[[], Holder]] = {"arrays": UserIndex, "objects": Objects}
 
 
 def digits(number: int) -> str:

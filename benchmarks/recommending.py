@@ -33,7 +33,7 @@ from models.training.checkpoint import Checkpoint, Run
 from models.training.config import TrainConfig
 from stream.bundle.files import CATALOG
 from stream.bundle.onnx import load
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from stream.kafka.embedded_broker import Broker
 
 _PEER = "kafka_streams_exactly_once_v2"
@@ -49,7 +49,7 @@ def bundle(items: int, dimension: int = 128) -> Path:
     random = np.random.default_rng(0)
     run = Run(
         config=TrainConfig(dimension=dimension),
-        meaning=Meaning(types=KNOWN_TYPES),
+        meaning=TaskSpec(types=KNOWN_TYPES),
         items=[f"item-{n}" for n in range(items)],
         categories=[],
         category_of=[0] * items,

@@ -27,7 +27,7 @@ from models.training.checkpoint import Checkpoint, Run
 from models.training.config import TrainConfig
 from stream.bundle.onnx import session
 from stream.core.features import NUMERIC
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 
 _CALLS = 50  # a round
 
@@ -106,7 +106,7 @@ def main() -> None:
     names = [str(i) for i in range(given.items)]
     run = Run(
         config=TrainConfig(dimension=given.dimension),
-        meaning=Meaning(),
+        meaning=TaskSpec(),
         items=names,
         categories=["0"],
         category_of=[1] * given.items,

@@ -46,7 +46,7 @@ from models.training.config import PRESETS, TrainConfig
 from models.training.distributed import Ranks
 from models.training.objective import Candidates
 from models.training.trainer import Trainer
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 
 _BEGIN = 1_767_225_600_000  # 2026-01-01
 _WARM_UP = 3  # steps before the clock starts
@@ -204,7 +204,7 @@ def prepared(data: Path, form: str, preset: str, tail: float) -> tuple[Log, Sequ
     """Return the log, what is trained on, and the run, as `forecart train --holdout-tail` makes them."""
     log = load(data, form)
     seen = log.where(log.time < cutoff(log, tail))
-    run = Run.over(seen, msgspec.convert(PRESETS[preset], TrainConfig), Meaning())
+    run = Run.over(seen, msgspec.convert(PRESETS[preset], TrainConfig), TaskSpec())
     return log, Sequences(seen, run.vocabulary, run.meaning, int(log.time.max()), run.config.longest), run
 
 

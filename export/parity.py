@@ -17,7 +17,7 @@ _HISTORIES, _LENGTH = 16, 24
 
 
 def random_histories(checkpoint: Checkpoint, seed: int = 0) -> Vectors:
-    """Make histories of random items, known, none and newcomers, with pauses from none to a month."""
+    """Make histories of random items, known, none and cold items, with pauses from none to a month."""
     random, run = np.random.default_rng(seed), checkpoint.run
     shape = (_HISTORIES, _LENGTH)
     return {

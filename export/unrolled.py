@@ -1,4 +1,4 @@
-"""A step's graph becomes that of a run: many events of one shopper in order, its state handed from each to the next.
+"""A step's graph becomes that of a run: many events of one user in order, its state handed from each to the next.
 
 What depends on no state is calculated of all events at once before, what no next state depends on at once after:
 the same nodes as in the step, whose batch is then the run. Only the rest goes event by event, in a Scan of a batch of

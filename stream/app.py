@@ -21,7 +21,7 @@ from faust.app.base import BootStrategy
 from stream.bundle.onnx import Bundle
 from stream.bundle.onnx import load as load_bundle
 from stream.core.errors import BundleError, FaultError, ForecartError, SettingError, StuckError, UnreachableError
-from stream.core.linger import COMMIT_SHARE, Pace
+from stream.core.linger import COMMIT_SHARE, Linger
 from stream.kafka.catalog import CatalogReader
 from stream.kafka.client.admin import admin
 from stream.kafka.client.connection import aiokafka_options, faust_options
@@ -211,9 +211,9 @@ def _renew(app: App, settings: Settings) -> None:
     app.reader.reopen()
 
 
-def _pace(settings: Settings) -> Pace:
+def _pace(settings: Settings) -> Linger:
     allowed = settings.transaction_timeout_seconds * COMMIT_SHARE
-    return Pace(settings.chunk_events, settings.round_chunks, settings.round_bytes, allowed)
+    return Linger(settings.chunk_events, settings.round_chunks, settings.round_bytes, allowed)
 
 
 def _bundle(settings: Settings, telemetry: Telemetry) -> Bundle:

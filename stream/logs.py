@@ -1,6 +1,6 @@
 """The worker's log: how much our own modules say. What others say in detail is never written, at no level.
 
-Kafka's clients write whole requests where they are asked for details: the password of a login, and shoppers' events.
+Kafka's clients write whole requests where they are asked for details: the password of a login, and users' events.
 """
 
 import logging

@@ -6,7 +6,7 @@ import numpy as np
 
 from stream.core.features import NUMERIC, Events
 from stream.core.hashing import fingerprints
-from stream.core.manifest import Manifest, Meaning
+from stream.core.manifest import Manifest, TaskSpec
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 NOON = 1_767_268_800_000  # 2026-01-01 12:00 UTC, ms
@@ -16,7 +16,7 @@ def manifest(dtype: str = "float32", **meaning: Any) -> Manifest:
     """Describe a model with a state of two numbers."""
     return Manifest(
         model="00000000000000ff",
-        meaning=Meaning(**meaning),
+        meaning=TaskSpec(**meaning),
         inputs=NUMERIC,
         hidden={"h": (2,), "c": (2,)},
         state_dtype=dtype,

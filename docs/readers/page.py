@@ -15,12 +15,12 @@ from msgspec import NODEFAULT, inspect
 from stream.bundle.onnx import load
 from stream.core.events import REASONS, Cause, Event, Recommendation, Score, SessionView, Source
 from stream.core.features import NUMERIC
-from stream.core.manifest import Manifest, Meaning
+from stream.core.manifest import Manifest, TaskSpec
 from stream.core.ring import fields as input_fields
 from stream.core.session import record
 from stream.kafka.fetch.fetches import FetchedRecord
 from stream.kafka.topics.admin import DEFAULT_PARTITIONS, wanted
-from stream.recommend.cold_items import Newcomer
+from stream.recommend.cold_items import ColdItem
 from stream.records import HEADER_ROOM, Fault, Limits, Message
 from stream.scoring.offline import Line
 from stream.scoring.scorer import Partition, Scorer
@@ -218,13 +218,13 @@ def blocks() -> dict[str, str]:
         "recommendation": fields(Recommendation, "Present", present),
         "cause": fields(Cause, "Present", present),
         "score example": broken(examples.score),
-        "bundle": fields(Meaning, "Default", default),
+        "bundle": fields(TaskSpec, "Default", default),
         "reasons": listed("reasons", ("Reason", "Meaning"), REASONS),
         "headers": listed("headers", ("Header", "Meaning"), examples.headers),
         "room": f"The record's own headers come first, in their order, as far as {HEADER_ROOM} bytes reach.",
         "letter example": shown(examples.letters[0]),
         "record": layout(examples.manifest),
-        "newcomer": fields(Newcomer, "Present", lambda field: "always" if field.required else "where known"),
+        "newcomer": fields(ColdItem, "Present", lambda field: "always" if field.required else "where known"),
         "position": fields(Position, "Present", lambda _: "always"),
         "fields": listed("fields", ("Field", "Meaning"), input_fields(NUMERIC)),
         "settings": settings(),

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from models.data.sequences import Sequences, catalogued
 from models.network.popularity import base_rate
 from stream.core.features import NUMERIC, Arrays
-from stream.core.manifest import Manifest, Meaning, Novelty
+from stream.core.manifest import ColdStart, Manifest, TaskSpec
 from stream.core.scoring import Step
 from stream.recommend.cold_items import Table
 from stream.recommend.cold_ranking import Answers, Floats, Ints
 
 NAME = "category-popularity"
-_UNDECAYED = Novelty(bias=0.0, half_life=float("inf"))
+_UNDECAYED = ColdStart(bias=0.0, half_life=float("inf"))
 
 
-def manifest(meaning: Meaning, items: int, categories: int) -> Manifest:
-    """Describe this step, which has no state; newcomers' counts stay whole, as those of known items do."""
+def manifest(meaning: TaskSpec, items: int, categories: int) -> Manifest:
+    """Describe this step, which has no state; cold items' counts stay whole, as those of known items do."""
     return Manifest(
         model="1",
         meaning=meaning,
@@ -50,7 +50,7 @@ def step(sequences: Sequences, items: int, k: int) -> Step:
 
 
 def weigh(answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
-    """Give newcomers of the last event's category their counts so far, so that they compete with its items."""
+    """Give cold items of the last event's category their counts so far, so that they compete with its items."""
     category = answers["category"][:, None]
     same = (table.category[: len(table)] == category) & (category > 0)
     return np.zeros(len(log_count), np.float32), np.where(same, np.exp(log_count), 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The shopper's own last items, newest first: nothing is learned, and yet it must be beaten; it is not served.
+"""The user's own last items, newest first: nothing is learned, and yet it must be beaten; it is not served.
 
 Items that training did not see are among them as any others: whoever comes back to an item has met it.
 """
@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.core.features import NUMERIC, Arrays
-from stream.core.manifest import Manifest, Meaning
+from stream.core.manifest import Manifest, TaskSpec
 from stream.core.scoring import Step
 
 NAME = "own-items"
 
 
-def manifest(meaning: Meaning, items: int, categories: int) -> Manifest:
+def manifest(meaning: TaskSpec, items: int, categories: int) -> Manifest:
     """Describe this step, whose state is a list of one item more than the model's k."""
     return Manifest(
         model="1",
@@ -28,7 +28,7 @@ def manifest(meaning: Meaning, items: int, categories: int) -> Manifest:
 
 
 def step(rate: NDArray[np.float32]) -> Step:
-    """Recommend a shopper's distinct items by how long ago they were last met; `rate` are the purchases' base rates."""
+    """Recommend a user's distinct items by how long ago they were last met; `rate` are the purchases' base rates."""
 
     def answer(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         item, before = inputs["item"].astype(np.int64)[:, None], hidden["recent"].astype(np.int64)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.data.sequences import Sequences, catalogued
 from models.network.popularity import base_rate
 from stream.core.features import NUMERIC, Arrays
-from stream.core.manifest import Manifest, Meaning
+from stream.core.manifest import Manifest, TaskSpec
 from stream.core.scoring import Step
 
 LONGEST = 50  # items of a session that are compared
@@ -46,7 +46,7 @@ WAYS = {
 whose 100 days, for a log without times, are the whole of it."""
 
 
-def manifest(meaning: Meaning, items: int, categories: int) -> Manifest:
+def manifest(meaning: TaskSpec, items: int, categories: int) -> Manifest:
     """Describe the state of these steps: a session's items so far."""
     return Manifest(
         model="1",
@@ -60,7 +60,7 @@ def manifest(meaning: Meaning, items: int, categories: int) -> Manifest:
     )
 
 
-class Neighbours:
+class SessionKnn:
     """The sessions of a training log by their items; a session counts an item once, where it was last."""
 
     def __init__(self, sequences: Sequences, items: int) -> None:

@@ -1,20 +1,20 @@
-"""Hand-made features of each event, for the models that see a table: what its shopper did up to it.
+"""Hand-made features of each event, for the models that see a table: what its user did up to it.
 
-Every feature is read off the event itself and its shopper's earlier ones; spans of time are in log seconds.
+Every feature is read off the event itself and its user's earlier ones; spans of time are in log seconds.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.data.log import Ints, Log, sessions_of
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 
 Floats = NDArray[np.float64]
 HOUR, DAY = 3_600_000, 86_400_000
 _NEVER = 60 * DAY  # stands for the time since what has not happened
 
 
-def features(log: Log, meaning: Meaning) -> dict[str, Floats]:
+def features(log: Log, meaning: TaskSpec) -> dict[str, Floats]:
     """Return about 40 features by name, (n,) each, in the order of the log."""
     index = np.arange(len(log))
     first = np.flatnonzero(log.starts)[np.cumsum(log.starts) - 1] if len(log) else index
@@ -31,12 +31,12 @@ def features(log: Log, meaning: Meaning) -> dict[str, Floats]:
     }
 
 
-def table(log: Log, meaning: Meaning) -> NDArray[np.float32]:
+def table(log: Log, meaning: TaskSpec) -> NDArray[np.float32]:
     """Return the features as columns, (n, features)."""
     return np.stack(list(features(log, meaning).values()), 1).astype(np.float32)
 
 
-def _types(log: Log, meaning: Meaning, since: dict[str, Ints]) -> dict[str, Floats]:
+def _types(log: Log, meaning: TaskSpec, since: dict[str, Ints]) -> dict[str, Floats]:
     """Count each type in each span that ends with the event, and tell the event's own."""
     found: dict[str, Floats] = {}
     for number, name in enumerate(log.types):
@@ -51,7 +51,7 @@ def _types(log: Log, meaning: Meaning, since: dict[str, Ints]) -> dict[str, Floa
 def _times(log: Log, index: Ints, first: Ints, begin: Ints) -> dict[str, Floats]:
     """Tell when the event is, and the pace up to it.
 
-    Since when a shopper is known, or how many sessions, says more of the log's beginning than of the shopper.
+    Since when a user is known, or how many sessions, says more of the log's beginning than of the user.
     """
     place = index - begin
     spent = log.time - log.time[begin]
@@ -80,14 +80,14 @@ def _repeats(log: Log, session: Ints) -> dict[str, Floats]:
 
 
 def _within(log: Log, span: int) -> Ints:
-    """Return the first event of the same shopper that is at most `span` ms before each event."""
+    """Return the first event of the same user that is at most `span` ms before each event."""
     stride = int(np.ptp(log.time)) + span + 1 if len(log) else 1
     key = log.user * stride + (log.time - log.time.min(initial=0 if not len(log) else log.time[0]))
     return np.searchsorted(key, key - span)
 
 
 def _since(log: Log, marked: NDArray[np.bool_], first: Ints) -> Floats:
-    """Return the time since the shopper's last marked event, the event itself included."""
+    """Return the time since the user's last marked event, the event itself included."""
     last = np.maximum.accumulate(np.where(marked, np.arange(len(log)), -1)) if len(log) else first
     return _log(np.where(last >= first, log.time - log.time[np.maximum(last, 0)], _NEVER))
 

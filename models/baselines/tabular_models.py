@@ -41,7 +41,7 @@ def logistic(x: Table, label: Bools, user: Ints, seed: int) -> Predict:
 
 
 def boosted(x: Table, label: Bools, user: Ints, seed: int) -> Predict:
-    """Fit LightGBM (Ke et al., 2017), as many trees as suit a fifth of the shoppers, left out at first."""
+    """Fit LightGBM (Ke et al., 2017), as many trees as suit a fifth of the users, left out at first."""
     parameters = _PARAMETERS | {"seed": seed}
     shoppers = np.random.default_rng(seed).permutation(np.unique(user))
     aside = np.isin(user, shoppers[: max(len(shoppers) // 5, 1)])

@@ -20,7 +20,7 @@ def attribute(
     newest: Annotated[int, typer.Option(min=1, help="Events that are explained, the newest.")] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Lines of JSON, as without a terminal.")] = False,
 ) -> None:
-    """Tell by integrated gradients what each event and each input field adds to a shopper's score.
+    """Tell by integrated gradients what each event and each input field adds to a user's score.
 
     The path of integration begins at neutral inputs: unknown items, no categories, the first type, zeros for
     numbers. The contributions add up to the score less that of the neutral inputs. What came before the

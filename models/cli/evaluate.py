@@ -14,7 +14,7 @@ from stream.cli.options import MappingOption, OptionalFormat, chosen
 from stream.core.errors import SettingError
 from stream.core.manifest import STATES
 
-Results = dict[str, dict[str, Any]]  # metrics by contender
+Results = dict[str, dict[str, Any]]  # metrics by compared model
 _FEW = 0.05  # share of the targets: with fewer that the model knows it is likely another shop's
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def evaluate(
 
     hr, mrr and ndcg: how high the next item stands in the list. They are
     told apart by the next item: known, one of training; joined, none of
-    training, but seen earlier in this log; new, one that this shopper has
+    training, but seen earlier in this log; new, one that this user has
     not met. What the report calls a cold start are all that training never
     saw, joined or not.
 
@@ -99,7 +99,7 @@ def _warn(point: "Checkpoint", log: "Log", tail: float, found: dict[str, Any]) -
 def _measured(
     point: "Checkpoint", log: "Log", targets: str, tail: float, baselines: bool, min_prefix: int, state: str
 ) -> Results:
-    """Return the metrics by contender."""
+    """Return the metrics by compared model."""
     from models.data.log import cutoff
     from models.data.sequences import Sequences
     from models.evaluation.comparison import compare, model, rivals, tabular_rivals
@@ -126,7 +126,7 @@ def _measured(
 
 
 def _tables(results: Results, k: int, horizons: tuple[str, ...]) -> list[tuple[str, Table]]:
-    """Show contenders as rows, so that 80 columns hold them; intervals of 95 % stand below the figures."""
+    """Show compared models as rows, so that 80 columns hold them; intervals of 95 % stand below the figures."""
     of, first = next(iter(results.items()))
     ranking, hits = [f"{name}@{k}" for name in RANKING], f"hr@{k}"
     asked = f"{first['targets']:,} next items of {first['users']:,} shoppers"
@@ -152,7 +152,7 @@ def _tables(results: Results, k: int, horizons: tuple[str, ...]) -> list[tuple[s
 
 
 def _table(title: str, names: list[str], rows: dict[str, list[str]]) -> tuple[str, Table]:
-    """Lay out contenders that have a figure at all."""
+    """Lay out compared models that have a figure at all."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in names:

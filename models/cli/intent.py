@@ -14,7 +14,7 @@ from models.cli.options import DataOption, GapOption, HorizonOption, console
 from models.enough import RULE, TOO_FEW, enough
 from stream.cli.options import MappingOption, OptionalFormat, chosen
 from stream.core.errors import DataError, SettingError
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from stream.formats.registry import Form, name_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def intent(
 ) -> None:
     """Compare the LSTM with LightGBM, logistic regression and the base rate; programs get a line of JSON.
 
-    Shoppers are dealt out over folds: each fold's are scored by models of the others' events before the tail.
+    Users are dealt out over folds: each fold's are scored by models of the others' events before the tail.
     The LSTM's probabilities are calibrated on sequences that were kept from it.
 
     Example: forecart intent --format taobao --data events.csv.gz --folds 5 --tail 0.25 --horizon 24h
@@ -69,7 +69,7 @@ def intent(
     options.line({"format": name_of(source), "folds": folds, "tail": tail, "seed": seed, "horizons": found})
 
 
-def _contenders(log: "Log", config: "TrainConfig", meaning: Meaning) -> "dict[str, Predict]":
+def _contenders(log: "Log", config: "TrainConfig", meaning: TaskSpec) -> "dict[str, Predict]":
     """Enter who is compared."""
     from models.baselines.tabular_models import TABULAR
     from models.evaluation.cross_validation import base_rate, recurrent, tabular
@@ -81,7 +81,7 @@ def _contenders(log: "Log", config: "TrainConfig", meaning: Meaning) -> "dict[st
     }
 
 
-def _fitting(truth: list[Path], meaning: Meaning) -> list[Path]:
+def _fitting(truth: list[Path], meaning: TaskSpec) -> list[Path]:
     if len(truth) > len(meaning.horizons):
         raise SettingError("there are more --truth than horizons", "give one for each --horizon at most")
     return truth
@@ -105,7 +105,7 @@ def _truth(path: Path, data: Path, form: Form, log: "Log") -> NDArray[np.float64
 
 
 def compared(pooled: "Pooled", horizon: int, rounds: int, seed: int) -> dict[str, Any]:
-    """Measure each contender on the events whose label is known, and the LSTM against each of the others.
+    """Measure each compared model on the events whose label is known, and the LSTM against each of the others.
 
     There are no figures of too few purchases.
     """

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stream.cli.options import pairs, report, tell_missing, terminal
 from stream.core.errors import SettingError
-from stream.core.manifest import Meaning, milliseconds
+from stream.core.manifest import TaskSpec, milliseconds
 from stream.formats.registry import Form
 
 if TYPE_CHECKING:  # torch and numpy are loaded when a command runs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch and numpy are loaded when a command runs
     from models.training.config import TrainConfig
 
 console = terminal()
-_MEANING = Meaning()
+_MEANING = TaskSpec()
 
 DataOption = Annotated[Path, typer.Option("--data", help="The log, gzipped or not.")]
 HorizonOption = Annotated[
@@ -70,8 +70,8 @@ def load(data: Path, form: Form, whole: bool = False) -> "Log":
 def counted(n: int, noun: str) -> str:
     """Write a count of things, in the plural where they are not one.
 
-    >>> counted(1, "shopper"), counted(1200, "shopper")
-    ('1 shopper', '1,200 shoppers')
+    >>> counted(1, "user"), counted(1200, "user")
+    ('1 user', '1,200 users')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
@@ -102,7 +102,7 @@ def config(preset: str, setting: list[str] | None, example: str, **given: Any) -
         raise SettingError(f"{name}: {said.lower()}", f"write --set {name}=VALUE, such as {usual}") from error
 
 
-def meaning(horizons: list[str] | None, gap: str | None) -> Meaning:
+def meaning(horizons: list[str] | None, gap: str | None) -> TaskSpec:
     """Say what a model means by a purchase and by a session; raise SettingError where it is no span."""
     try:
         given = {"horizons": tuple(horizons or ()), "gap": milliseconds(gap) if gap else None}

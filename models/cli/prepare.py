@@ -28,7 +28,7 @@ def prepare(
     mapping: MappingOption = None,
     each: Annotated[int, typer.Option(min=1, help="Events a partition, about; training holds one.")] = 1_000_000,
 ) -> None:
-    """Prepare a log that is larger than memory: partitions of whole shoppers, which train reads one by one.
+    """Prepare a log that is larger than memory: partitions of whole users, which train reads one by one.
 
     Example: forecart prepare --format parquet --data events/ --out prepared && forecart train --data prepared
     """

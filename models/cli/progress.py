@@ -26,7 +26,7 @@ def figures(run: "Run") -> list[str]:
 
 @contextmanager
 def watched(run: "Run", again: float) -> Iterator[Callable[["Step"], None]]:
-    """Yield what shows the steps of a training; the rehearsal after it takes about `again` as many."""
+    """Yield what shows the steps of a training; the temporal holdout after it takes about `again` as many."""
     columns = (
         *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[loss]}")),
         *(TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), TextColumn("left")),
@@ -79,7 +79,7 @@ class _Watcher:
 
 
 def compared(measured: dict[str, Metrics], run: "Run") -> None:
-    """Show how good a run is beside what it must beat, by contender, the run first; say so where nothing tells."""
+    """Show how good a run is beside what it must beat, by compared model, the run first; say so where nothing tells."""
     if not measured:
         console.print("no part of the log was held out, so nothing was measured: give --holdout-tail 0.05")
         return

@@ -49,7 +49,7 @@ def search(
     seed: Annotated[int, typer.Option(help="Of the search and of each training.")] = 0,
     setting: Annotated[list[str] | None, typer.Option("--set", help="A dial that is fixed: name=value.")] = None,
 ) -> None:
-    """Search the dials of training: each trial trains without a judge, and the tail tells how well.
+    """Search the dials of training: each trial trains without a reranker, and the tail tells how well.
 
     The tail has then been learned from: report the winner on later data.
 

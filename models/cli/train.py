@@ -1,4 +1,4 @@
-"""The commands of training: shoppers, train; the others are added."""
+"""The commands of training: users, train; the others are added."""
 
 import sys
 from contextlib import suppress
@@ -17,7 +17,7 @@ from models.cli.progress import compared, watched
 from models.enough import SHOPPERS
 from stream.cli.options import MappingOption, OptionalFormat, chosen, writable
 from stream.core.errors import DataError, SettingError
-from stream.core.manifest import Meaning, milliseconds
+from stream.core.manifest import TaskSpec, milliseconds
 from stream.core.printable import printable
 from stream.formats.mapped_log import MappedFormat
 from stream.formats.registry import name_of
@@ -92,7 +92,7 @@ def train(
     The loss says how wrong next items and purchases are; less is better. Of
     the epochs the one is kept where hit rate, MRR and PR-AUC on the tail sum
     to most. The second training is on the log without its end: on
-    that end the judge, which orders the best items, and the calibration of
+    that end the reranker, which orders the best items, and the calibration of
     purchases learn. At the end a table shows the run beside what must be
     beaten; a stdout that is no terminal gets the same and more as a line of JSON.
 
@@ -132,7 +132,7 @@ def _join(config: "TrainConfig") -> None:
 
 
 def prepared(
-    log: "Log", config: "TrainConfig", meaning: Meaning, facts: dict[str, Any], tail: float
+    log: "Log", config: "TrainConfig", meaning: TaskSpec, facts: dict[str, Any], tail: float
 ) -> tuple["Sequences", "Log", "Run", "Holdout | None"]:
     """Return the training sequences and their log, the run, and what measures its epochs, if a tail is held out."""
     import numpy as np
@@ -157,9 +157,9 @@ def prepared(
 
 
 def _partitioned(
-    data: Path, config: "TrainConfig", meaning: Meaning, tail: float
+    data: Path, config: "TrainConfig", meaning: TaskSpec, tail: float
 ) -> tuple["Source", "Log", "Run", "Holdout | None"]:
-    """Return what `prepared` does, from partitions; the first one's shoppers stand for the log in what is measured."""
+    """Return what `prepared` does, from partitions; the first one's users stand for the log in what is measured."""
     from models.data.prepared import Prepared
     from models.evaluation.validation import Holdout
     from models.training.partitions import Partitions

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from models.data.sequences import Sequences, Source, catalogued
 
-RECENT = 8  # items of a shopper that are looked back at
+RECENT = 8  # items of a user that are looked back at
 OWN = 0.7  # how much less the second last item counts than the last, where items are repeated
 _DISTANCE, _BACK = 5, 0.5
 _FOLDS = 5

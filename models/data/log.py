@@ -1,4 +1,4 @@
-"""Event logs as arrays: read once, grouped by shopper, split by time, labelled from what comes after."""
+"""Event logs as arrays: read once, grouped by user, split by time, labelled from what comes after."""
 
 from array import array
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stream.core.errors import DataError
 from stream.core.events import Event
 from stream.core.features import price_level
-from stream.core.manifest import SESSION, Meaning, Vocabulary, milliseconds
+from stream.core.manifest import SESSION, TaskSpec, Vocabulary, milliseconds
 from stream.formats.registry import BadRow, BadRows, Form, numbered, strict
 from stream.formats.values import EARLY, LATE
 from stream.mappings import read_log
@@ -49,7 +49,7 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Events sorted by shopper, then time; a shopper's events of one time stay in the order of the file.
+    """Events sorted by user, then time; a user's events of one time stay in the order of the file.
 
     `user`, `item`, `category` (-1: none) and `type` index the tables of names; `time` in ms.
     """
@@ -87,7 +87,7 @@ class Log:
 
     @property
     def first_met(self) -> Bools:
-        """Mark the first event of each shopper with each item."""
+        """Mark the first event of each user with each item."""
         _, first = np.unique(self.user * len(self.items) + self.item, return_index=True)
         met = np.zeros(len(self), bool)
         met[first] = True
@@ -95,7 +95,7 @@ class Log:
 
     @property
     def starts(self) -> Bools:
-        """Mark the first event of each shopper."""
+        """Mark the first event of each user."""
         return np.r_[True, self.user[1:] != self.user[:-1]] if len(self) else np.zeros(0, bool)
 
 
@@ -194,13 +194,13 @@ def price_levels(price: NDArray[np.float64]) -> tuple[list[int], list[float]]:
 
 
 def sessions_of(log: Log, gap: int) -> Ints:
-    """Number the sessions: a new one with each shopper, and after a pause longer than `gap` ms."""
+    """Number the sessions: a new one with each user, and after a pause longer than `gap` ms."""
     opens = log.starts | (np.diff(log.time, prepend=log.time[:1]) > gap)
     return np.cumsum(opens) - 1
 
 
-def labels(log: Log, meaning: Meaning, end: int) -> tuple[Bools, Bools]:
-    """Tell for each event and horizon whether its shopper buys within the horizon after it.
+def labels(log: Log, meaning: TaskSpec, end: int) -> tuple[Bools, Bools]:
+    """Tell for each event and horizon whether its user buys within the horizon after it.
 
     `end` is the time (ms) up to which the log is complete. Returns (label, known), each (n, horizons). A label
     whose horizon reaches beyond `end` is not known, bought or not: to keep the purchases alone would make every

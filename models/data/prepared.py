@@ -1,8 +1,8 @@
-"""A log too large for memory, prepared on disk: Parquet partitions by shopper, each sorted by shopper and time.
+"""A log too large for memory, prepared on disk: Parquet partitions by user, each sorted by user and time.
 
 The log is streamed: a file of one of the formats becomes Parquet first, a folder of Parquet
 is read as it is. What stands in memory as a whole are the tables of distinct items, categories and types, and one
-partition at a time. A shopper is known by a 64-bit hash, and in a partition by a number; the names are not kept.
+partition at a time. A user is known by a 64-bit hash, and in a partition by a number; the names are not kept.
 """
 
 import shutil
@@ -188,7 +188,7 @@ def _prices(rows: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _partition(rows: pl.LazyFrame, tables: dict[str, pl.DataFrame], partitions: int, stage: Path) -> None:
-    """Replace names by their places, and deal the rows out by the hash of the shopper."""
+    """Replace names by their places, and deal the rows out by the hash of the user."""
     for name, table in tables.items():
         key = "type" if name == "type" else f"{name}_id"
         # The number must not take the name's place before it is looked up.
@@ -204,7 +204,7 @@ def _partition(rows: pl.LazyFrame, tables: dict[str, pl.DataFrame], partitions: 
 
 
 def _sort(stage: Path, partition: int, out: Path) -> None:
-    """Write a partition by shopper in the order of their first events, then by time, then as in the log."""
+    """Write a partition by user in the order of their first events, then by time, then as in the log."""
     paths = sorted((stage / f"part={partition}").glob("*.parquet"))
     columns = ("user", "item", "category", "type", "time")
     empty = pl.DataFrame(

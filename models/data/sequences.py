@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.data.log import Log, labels
 from stream.core.features import AGAIN, RING, Ring, again, numeric
-from stream.core.manifest import Meaning, Vocabulary
+from stream.core.manifest import TaskSpec, Vocabulary
 
 _COLUMNS = ("item", "category", "type", "numeric", "target", "label", "known", "time", "beside")
 _ROWS = 65_536  # events whose rings are in memory at once
@@ -54,7 +54,7 @@ class Source(Protocol):
         """Return the number of events."""
 
     def sampled(self, most: int, seed: int) -> "Sequences":
-        """Return about `most` events of random shoppers in memory, or all where they are fewer."""
+        """Return about `most` events of random users in memory, or all where they are fewer."""
 
     def parts(self) -> Iterator["Sequences"]:
         """Yield the parts; together they fit in no memory but one by one."""
@@ -76,9 +76,9 @@ class Source(Protocol):
 
 
 class Sequences:
-    """A log prepared for training: one sequence a shopper, cut where state ends or `longest` is reached."""
+    """A log prepared for training: one sequence a user, cut where state ends or `longest` is reached."""
 
-    def __init__(self, log: Log, vocab: Vocabulary, meaning: Meaning, end: int, longest: int) -> None:
+    def __init__(self, log: Log, vocab: Vocabulary, meaning: TaskSpec, end: int, longest: int) -> None:
         gap = np.where(log.starts, 0, np.diff(log.time, prepend=log.time[:1]))
         fresh = log.starts | (gap > meaning.ttl)
         gap[fresh] = 0
@@ -205,7 +205,7 @@ def together(parts: Sequence[Sequences]) -> Sequences:
 
 
 def catalogued(index: NDArray[np.int64], items: int) -> NDArray[np.int64]:
-    """Return indices of items with 0 in the place of newcomers', which lie above the catalog's `items`."""
+    """Return indices of items with 0 in the place of cold items', which lie above the catalog's `items`."""
     return np.where(index > items, 0, index)
 
 

@@ -59,7 +59,7 @@ def attribute(
     """
     network = network.eval()
     ids = [history[name][None] for name in ("item", "category", "type")]
-    ids[0] = catalogued(ids[0], len(network.popularity) - 1)  # a newcomer's vector is the unknown item's
+    ids[0] = catalogued(ids[0], len(network.popularity) - 1)  # a cold item's vector is the unknown item's
     with torch.no_grad():
         own = network.own_vectors(torch.arange(len(network.popularity)))
         tables = (own, network.category_vectors.weight, _types(network))
@@ -125,9 +125,9 @@ def _by_field(parts: Parts) -> NDArray[np.float64]:
 
 
 def explain(checkpoint: Checkpoint, log: Log, users: Sequence[str], everyone: bool, newest: int) -> list[Explanation]:
-    """Explain the newest score of the given shoppers, of all, or of the last event's, by their `newest` events.
+    """Explain the newest score of the given users, of all, or of the last event's, by their `newest` events.
 
-    Raises DataError for a shopper who is not in the log.
+    Raises DataError for a user who is not in the log.
     """
     index = {name: i for i, name in enumerate(log.users)}
     if missing := [user for user in users if user not in index]:

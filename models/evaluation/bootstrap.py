@@ -1,7 +1,7 @@
-"""How sure a figure is: bootstrap intervals over shoppers, whose events rise and fall together.
+"""How sure a figure is: bootstrap intervals over users, whose events rise and fall together.
 
-A round draws the shoppers with replacement (Efron, 1979; whole clusters: Field and Welsh, 2007). That only
-gives each shopper a weight, so a metric is computed from weights and nothing is copied.
+A round draws the users with replacement (Efron, 1979; whole clusters: Field and Welsh, 2007). That only
+gives each user a weight, so a metric is computed from weights and nothing is copied.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def paired_interval(
 
 
 def _draws(user: Ints, rounds: int, seed: int) -> tuple[Ints, Floats]:
-    """Return each row's shopper, and how often each shopper is drawn, (1 + rounds, shoppers); first once each."""
+    """Return each row's user, and how often each user is drawn, (1 + rounds, users); first once each."""
     _, place = np.unique(user, return_inverse=True)
     n, random = int(place.max(initial=-1)) + 1, np.random.default_rng(seed)
     drawn = [np.bincount(random.integers(0, n, n), minlength=n) for _ in range(rounds)]
@@ -71,7 +71,7 @@ def _weights(user: Ints, rounds: int, seed: int) -> Iterator[Floats]:
 
 
 def _interval(*parts: Floats) -> Interval:
-    """Read the bounds off the rounds; rounds that drew no shopper with a positive tell nothing."""
+    """Read the bounds off the rounds; rounds that drew no user with a positive tell nothing."""
     values = np.concatenate(parts)
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (np.nan, np.nan)

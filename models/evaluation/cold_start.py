@@ -20,7 +20,7 @@ from models.training.checkpoint import Checkpoint
 from stream.core import score
 from stream.core.calibration import expit, logit
 from stream.core.hashing import fingerprints
-from stream.core.manifest import Novelty, Vocabulary
+from stream.core.manifest import ColdStart, Vocabulary
 from stream.core.session import record
 from stream.recommend.cold_items import Table
 from stream.recommend.cold_ranking import Answers, ByCategory, Floats, along, join, own_newcomers
@@ -53,7 +53,7 @@ class _Record:
         return np.zeros(len(odds), np.float32), np.zeros_like(odds)
 
     def best(self) -> tuple[float, float, tuple[float, float]]:
-        """Return the mean log likelihood at the best bias, the bias, and the line of the shopper's own newcomers.
+        """Return the mean log likelihood at the best bias, the bias, and the line of the user's own cold items.
 
         What depends on neither is left out of the likelihood.
         """
@@ -73,7 +73,7 @@ class _Record:
         return found[at], float(_BIASES[at]), own
 
 
-def fit(checkpoint: Checkpoint, log: Log) -> Novelty:
+def fit(checkpoint: Checkpoint, log: Log) -> ColdStart:
     """Fit bias and half-life to the end of a log, all of which the network was trained on.
 
     Of several half-lives the one is taken under which what came next is most likely. A log of sessions has no
@@ -86,7 +86,7 @@ def fit(checkpoint: Checkpoint, log: Log) -> Novelty:
     tried = [hours * HOUR for hours in _HALF_LIVES] if log.timed else [_FOREVER]
     records = _replay(checkpoint, part, fresh, since, tried)
     (_, bias, own), half_life = max((record.best(), half_life) for half_life, record in records.items())
-    return Novelty(bias=bias, half_life=half_life, price_edges=checkpoint.run.edges or UNSET, own=own)
+    return ColdStart(bias=bias, half_life=half_life, price_edges=checkpoint.run.edges or UNSET, own=own)
 
 
 def _replay(
@@ -113,12 +113,12 @@ def _replay(
             names = [log.items[i] for i in log.item[rows].tolist()]
             scores.answers["target"] = sequences.target[rows]
             for half_life, (note, table) in records.items():
-                join(table, events, scores, names, Novelty(bias=0.0, half_life=half_life), facts.items, note)
+                join(table, events, scores, names, ColdStart(bias=0.0, half_life=half_life), facts.items, note)
     return {half_life: note for half_life, (note, _) in records.items()}
 
 
 def _without(sequences: Sequences, log: Log, vocab: Vocabulary, fresh: NDArray[np.bool_]) -> Sequences:
-    """Take the items that are `fresh` for newcomers."""
+    """Take the items that are `fresh` for cold items."""
     unseen = vocab.newcomer(fingerprints(log.items))
     sequences.item = np.where(fresh[log.item], unseen[log.item], sequences.item)
     following = np.r_[log.item[1:], 0]

@@ -1,4 +1,4 @@
-"""Who is measured beside a model, and how far apart they are: intervals over shoppers, differences in pairs."""
+"""Who is measured beside a model, and how far apart they are: intervals over users, differences in pairs."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from models.baselines import category_popularity, recent_items
-from models.baselines.session_knn import WAYS, Neighbours, manifest
+from models.baselines.session_knn import WAYS, SessionKnn, manifest
 from models.baselines.tabular_models import TABULAR
 from models.data.log import Log, labels
 from models.data.sequences import Sequences, Source
@@ -26,8 +26,8 @@ from stream.recommend.cold_ranking import Weigh
 _ROUNDS = 300  # of the purchases' bootstrap, which sorts all events
 
 
-class Contender(NamedTuple):
-    """What `evaluate` needs of one: its manifest, its step without and with recommendations, how it ranks newcomers."""
+class Compared(NamedTuple):
+    """What `evaluate` needs of a model: its manifest, its step without and with lists, how it ranks cold items."""
 
     manifest: Manifest
     warm: Step
@@ -35,14 +35,14 @@ class Contender(NamedTuple):
     weigh: Weigh | None = None
 
 
-def model(checkpoint: Checkpoint, state: str = STATES[0]) -> Contender:
+def model(checkpoint: Checkpoint, state: str = STATES[0]) -> Compared:
     """Enter a trained network or a counted baseline, whose `state` is stored as a bundle of it would."""
     facts = describe(checkpoint, state, model="1")
     warm, step = (torch_step(checkpoint, recommend) for recommend in (False, True))
-    return Contender(facts, warm, step, weigh(checkpoint))
+    return Compared(facts, warm, step, weigh(checkpoint))
 
 
-def counted(run: Run, before: Source) -> dict[str, Contender]:
+def counted(run: Run, before: Source) -> dict[str, Compared]:
     """Fit to the events `before` the measured ones what is only counted, but for the run's own model."""
     networks = {name: run.baseline() for name in BASELINES}
     for name, network in networks.items():
@@ -50,20 +50,20 @@ def counted(run: Run, before: Source) -> dict[str, Contender]:
     found = {n: model(Checkpoint(net.eval(), run, {})) for n, net in networks.items() if n != run.config.model}
     own = recent_items.step(torch.sigmoid(networks[POPULARITY].logit).numpy())
     facts = recent_items.manifest(run.meaning, len(run.items), len(run.categories))
-    return found | {recent_items.NAME: Contender(facts, own, own)}
+    return found | {recent_items.NAME: Compared(facts, own, own)}
 
 
-def rivals(run: Run, before: Sequences) -> dict[str, Contender]:
+def rivals(run: Run, before: Sequences) -> dict[str, Compared]:
     """Fit to the events `before` the measured ones all that a run's model must beat, but for itself."""
     found = counted(run, before)
     items, categories, k = len(run.items), len(run.categories), run.meaning.k
     step = category_popularity.step(before, items, k)
     facts = category_popularity.manifest(run.meaning, items, categories)
-    found[category_popularity.NAME] = Contender(facts, step, step, category_popularity.weigh)
-    neighbours, facts = Neighbours(before, items), manifest(run.meaning, items, categories)
+    found[category_popularity.NAME] = Compared(facts, step, step, category_popularity.weigh)
+    neighbours, facts = SessionKnn(before, items), manifest(run.meaning, items, categories)
     for name, way in WAYS.items():
         warm, step = (neighbours.step(way, k, recommend) for recommend in (False, True))
-        found[name] = Contender(facts, warm, step)
+        found[name] = Compared(facts, warm, step)
     return found
 
 
@@ -91,10 +91,10 @@ def tabular_rivals(run: Run, log: Log, since: int, like: Examples) -> dict[str, 
 
 
 def compare(found: dict[str, Examples], of: str, k: int) -> dict[str, dict[str, Any]]:
-    """Return by contender the 95 % interval of each ranking metric and of PR-AUC, and of the lead of `of`'s over it.
+    """Return by model the 95 % interval of each ranking metric and of PR-AUC, and of the lead of `of`'s over it.
 
     What has too few examples is absent.
-    The same shoppers are drawn for all, and their examples are compared one by one; the lead in PR-AUC is a share.
+    The same users are drawn for all, and their examples are compared one by one; the lead in PR-AUC is a share.
     """
     return {name: _compared(examples, found[of] if name != of else None, k) for name, examples in found.items()}
 

@@ -1,6 +1,6 @@
-"""An honest comparison of purchase intent: trained on other shoppers' past, tested on these shoppers' last days.
+"""An honest comparison of purchase intent: trained on other users' past, tested on these users' last days.
 
-Each fold's contenders see neither its shoppers nor anything from the cutoff on, but for the base rate: a single number.
+Each fold's models see neither its users nor anything from the cutoff on, but for the base rate: a single number.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ from models.training.config import TrainConfig
 from models.training.epochs import Progress, train
 from stream.core.errors import DataError
 from stream.core.hashing import fingerprints
-from stream.core.manifest import STATES, Meaning
+from stream.core.manifest import STATES, TaskSpec
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """What was predicted for the held-out events of all folds: `p` (n, horizons) by contender."""
+    """What was predicted for the held-out events of all folds: `p` (n, horizons) by compared model."""
 
     rows: Ints  # places in the log
     user: Ints
@@ -40,7 +40,7 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One fold: what its contenders learn from, which events they are tested on, and until when they know."""
+    """One fold: what its compared models learn from, which events they are tested on, and until when they know."""
 
     number: int
     log: Log
@@ -55,7 +55,7 @@ Predict = Callable[[Split], Floats]
 
 
 def splits(log: Log, folds: int, since: int) -> Iterator[Split]:
-    """Deal the shoppers out over the folds by the hash of their names."""
+    """Deal the users out over the folds by the hash of their names."""
     fold = (fingerprints(log.users) % np.uint64(folds)).astype(np.int64)[log.user]
     for number in range(folds):
         mine, past = fold == number, log.time < since
@@ -63,9 +63,9 @@ def splits(log: Log, folds: int, since: int) -> Iterator[Split]:
 
 
 def crossfit(
-    parts: list[Split], meaning: Meaning, contenders: dict[str, Predict], watch: Callable[[str], None]
+    parts: list[Split], meaning: TaskSpec, contenders: dict[str, Predict], watch: Callable[[str], None]
 ) -> Pooled:
-    """Let each contender predict each fold's held-out events."""
+    """Let each compared model predict each fold's held-out events."""
     log, end = parts[0].log, parts[0].end
     label, known = labels(log, meaning, end)
     found: dict[str, list[Floats]] = {name: [] for name in contenders}
@@ -78,7 +78,7 @@ def crossfit(
     return Pooled(each, log.user[each], label[each], known[each], p)
 
 
-def check(parts: list[Split], meaning: Meaning) -> None:
+def check(parts: list[Split], meaning: TaskSpec) -> None:
     """Raise DataError where a fold has nobody to test or lacks labels of either kind, or where no label is tested."""
     log, since, of = parts[0].log, parts[0].since, len(parts)
     if empty := [part.number + 1 for part in parts if not part.test.any()]:
@@ -100,7 +100,7 @@ def check(parts: list[Split], meaning: Meaning) -> None:
                 )
 
 
-def base_rate(meaning: Meaning) -> Predict:
+def base_rate(meaning: TaskSpec) -> Predict:
     """Predict the share of positives before the tail: one for all folds, since pooled rates would rank the folds."""
 
     def predict(part: Split) -> Floats:
@@ -111,7 +111,7 @@ def base_rate(meaning: Meaning) -> Predict:
     return predict
 
 
-def tabular(fit: Callable[..., Any], log: Log, meaning: Meaning, seed: int) -> Predict:
+def tabular(fit: Callable[..., Any], log: Log, meaning: TaskSpec, seed: int) -> Predict:
     """Predict by a model of the features, one a horizon."""
     x = table(log, meaning)
 
@@ -128,7 +128,7 @@ def tabular(fit: Callable[..., Any], log: Log, meaning: Meaning, seed: int) -> P
     return predict
 
 
-def recurrent(config: TrainConfig, meaning: Meaning, watch: Callable[[Progress], None]) -> Predict:
+def recurrent(config: TrainConfig, meaning: TaskSpec, watch: Callable[[Progress], None]) -> Predict:
     """Predict by the LSTM, trained for the fold and run through the path of serving."""
 
     def predict(part: Split) -> Floats:

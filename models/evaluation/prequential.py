@@ -35,7 +35,7 @@ class Examples:
     rank_user: NDArray[np.int64]
     known_item: NDArray[np.bool_]
     joined: NDArray[np.bool_]  # the next item is one that training did not see, and has come before
-    fresh: NDArray[np.bool_]  # the next item is one that this shopper has not met
+    fresh: NDArray[np.bool_]  # the next item is one that this user has not met
     probability: NDArray[np.float64]
     label: NDArray[np.bool_]
     label_user: NDArray[np.int64]
@@ -66,9 +66,9 @@ def evaluate(
 ) -> Examples:
     """Score a log in time order and measure the events from `since` (ms) on.
 
-    Earlier events only build the shoppers' states, by `warm`, which need not recommend. `sequences` holds the
-    same events as arrays. With `targets="last"` only each shopper's last event is asked for, and none before
-    a shopper's `shortest` first events are known. A tie at the end of a list is a miss, if lists are of one
+    Earlier events only build the users' states, by `warm`, which need not recommend. `sequences` holds the
+    same events as arrays. With `targets="last"` only each user's last event is asked for, and none before
+    a user's `shortest` first events are known. A tie at the end of a list is a miss, if lists are of one
     item more than the model's k. With `weigh` the items that training did not see join the lists as in one
     partition without a catalog, once so many `users` vouch for them.
     """
@@ -125,7 +125,7 @@ def _scored(
 
 
 def _came_before(log: Log, sequences: Sequences) -> NDArray[np.bool_]:
-    """Tell whether each event's next item is the item of this event or of one before it, of any shopper."""
+    """Tell whether each event's next item is the item of this event or of one before it, of any user."""
     order = np.argsort(log.time, kind="stable")
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))

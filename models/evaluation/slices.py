@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.log import Log, sessions_of
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 
 Ints = NDArray[np.int64]
 _POSITIONS = (1, 2, 3, 4, 5, 7, 10, 20)  # first place of each part
@@ -33,12 +33,12 @@ def places(log: Log, gap: int) -> Ints:
     return np.arange(len(log)) - np.searchsorted(session, session) + 1
 
 
-def by_position(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
+def by_position(log: Log, row: Ints, since: int, meaning: TaskSpec) -> Slice:
     """Slice by how many events of the session the model has seen."""
     return _stepped(places(log, meaning.gap)[row], np.array(_POSITIONS))
 
 
-def by_popularity(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
+def by_popularity(log: Log, row: Ints, since: int, meaning: TaskSpec) -> Slice:
     """Slice by how often the target occurs before `since`: never, then tenths of the targets, ties together."""
     count = np.bincount(log.item[log.time < since], minlength=len(log.items))[log.item[row + 1]]
     seen = count[count > 0]
@@ -46,8 +46,8 @@ def by_popularity(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
     return _stepped(count, np.unique(np.r_[0, 1, edges].astype(np.int64)))
 
 
-def by_novelty(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
-    """Slice by whether target and shopper occur before `since`: what is left is a cold start."""
+def by_novelty(log: Log, row: Ints, since: int, meaning: TaskSpec) -> Slice:
+    """Slice by whether target and user occur before `since`: what is left is a cold start."""
     before = log.time < since
     item = np.bincount(log.item[before], minlength=len(log.items))[log.item[row + 1]] > 0
     user = np.bincount(log.user[before], minlength=len(log.users))[log.user[row]] > 0
@@ -55,8 +55,8 @@ def by_novelty(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
     return Slice(names, (2 * ~item + ~user).astype(np.int64))
 
 
-def by_return(log: Log, row: Ints, since: int, meaning: Meaning) -> Slice:
-    """Slice by whether the shopper has met the target: who lists a shopper's own items hits no other."""
+def by_return(log: Log, row: Ints, since: int, meaning: TaskSpec) -> Slice:
+    """Slice by whether the user has met the target: who lists a user's own items hits no other."""
     return Slice(("met before", "new to the shopper"), log.first_met[row + 1].astype(np.int64))
 
 
@@ -70,7 +70,7 @@ def _stepped(value: Ints, first: Ints) -> Slice:
     return Slice(names, np.searchsorted(first, value, side="right") - 1)
 
 
-SLICES: Mapping[str, Callable[[Log, Ints, int, Meaning], Slice]] = {
+SLICES: Mapping[str, Callable[[Log, Ints, int, TaskSpec], Slice]] = {
     "position": by_position,
     "popularity": by_popularity,
     "novelty": by_novelty,

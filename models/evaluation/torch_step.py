@@ -51,7 +51,7 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
 
     def step(inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:
         given = {name: torch.from_numpy(value).to(device) for name, value in inputs.items()}
-        # A single shopper's state has its record's stride, which torch may refuse: numpy takes it for contiguous.
+        # A single user's state has its record's stride, which torch may refuse: numpy takes it for contiguous.
         given |= {name: _full(torch.from_numpy(value.copy())).to(device) for name, value in hidden.items()}
         with torch.inference_mode():
             found = module(**given)
@@ -62,7 +62,7 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
                 ranked = [ranking(*part, everything, catalog, ranking.tables()) for part in parts]
                 outputs["item_scores"], places, own = (torch.cat(part) for part in zip(*ranked, strict=True))
                 outputs["items"] = places + 1
-                # What the ranking of newcomers needs: see `stream.recommend.cold_ranking.ByCategory`.
+                # What the ranking of cold items needs: see `stream.recommend.cold_ranking.ByCategory`.
                 answers = {"query": found.query, "others": 1 - found.gate[:, -1].exp(), "own": own}
                 outputs |= answers | {"recent": found.recent}
         return _numpy(outputs), _numpy({name: getattr(found, name) for name in hidden})
@@ -71,7 +71,7 @@ def torch_step(checkpoint: Checkpoint, recommend: bool) -> Step:
 
 
 def weigh(checkpoint: Checkpoint) -> ByCategory | None:
-    """Return how a model ranks newcomers, None where nothing was fitted to them."""
+    """Return how a model ranks cold items, None where nothing was fitted to them."""
     network, novelty = checkpoint.network, checkpoint.run.novelty
     if novelty is None or not isinstance(network, Network):
         return None
@@ -79,7 +79,7 @@ def weigh(checkpoint: Checkpoint) -> ByCategory | None:
 
 
 def by_category(network: Network, bias: float, edges: tuple[float, ...]) -> ByCategory:
-    """Rank newcomers by a network's vectors of categories and, where it has them, of price levels."""
+    """Rank cold items by a network's vectors of categories and, where it has them, of price levels."""
     vectors = network.category_vectors.weight.detach().cpu().numpy()
     if network.price_vectors is None or not edges:
         return ByCategory(vectors, bias)

@@ -5,7 +5,7 @@ from typing import Any
 
 from models.data.log import Log
 from models.data.sequences import Sequences, Source
-from models.evaluation.comparison import Contender, counted, model
+from models.evaluation.comparison import Compared, counted, model
 from models.evaluation.prequential import evaluate, summary
 from models.network.lstm import Network
 from models.network.popularity import Baseline
@@ -40,6 +40,6 @@ class Holdout:
         """Measure what is only counted in the training part."""
         return {name: self._measured(contender) for name, contender in counted(self.run, source).items()}
 
-    def _measured(self, contender: Contender) -> Metrics:
+    def _measured(self, contender: Compared) -> Metrics:
         found = evaluate(self.log, self.whole, *contender, since=self.since, end=self.end)
         return summary(found, self.run.meaning.k, self.run.meaning.horizons)

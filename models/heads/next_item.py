@@ -95,7 +95,7 @@ class Mixture(nn.Module):
         return torch.stack([(m * _fading(reach, recent)).sum(-1) for m, reach in mass], -1)
 
     def mass(self, reach: Reach, item: Tensor) -> Tensor:
-        """Return the weight behind items' neighbours, 0 for newcomers, whose indices lie above the table's."""
+        """Return the weight behind items' neighbours, 0 for cold items, whose indices lie above the table's."""
         table = self.get_buffer(f"{reach.name}_mass")
         return table[catalogued(item, len(table) - 1)]
 
@@ -134,13 +134,13 @@ class Mixture(nn.Module):
         return named, torch.stack(support, 1)
 
     def own(self, recent: Tensor) -> Tensor:
-        """Return the probability of each recent item by the last answer, (n, RECENT), newcomers included."""
+        """Return the probability of each recent item by the last answer, (n, RECENT), cold items included."""
         own = OWN ** torch.arange(RECENT, device=recent.device, dtype=torch.float32) * (recent > 0)
         return own / own.sum(1, keepdim=True).clamp_min(1e-6)
 
 
 def catalogued(item: Tensor, items: int) -> Tensor:
-    """Return indices of items with 0 in the place of newcomers', which lie above the catalog's `items`."""
+    """Return indices of items with 0 in the place of cold items', which lie above the catalog's `items`."""
     return item.masked_fill(item > items, 0)
 
 

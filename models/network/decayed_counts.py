@@ -1,4 +1,4 @@
-"""What a shopper did, counted by type at several paces: state that forgets exponentially with time."""
+"""What a user did, counted by type at several paces: state that forgets exponentially with time."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ SPANS = (300.0, 3_600.0, 6 * 3_600.0, 86_400.0, 7 * 86_400.0)  # seconds in whic
 PACES = (30.0, 120.0, 300.0, 3_600.0, 86_400.0)  # seconds likewise, of what a pause leaves of the event before
 
 
-class Counters(nn.Module):
+class DecayedCounts(nn.Module):
     """Count events by type in `SPANS`: a linear recurrence, the same in whole sequences and in steps."""
 
     spans: Tensor
@@ -23,7 +23,7 @@ class Counters(nn.Module):
 
     @property
     def width(self) -> int:
-        """Return the counts of a shopper."""
+        """Return the counts of a user."""
         return self.types * len(SPANS)
 
     def forward(self, counts: Tensor, type: Tensor, log_gap: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from models.data.cooccurrence import RECENT
 from models.data.log import LEVELS
 from models.heads.next_item import POPULARITY, Attention, Mixture, NextItem, Purchase, catalogued
-from models.network.decayed_counts import PACES, Counters
-from models.network.reranker import Judge
+from models.network.decayed_counts import PACES, DecayedCounts
+from models.network.reranker import Reranker
 from stream.core.features import NUMERIC
 
 TYPE_DIMENSION = 8
@@ -84,8 +84,8 @@ class Network(nn.Module):
         self.attention = Attention(dimension)
         self.next_item = NextItem(dimension, scale)
         self.mixture = Mixture(items, dimension)
-        self.judge = Judge()
-        self.counters = Counters(types)
+        self.judge = Reranker()
+        self.counters = DecayedCounts(types)
         felt = width - dimension + len(PACES)
         self.rhythm = nn.LSTM(felt, RHYTHM, batch_first=True)
         _remember_long(self.rhythm, gap=TYPE_DIMENSION)
@@ -96,7 +96,7 @@ class Network(nn.Module):
             nn.init.zeros_(embedding.weight[0])
 
     def vectors(self, item: Tensor, category: Tensor) -> Tensor:
-        """Return items' vectors, (..., D); item 0 and newcomers have their category's alone."""
+        """Return items' vectors, (..., D); item 0 and cold items have their category's alone."""
         return self.own_vectors(catalogued(item, len(self.popularity) - 1)) + self.category_vectors(category)
 
     def begin_from(self, directions: Tensor) -> None:
@@ -121,7 +121,7 @@ class Network(nn.Module):
         return found
 
     def state(self, n: int) -> dict[str, Tensor]:
-        """Return the state of `n` new shoppers."""
+        """Return the state of `n` new users."""
         device = self.item_vectors.weight.device
         zero, still = torch.zeros(n, self.dimension, device=device), torch.zeros(n, RHYTHM, device=device)
         return {
@@ -187,7 +187,7 @@ class Network(nn.Module):
         return self.purchase(own, torch.cat([felt, torch.log1p(counted)], -1)), counted, h[0], c[0]
 
     def purchases(self, type: Tensor, numeric: Tensor) -> Tensor:
-        """Return new shoppers' logits, (B, T, horizons), where the LSTM of items is neither run nor read."""
+        """Return new users' logits, (B, T, horizons), where the LSTM of items is neither run nor read."""
         new, unread = self.state(len(type)), numeric.new_zeros(*type.shape, self.dimension)
         return self.intent(unread, type, numeric, new["counts"], new["rhythm_h"], new["rhythm_c"])[0]
 
@@ -198,7 +198,7 @@ class Network(nn.Module):
     def lent(self, state: Tensor) -> Tensor:
         """Return the state as it is, and in training let only a part of the purchases' gradient back into it.
 
-        Where nothing goes back nothing is read: a state that knows its training shoppers by heart misleads.
+        Where nothing goes back nothing is read: a state that knows its training users by heart misleads.
         """
         if not self.intent_reach:
             return state * 0
@@ -209,7 +209,7 @@ class Network(nn.Module):
         return torch.cat([F.normalize(self.vectors(item, category), dim=-1), self.popularity[item]], -1)
 
     def step(self) -> nn.Module:
-        """Return one event a shopper, as it is exported."""
+        """Return one event a user, as it is exported."""
         return StepModule(self)
 
 
@@ -243,7 +243,7 @@ def cell(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor
 
 
 class StepModule(nn.Module):
-    """One event a shopper, as it is exported, with the cell's equations written out.
+    """One event a user, as it is exported, with the cell's equations written out.
 
     (n,) inputs and (n, ...) states in, outputs and states out.
     """

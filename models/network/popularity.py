@@ -64,7 +64,7 @@ class Baseline(nn.Module):
         return self.log_count[item][..., None]
 
     def state(self, n: int) -> dict[str, Tensor]:
-        """Return the state of `n` new shoppers."""
+        """Return the state of `n` new users."""
         return {"recent": torch.zeros(n, RECENT, dtype=torch.long, device=self.logit.device)}
 
     def forward(self, item: Tensor, category: Tensor, type: Tensor, numeric: Tensor, recent: Tensor) -> Outputs:
@@ -82,7 +82,7 @@ class Baseline(nn.Module):
         )
 
     def step(self) -> nn.Module:
-        """Return one event a shopper, as it is exported."""
+        """Return one event a user, as it is exported."""
         return BaselineStep(self)
 
 

@@ -1,4 +1,4 @@
-"""The list of items of a step: the mixture chooses candidates from the whole catalog, the judge orders them."""
+"""The list of items of a step: the mixture chooses candidates from the whole catalog, the reranker orders them."""
 
 from typing import NamedTuple, Self
 
@@ -11,7 +11,7 @@ from models.network.lstm import Network
 from models.network.popularity import Baseline
 from models.network.reranker import CANDIDATES, describe, surround
 
-_ROWS, _CELLS = (16, 256), 1 << 21  # shoppers ranked at once; their probabilities of items, which caches should hold
+_ROWS, _CELLS = (16, 256), 1 << 21  # users ranked at once; their probabilities of items, which caches should hold
 _NONE = -1e4  # the log of a probability of no item
 _BARRED = -2.0  # below 0 whatever probability is added
 
@@ -75,7 +75,7 @@ class Pool(NamedTuple):
 
 
 def rows_of(items: int) -> int:
-    """Return how many shoppers to rank at once over so many items."""
+    """Return how many users to rank at once over so many items."""
     least, most = _ROWS
     return min(max(_CELLS // max(items, 1), least), most)
 
@@ -105,8 +105,8 @@ class Ranking(nn.Module):
         """Return the probabilities of the best items and their places in the catalog, (n, k) each, best first.
 
         `allowed` (items + 1,) says by index which items may be listed; places of -1 follow where there are fewer.
-        Newcomers, whose indices lie above the catalog's, are in no list. Last comes, (n, RECENT), what each recent
-        item has of its own, newcomers included.
+        Cold items, whose indices lie above the catalog's, are in no list. Last comes, (n, RECENT), what each recent
+        item has of its own, cold items included.
         """
         pool = self._whole(query, gate, recent, allowed[1:], catalog, tables)
         return *self._list(pool, gate, recent, catalog), self._own(gate, recent)
@@ -134,7 +134,7 @@ class Ranking(nn.Module):
         return self.mixture.own(recent) * gate[:, -1:].exp()
 
     def _list(self, pool: Pool, gate: Tensor, recent: Tensor, catalog: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probabilities and the places of the best of a pool, in the judge's order."""
+        """Return the probabilities and the places of the best of a pool, in the reranker's order."""
         if self.judge is None:
             p, at = torch.topk(pool.mixed, min(self.k, pool.mixed.shape[1]))
             return p.clamp_min(0), pool.at(at).masked_fill(p < 0, -1)
@@ -147,7 +147,7 @@ class Ranking(nn.Module):
     def _choose(self, pool: Pool, gate: Tensor, recent: Tensor, catalog: Tensor) -> Candidates:
         p, at = torch.topk(pool.mixed, min(CANDIDATES, pool.mixed.shape[1]))
         said, place = pool.said(at), pool.at(at)
-        # A place of -1, no item, is a place like any other until it is blanked; newcomers have none in the catalog.
+        # A place of -1, no item, is a place like any other until it is blanked; cold items have none in the catalog.
         known = catalogued(recent, len(catalog))
         seen = catalog[(known - 1).clamp_min(0)] * (known > 0)[..., None]
         same = (place[..., None] + 1 == recent[:, None]).to(said.dtype)

@@ -1,7 +1,7 @@
 """The judge: the best candidates of the mixture in a better order.
 
 The mixture is trained beside the LSTM, on sequences that the LSTM knows. What each answer is worth on new ones
-only sequences tell that neither the LSTM nor the tables have seen: from those the judge learns (stacking,
+only sequences tell that neither the LSTM nor the tables have seen: from those the reranker learns (stacking,
 Wolpert, 1992).
 """
 
@@ -19,7 +19,7 @@ _WIDTH = 48
 _FLOOR = 1e-5  # below it a probability of an answer is none
 
 
-class Judge(nn.Module):
+class Reranker(nn.Module):
     """Correct the candidates' log probabilities; untrained it corrects nothing."""
 
     mean: Tensor

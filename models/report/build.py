@@ -1,4 +1,4 @@
-"""The numbers of a report: contenders measured on the same events, with intervals, whole and in slices."""
+"""The numbers of a report: compared models measured on the same events, with intervals, whole and in slices."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,9 +34,9 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One contender's figures by name; what cannot be computed, or has too few examples, is absent.
+    """One compared model's figures by name; what cannot be computed, or has too few examples, is absent.
 
-    `figures` are the metrics, `better` tells how much higher the first contender's are. `curves` are `rank`, hits
+    `figures` are the metrics, `better` tells how much higher the first compared model's are. `curves` are `rank`, hits
     among the first 1 to k, the names of `SLICES`, hits by part, and where purchases are scored apart from each
     other `precision` by recall, `gain` and `lift` by share of the events, `reliability` by forecast. `horizons` has
     metrics and counts of labels, None where there is no figure; all else of purchases is the first horizon's.
@@ -50,7 +50,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a page shows. `runs` are the contenders that were trained; the first of them is spoken of."""
+    """All that a page shows. `runs` are the compared models that were trained; the first of them is spoken of."""
 
     contenders: dict[str, Measured]
     runs: dict[str, Run]
@@ -75,7 +75,7 @@ class Report:
 
     @property
     def first(self) -> Measured:
-        """Return the contender that is spoken of."""
+        """Return the compared model that is spoken of."""
         return next(iter(self.contenders.values()))
 
     @property
@@ -92,9 +92,9 @@ def gather(
     rounds: int = 300,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Report:
-    """Measure contenders, the first of them a trained one, on the examples from `since` (ms) on.
+    """Measure compared models, the first of them a trained one, on the examples from `since` (ms) on.
 
-    All have the same examples in the same order. `rounds` resamples of the shoppers give the intervals.
+    All have the same examples in the same order. `rounds` resamples of the users give the intervals.
     """
     first = next(iter(contenders.values()))
     meaning = next(iter(runs.values())).meaning
@@ -162,7 +162,7 @@ def _ranking(own: Examples, slices: Mapping[str, Slice], k: int, rounds: int) ->
 
 
 def _purchase(own: Examples, rounds: int) -> dict[str, Curve]:
-    """Read the curves at thresholds, which the rounds keep; a contender that tells nobody apart has no curve."""
+    """Read the curves at thresholds, which the rounds keep; a compared model that tells nobody apart has no curve."""
     label, p, user = own.label, own.probability, own.label_user
     if not enough(int(label.sum()), own.users) or np.ptp(p) == 0:
         return {}

@@ -33,7 +33,7 @@ def whole(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One contender's points, with intervals where it has them; `look` is its colour and marker in every chart."""
+    """One compared model's points, with intervals where it has them; `look` is its colour and marker in every chart."""
 
     name: str
     x: Floats

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.data.log import Log
 from models.evaluation.metrics import psi
 from models.evaluation.slices import places
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from stream.formats.registry import BadRow
 
 Ints = NDArray[np.int64]
@@ -33,7 +33,7 @@ class Audit:
     since: int  # where the held-out part begins
     before: int  # events ahead of it
     new_items: float  # share of the held-out part's events
-    new_users: float  # share of its shoppers
+    new_users: float  # share of its users
     rejected: list[tuple[BadRow, int]]  # the first row of each reason, and how many
     drift: dict[str, float]  # PSI by feature
     timed: bool
@@ -45,7 +45,7 @@ class Audit:
     buckets: Ints  # events by time
 
 
-def audit(log: Log, since: int, meaning: Meaning) -> Audit:
+def audit(log: Log, since: int, meaning: TaskSpec) -> Audit:
     """Look over a log whose part from `since` (ms) on is held out."""
     before = log.time < since
     known_item, known_user = (np.isin(values[~before], values[before]) for values in (log.item, log.user))
@@ -77,11 +77,11 @@ def audit(log: Log, since: int, meaning: Meaning) -> Audit:
     )
 
 
-def drift(log: Log, before: Bools, meaning: Meaning) -> dict[str, float]:
+def drift(log: Log, before: Bools, meaning: TaskSpec) -> dict[str, float]:
     """Compute the population stability index of each feature; left out where a side has no value of it.
 
     A feature of the clock is compared only where both sides are longer than its period: half a week has other
-    weekdays than a week whatever the shoppers do.
+    weekdays than a week whatever the users do.
     """
     shortest = min(np.ptp(log.time[side]) if side.any() else 0 for side in (before, ~before)) if log.timed else -1
     found = {}
@@ -96,17 +96,17 @@ def drift(log: Log, before: Bools, meaning: Meaning) -> dict[str, float]:
     return found
 
 
-def _kind(log: Log, before: Bools, meaning: Meaning) -> Ints:
+def _kind(log: Log, before: Bools, meaning: TaskSpec) -> Ints:
     return log.type
 
 
-def _popularity(log: Log, before: Bools, meaning: Meaning) -> Ints:
+def _popularity(log: Log, before: Bools, meaning: TaskSpec) -> Ints:
     # An event is left out of its own item's count: what it is compared with has none of its own in there either.
     others = np.bincount(log.item[before], minlength=len(log.items))[log.item] - before
     return np.log2(others + 1).astype(np.int64)
 
 
-def _category(log: Log, before: Bools, meaning: Meaning) -> Ints:
+def _category(log: Log, before: Bools, meaning: TaskSpec) -> Ints:
     count = np.bincount(log.category[before & (log.category >= 0)], minlength=len(log.categories))
     place = np.full(len(log.categories) + 1, min(_CATEGORIES, len(count)))
     place[np.argsort(-count, kind="stable")[:_CATEGORIES]] = np.arange(min(_CATEGORIES, len(count)))
@@ -114,26 +114,26 @@ def _category(log: Log, before: Bools, meaning: Meaning) -> Ints:
     return place[log.category]
 
 
-def _place(log: Log, before: Bools, meaning: Meaning) -> Ints:
+def _place(log: Log, before: Bools, meaning: TaskSpec) -> Ints:
     return np.minimum(places(log, meaning.gap), _PLACES) - 1
 
 
-def _pause(log: Log, before: Bools, meaning: Meaning) -> Ints:
+def _pause(log: Log, before: Bools, meaning: TaskSpec) -> Ints:
     wait = np.diff(log.time, prepend=log.time[:1])
     known = wait[before & ~log.starts]
     edges = np.unique(np.quantile(known, np.arange(1, 10) / 10)) if len(known) else known
     return np.where(log.starts, -1, np.searchsorted(edges, wait, side="right"))
 
 
-def _hour(log: Log, before: Bools, meaning: Meaning) -> Ints:
+def _hour(log: Log, before: Bools, meaning: TaskSpec) -> Ints:
     return log.time // _HOUR % 24
 
 
-def _weekday(log: Log, before: Bools, meaning: Meaning) -> Ints:
+def _weekday(log: Log, before: Bools, meaning: TaskSpec) -> Ints:
     return log.time // _DAY % 7
 
 
-FEATURES: Mapping[str, tuple[int, Callable[[Log, Bools, Meaning], Ints]]] = {
+FEATURES: Mapping[str, tuple[int, Callable[[Log, Bools, TaskSpec], Ints]]] = {
     "event type": (-1, _kind),
     "item's popularity": (-1, _popularity),
     "category": (-1, _category),

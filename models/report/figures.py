@@ -1,4 +1,4 @@
-"""From a report's numbers to its pictures: one function a section, a contender in the same colour everywhere."""
+"""From a report's numbers to its pictures: one function a section, a compared model in the same colour everywhere."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,7 +63,7 @@ def _short(n: float) -> str:
 
 
 def purchase(report: Report) -> list[Chart | Bars]:
-    """Draw precision over recall, reliability, gain and lift of the contenders that tell shoppers apart."""
+    """Draw precision over recall, reliability, gain and lift of the compared models that tell users apart."""
     if "precision" not in report.first.curves:
         return []
     return [*_rightness(report), *_reach(report)]
@@ -217,7 +217,7 @@ def _time(facts: Audit) -> Chart:
 
 
 def _lines(report: Report, name: str) -> list[Series]:
-    """Take one curve of each contender that has it."""
+    """Take one curve of each compared model that has it."""
     return [
         Series(contender, curve.x, curve.y, curve.low, curve.high, look)
         for look, (contender, measured) in enumerate(report.contenders.items())

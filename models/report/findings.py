@@ -34,7 +34,7 @@ def findings(report: Report) -> list[Finding]:
 
 
 def best(report: Report, metric: str) -> tuple[str, Measured] | None:
-    """Return the baseline, a contender that is no run, which is strongest by a metric where more is better."""
+    """Return the baseline, a compared model that is no run, which is strongest by a metric where more is better."""
     having = [(n, m) for n, m in report.contenders.items() if n not in report.runs and metric in m.figures]
     return max(having, key=lambda pair: pair[1].figures[metric].value, default=None)
 
@@ -44,7 +44,7 @@ def _between(found: Interval) -> str:
 
 
 def _against(report: Report, metric: str, what: str) -> list[Finding]:
-    """Compare the first contender with the strongest baseline, in the same rounds of the bootstrap."""
+    """Compare the first compared model with the strongest baseline, in the same rounds of the bootstrap."""
     rival, value = best(report, metric), report.first.figures.get(metric)
     if value is None:
         return []
@@ -116,7 +116,7 @@ def _cold(report: Report) -> list[Finding]:
 
 
 def _new(report: Report) -> list[Finding]:
-    """Say what is found beyond the shopper's own items, which anybody can list."""
+    """Say what is found beyond the user's own items, which anybody can list."""
     count = report.slices["return"].count
     if not count[1] or "return" not in report.first.curves:
         return []

@@ -107,7 +107,7 @@ def _cards(report: Report) -> list[dict[str, str]]:
 
 
 def _metrics(report: Report) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """Make the table of metrics, a column each: its name, a hint, a cell a contender."""
+    """Make the table of metrics, a column each: its name, a hint, a cell a compared model."""
     columns = []
     for name in report.metrics:
         found = [m.figures.get(name) for m in report.contenders.values()]
@@ -119,7 +119,7 @@ def _metrics(report: Report) -> list[tuple[str, str, list[dict[str, Any]]]]:
 
 
 def _horizons(report: Report) -> list[tuple[str, str, list[str]]]:
-    """Make the table of the first contender's horizons: name, what is known of it, its main figures."""
+    """Make the table of the first compared model's horizons: name, what is known of it, its main figures."""
     return [
         (
             name,

@@ -29,7 +29,7 @@ def draw(chart: Chart | Bars) -> str:
 
 
 def key(look: int) -> str:
-    """Draw a contender's sign, for legends."""
+    """Draw a compared model's sign, for legends."""
     root = Element("svg", {"viewBox": "0 0 28 12", "class": f"key s{look % LOOKS}", "aria-hidden": "true"})
     _put(root, "line", "line", x1=0, y1=6, x2=28, y2=6)
     _mark(root, look, 14, 6)

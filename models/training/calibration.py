@@ -1,6 +1,6 @@
 """Calibration: a line over each horizon's logit, fitted to sequences that the network has not learned from.
 
-Two numbers a horizon (Platt, 1999): of the few shoppers that can be kept from training an isotonic regression
+Two numbers a horizon (Platt, 1999): of the few users that can be kept from training an isotonic regression
 learns their accidents, and its steps cost PR-AUC.
 """
 
@@ -23,7 +23,7 @@ Calibration = dict[str, tuple[float, float]]
 _MOST = float(np.log1p(-FLOOR) - np.log(FLOOR))  # a logit's size
 _BUDGET = 8192  # padded events at once
 _FEWEST = 20  # labels of either kind, in either half, to learn from
-_PRIOR = 100.0  # weight of the line that changes nothing: a shopper's labels are far from independent
+_PRIOR = 100.0  # weight of the line that changes nothing: a user's labels are far from independent
 _STEPS = 50
 
 

@@ -19,7 +19,7 @@ from models.network.lstm import Network
 from models.network.popularity import Baseline
 from models.training.config import LSTM, TrainConfig
 from stream.core.errors import CheckpointError, SettingError
-from stream.core.manifest import Meaning, Novelty, Vocabulary
+from stream.core.manifest import ColdStart, TaskSpec, Vocabulary
 
 WEIGHTS, STATE, HISTORIES, RUN, CURVE = "weights.npz", "resume.npz", "histories.npz", "run.json", "loss.png"
 _FACTS = "facts"
@@ -29,7 +29,7 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The facts of a run: how it was trained, what it means, on which data, how it went."""
 
     config: TrainConfig
-    meaning: Meaning
+    meaning: TaskSpec
     items: list[str]
     categories: list[str]
     category_of: list[int]
@@ -37,12 +37,12 @@ class Run(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     price_edges: list[float] = []  # between the levels
     data: dict[str, Any] = {}
     calibration: dict[str, tuple[float, float]] = {}
-    novelty: Novelty | None = None
+    novelty: ColdStart | None = None
     epochs: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
 
     @classmethod
-    def over(cls, log: Log, config: TrainConfig, meaning: Meaning, data: dict[str, Any] | None = None) -> Self:
+    def over(cls, log: Log, config: TrainConfig, meaning: TaskSpec, data: dict[str, Any] | None = None) -> Self:
         """Set out to train on a log: its items, categories, price levels and types."""
         vocab = vocabulary(log)
         level, edges = price_levels(log.known_prices[np.unique(log.item)])

@@ -65,7 +65,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     averaging: float = 0.0  # weights of the steps before count by this power in the network that is kept; 0: none
     prices: bool = False  # whether an item's price level has a vector
     unknown_rate: float = 0.05  # share of items hidden in training
-    judged: float = 0.05  # latest share of the events, which the judge learns from in a rehearsal; 0: no judge
+    judged: float = (
+        0.05  # latest share of the events, which the reranker learns from in a temporal holdout; 0: no reranker
+    )
     item_weight: float = 1.0  # of the next item; 0: purchases alone are learned, and read nothing of the items
     intent_weight: float = 1.0
     purchase_weight: float = 1.0  # of a purchase among the labels; the calibration takes it back
@@ -107,6 +109,6 @@ def check_device(name: str) -> None:
 
 
 def check_state(name: str) -> None:
-    """Raise SettingError for what is no stored type of the shoppers' states."""
+    """Raise SettingError for what is no stored type of the users' states."""
     if name not in STATES:
         raise SettingError(f"--state is {name!r}", f"give {' or '.join(STATES)}")

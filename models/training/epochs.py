@@ -30,8 +30,8 @@ from models.training.trainer import Metrics, Trainer
 
 Ints = NDArray[np.int64]
 _SAMPLE = (16, 32)  # training sequences, and their events, kept for the parity check
-_FEWEST = 200  # next items for the judge to learn from; with fewer it stays silent
-_ENOUGH = 2_000_000  # events for the rehearsal, which stand in memory as a whole
+_FEWEST = 200  # next items for the reranker to learn from; with fewer it stays silent
+_ENOUGH = 2_000_000  # events for the temporal holdout, which stand in memory as a whole
 
 
 @dataclass(slots=True)
@@ -57,12 +57,12 @@ def train(
     validate: Callable[[Network], Metrics] | None = None,
     conclude: Callable[[Checkpoint], None] = lambda _: None,
 ) -> Checkpoint:
-    """Train, or go on where the run in `folder` was interrupted; the judge learns at the end.
+    """Train, or go on where the run in `folder` was interrupted; the reranker learns at the end.
 
     `validate` returns metrics, and with enough examples the key `selection`: the epoch where it is highest is kept,
     without it the last one. A run that resumes ends with the weights that it would have had without the interruption.
     `conclude` can complete the run before it is marked finished. Of several ranks the first alone writes, validates,
-    trains the judge and is watched.
+    trains the reranker and is watched.
     """
     config = run.config
     allocator.spare()
@@ -171,7 +171,7 @@ def _finished(
 
 
 def rehearsal(config: TrainConfig, events: int) -> float:
-    """Return how many steps the rehearsal takes at most, as a share of the training's."""
+    """Return how many steps the temporal holdout takes at most, as a share of the training's."""
     return min(_ENOUGH / events, 1.0) * (1 - config.judged) if config.judged else 0.0
 
 

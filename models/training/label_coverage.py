@@ -8,12 +8,12 @@ import numpy as np
 from models.data.log import KNOWN_TYPES
 from models.data.sequences import Sequences
 from models.enough import FEWEST, TOO_FEW
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from stream.formats.mapping import counted
 from stream.formats.proposal import meaning_of
 
 
-def taught(parts: Iterable[Sequences], meaning: Meaning) -> dict[str, Any]:
+def taught(parts: Iterable[Sequences], meaning: TaskSpec) -> dict[str, Any]:
     """Count the events by type and, by horizon, the known labels and the positives among them."""
     labels, types = np.zeros((2, len(meaning.horizons)), np.int64), np.zeros(len(meaning.types), np.int64)
     for part in parts:

@@ -1,6 +1,6 @@
 """A prepared log as what training reads: one partition in memory at a time.
 
-A partition holds whole shoppers, dealt out by hash: a fair sample of the log over all of its time. An epoch goes
+A partition holds whole users, dealt out by hash: a fair sample of the log over all of its time. An epoch goes
 through the partitions in random order, and through each in time order. The tables of pairs weigh an event by its
 place in its own partition's time, and what is popular of late is so in a partition's last tenth: in a fair sample
 both are nearly the log's. The judge learns from a sample of the partitions that fits in memory.
@@ -19,7 +19,7 @@ from models.data.sequences import Batch, Say, Sequences, together
 from models.training.checkpoint import Run
 from models.training.config import TrainConfig
 from stream.core.errors import DataError
-from stream.core.manifest import Meaning, Vocabulary
+from stream.core.manifest import TaskSpec, Vocabulary
 
 _BINS = 1 << 16  # of time, in the search for the cutoff
 
@@ -37,7 +37,7 @@ class Partitions:
 
     @classmethod
     def over(
-        cls, prepared: Prepared, config: TrainConfig, meaning: Meaning, tail: float
+        cls, prepared: Prepared, config: TrainConfig, meaning: TaskSpec, tail: float
     ) -> tuple["Partitions", Run, int, int]:
         """Return the training part of a log, its run, and the times (ms) where the held-out tail begins and ends."""
         end = prepared.facts.end

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from models.data.sequences import Sequences
 from models.network.lstm import Network, windows
 from models.network.ranking import Ranking, rows_of
-from models.network.reranker import Judge
+from models.network.reranker import Reranker
 from models.training.checkpoint import Run
 
 _BUDGET, _MOST = 4096, 40_000
@@ -16,7 +16,7 @@ _ROWS, _EPOCHS, _LR, _WEIGHT_DECAY = 128, 8, 3e-3, 1e-2
 
 
 def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return what the judge learns from: features, context, log probabilities, the place of what came next, and whose.
+    """Return what the reranker learns from: features, context, log probabilities, place of what came next, and whose.
 
     Only instances whose next item is among the candidates teach anything; at most `_MOST`, evenly spread.
     """
@@ -51,9 +51,9 @@ def examples(network: Network, sequences: Sequences, run: Run) -> tuple[Tensor, 
 
 
 def fit(
-    judge: Judge, features: Tensor, context: Tensor, mixed: Tensor, target: Tensor, sequence: Tensor, seed: int
+    judge: Reranker, features: Tensor, context: Tensor, mixed: Tensor, target: Tensor, sequence: Tensor, seed: int
 ) -> float:
-    """Train the judge in place; return by how much it lowers the mean log loss of sequences it did not see.
+    """Train the reranker in place; return by how much it lowers the mean log loss of sequences it did not see.
 
     `mixed` (n, C) are the mixture's log probabilities, `target` (n,) the place of what came next among the
     candidates, `sequence` (n,) whose instances they are. A judge that does not help on the half of the sequences that
@@ -86,7 +86,7 @@ def _halves(sequence: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _train(
-    judge: Judge,
+    judge: Reranker,
     features: Tensor,
     context: Tensor,
     mixed: Tensor,
@@ -108,7 +108,7 @@ def _train(
             falling.step()
 
 
-def _restart(judge: Judge, features: Tensor, context: Tensor) -> None:
+def _restart(judge: Reranker, features: Tensor, context: Tensor) -> None:
     for layer in (judge.candidate, judge.context, judge.hidden):
         layer.reset_parameters()
     nn.init.zeros_(judge.correction.weight)

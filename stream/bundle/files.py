@@ -28,7 +28,7 @@ STEP, TOP, CATALOG, CATEGORIES, PRICES, VOCABULARY, PARITY, MANIFEST = (
     *("parity.npz", "manifest.json"),
 )
 INTENT = "intent.onnx"  # the step for purchases alone
-RUNS = {STEP: "step_run.onnx", INTENT: "intent_run.onnx"}  # the same along many events of one shopper
+RUNS = {STEP: "step_run.onnx", INTENT: "intent_run.onnx"}  # the same along many events of one user
 ITEMS = "items.npy"  # the vectors of items that the steps read
 INDEX, PRODUCT, LIST = "index.npz", "product.onnx", "list.onnx"  # of a large catalog
 PAIRS = tuple(f"{reach}_{part}.npy" for reach in ("near", "far") for part in ("neighbours", "weights"))

@@ -50,7 +50,7 @@ from stream.recommend.list_filters import Rank, Rules, lists
 TOLERANCE = 1e-5
 SECONDS = 60.0  # that the graphs of a bundle may take until it is loaded
 _SILENT = 4  # onnxruntime's errors are ours to tell
-_ROWS = 256  # shoppers that step, or whose catalogs are ranked, at once: what stands in between stays in caches
+_ROWS = 256  # users that step, or whose catalogs are ranked, at once: what stands in between stays in caches
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -63,7 +63,7 @@ class Bundle:
     vocabulary: Vocabulary
     intent_step: Step
     recommending_step: Step
-    weigh: Weigh | None = None  # how newcomers are ranked; None: only the catalog is
+    weigh: Weigh | None = None  # how cold items are ranked; None: only the catalog is
     asking_step: Step | None = None  # with what `lists` needs; None: the recommending step lists by itself
     lists: Callable[[Mapping[str, NDArray[Any]], Rules], Arrays] | None = None
     replay: Callable[[], float] | None = None  # the parity vectors once more: the largest difference
@@ -184,7 +184,7 @@ class Network:
         )
 
     def fresh(self, n: int) -> Arrays:
-        """Return the states of `n` new shoppers as they are stored."""
+        """Return the states of `n` new users as they are stored."""
         return {name: np.zeros((n, *shape), self._kinds[name]) for name, shape in self._shapes.items()}
 
     def intent(self, inputs: Arrays, hidden: Arrays) -> tuple[Arrays, Arrays]:

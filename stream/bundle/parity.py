@@ -52,7 +52,7 @@ def check_bounds(network: "Network", manifest: Manifest) -> None:
             raise ValueError(
                 "the model gives what is no number for items, categories or types that the manifest counts"
             )
-    # The last list is of a shopper whose ring ends with the last item.
+    # The last list is of a user whose ring ends with the last item.
     last = {name: value[:1] for name, value in inputs.items()}
     if not np.isfinite(network.recommend(last, network.fresh(1))[0]["item_scores"]).all():
         raise ValueError("the ranking gives what is no number for the last item")

@@ -165,7 +165,7 @@ class Retrieval:
 
 
 class IndexedRank:
-    """Rank a large catalog as `top.onnx` does: what the index finds, what the tables name, in the judge's order."""
+    """Rank a large catalog as `top.onnx` does: what the index finds, what the tables name, in the reranker's order."""
 
     def __init__(self, retrieval: Retrieval, run: Run, found: int) -> None:
         """Take the graph of `export.graph.write_list` as `run`, and how many found items it takes."""

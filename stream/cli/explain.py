@@ -18,9 +18,9 @@ def explain(
     recommend: Annotated[bool, typer.Option("--recommend/--intent-only", help="Explain the first item too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Lines of JSON, as without a terminal.")] = False,
 ) -> None:
-    """Tell why a shopper has the score of now: what each recent event and each input field adds to it.
+    """Tell why a user has the score of now: what each recent event and each input field adds to it.
 
-    The last events that the worker keeps of a shopper, the ring, are scored again from a fresh state: once
+    The last events that the worker keeps of a user, the ring, are scored again from a fresh state: once
     whole, once without each event, as if it had not happened, and once with each field neutral in all of
     them (an unknown item, no category, the first type, 0). A contribution is the score of the whole ring
     less the one without; contributions overlap, and need not add up to the score. What came before the

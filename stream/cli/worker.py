@@ -46,7 +46,7 @@ def worker(
     config: Config = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="Any other setting: name=value.")] = None,
 ) -> None:
-    """Score live events until SIGTERM: exactly once, one state a shopper.
+    """Score live events until SIGTERM: exactly once, one state a user.
 
     Every setting can stand in --config, or as FORECART_NAME in the environment (docs/settings.md).
 
@@ -178,7 +178,7 @@ def replay(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Publish a log to a topic, keyed by shopper and partitioned as Java does; without pace as fast as it goes.
+    """Publish a log to a topic, keyed by user and partitioned as Java does; without pace as fast as it goes.
 
     Example: forecart replay --format taobao --data events.csv.gz --rate 500
     """

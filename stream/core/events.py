@@ -17,7 +17,7 @@ Timestamp = Annotated[int, Meta(gt=0, lt=2**53)]
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One thing that a shopper did; `timestamp` in milliseconds since 1970, UTC."""
+    """One thing that a user did; `timestamp` in milliseconds since 1970, UTC."""
 
     event_id: Id
     user_id: Id

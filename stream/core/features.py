@@ -26,7 +26,7 @@ _MONDAY = 4 * _DAY  # 1970-01-01 was a Thursday: this many ms later a Monday beg
 
 @dataclass(slots=True)
 class Events:
-    """A batch of events as arrays of one length; times in ms, `slot` the row of the shopper's session.
+    """A batch of events as arrays of one length; times in ms, `slot` the row of the user's session.
 
     `arrived` is the clock of the partition as it stood at the event: the newest record time until then.
     """
@@ -92,7 +92,7 @@ class Ring:
 
 
 def again(item: NDArray[np.generic], category: NDArray[np.generic], time: Ints, ring: Ring) -> NDArray[np.float32]:
-    """Return the inputs of `AGAIN`, shape (n, 6): what of an event was in its shopper's ring already.
+    """Return the inputs of `AGAIN`, shape (n, 6): what of an event was in its user's ring already.
 
     Items and categories are compared as they come, fingerprints or indices, so that an item never trained on is
     known again; category 0 is none. An item is wanted if it was met by more than a view, the first type.
@@ -116,7 +116,7 @@ def again(item: NDArray[np.generic], category: NDArray[np.generic], time: Ints, 
 def numeric(
     time: Ints, gap: Ints, opens: NDArray[np.bool_], fresh: NDArray[np.bool_], repeats: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the inputs of `NUMERIC`, shape (n, 13); `gap` in ms since the shopper's last event, 0 if fresh.
+    """Return the inputs of `NUMERIC`, shape (n, 13); `gap` in ms since the user's last event, 0 if fresh.
 
     `repeats` are the inputs of `AGAIN`.
     """

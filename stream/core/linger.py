@@ -41,7 +41,7 @@ class Load(NamedTuple):
         return Load(*map(sum, zip(self, other, strict=True)))
 
 
-class Pace:
+class Linger:
     """The linger that adapts: none where nothing is being committed, else until the commit is about to end.
 
     Times are monotonic seconds, given by the caller. `chunk` is how many events are scored at once, `room` how many

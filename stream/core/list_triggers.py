@@ -51,7 +51,7 @@ class Clock:
         return np.ones(len(now), np.bool_)
 
     def choose(self, due: Mask, scored: Mask, slot: NDArray[np.int64]) -> Rows:
-        """Return the rows of a batch that get a list; with `last` a shopper's last scored one, if any was due."""
+        """Return the rows of a batch that get a list; with `last` a user's last scored one, if any was due."""
         if not self.last:
             return np.flatnonzero(due & scored)
         asked = np.isin(slot, slot[due & scored])
@@ -75,7 +75,7 @@ class Due:
         self.rows[rows] = self.clock.tick(now, met, before, floats)
 
     def run(self, rows: Rows, now: Sessions, opens: Mask) -> None:
-        """Ask the clock for one shopper's events, `now` being the session after each."""
+        """Ask the clock for one user's events, `now` being the session after each."""
         self.rows[rows] = self.clock.strike(now, opens)
 
 

@@ -15,12 +15,12 @@ from stream.core.hashing import fingerprints
 
 FORMAT = 4
 SESSION = "session"
-STATES = ("float16", "float32")  # types of the shoppers' states, the first one is the default
+STATES = ("float16", "float32")  # types of the users' states, the first one is the default
 TYPES = 0xFFFF  # the part of a model's fingerprint that is of its types
 INDICES = 2**31 - 1  # an index of an item fits into int32
 _LONGEST = 1_000_000 * 86_400_000  # ms: of a span, so that sums with times stay in 64 bits
 _RING, _TYPES, _LISTED = 248, 255, 10_000  # bytes of a session record hold a ring's length and an event's type
-_IDS, _WIDE, _STATE = 1 << 26, 1 << 16, 1 << 20  # at most: items or categories, columns, numbers of a shopper's state
+_IDS, _WIDE, _STATE = 1 << 26, 1 << 16, 1 << 20  # at most: items or categories, columns, numbers of a user's state
 LARGEST, _HALF_LIFE = 1e4, 1000  # at most: logits, their scales and shifts, coordinates; at least: ms
 _STATE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -48,15 +48,15 @@ def ascending(horizons: tuple[str, ...]) -> list[int]:
     return sorted(spans, key=lambda place: milliseconds(horizons[place]))
 
 
-class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The facts that training fixes and serving obeys; spans in milliseconds."""
 
     types: tuple[str, ...] = ("view", "addtocart", "transaction")
     purchase: str = "transaction"
     horizons: tuple[str, ...] = ("1h", "24h")  # spans, or "session" for the rest of the session
     gap: int = 30 * 60_000  # inactivity that ends a session
-    ttl: int = 30 * 86_400_000  # inactivity that ends a shopper's state
-    lateness: int = 60 * 60_000  # how far behind the shopper's newest event one may lie
+    ttl: int = 30 * 86_400_000  # inactivity that ends a user's state
+    lateness: int = 60 * 60_000  # how far behind the user's newest event one may lie
     ring: int = 8  # recent events kept with the state, also the window for duplicates
     k: int = 20  # recommendations an event
 
@@ -74,14 +74,14 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             raise ValueError("a type or a horizon is there twice")
 
 
-class Novelty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ColdStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How items that training did not see are ranked, see `stream.recommend.cold_ranking`."""
 
     bias: float  # of the share that they get, a logit
     half_life: float = 86_400_000.0  # of their counts, ms
     limit: int = 4096  # how many are kept a partition
     price_edges: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET  # between the levels of price; unset: not read
-    own: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit of the shopper's own
+    own: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit of the user's own
 
     def __post_init__(self) -> None:
         edges, own = self.price_edges or (), self.own or ()
@@ -102,9 +102,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     format: int = FORMAT
     model: str = ""  # SHA-256 over everything else in this manifest, shortened
-    meaning: Meaning = Meaning()
+    meaning: TaskSpec = TaskSpec()
     inputs: tuple[str, ...]  # numeric inputs of the step, in order
-    hidden: dict[str, tuple[int, ...]]  # state tensors: shape for one shopper
+    hidden: dict[str, tuple[int, ...]]  # state tensors: shape for one user
     integers: tuple[str, ...] = ()  # those of them that hold indices of items, kept as int32
     state_dtype: str = STATES[0]
     items: int
@@ -112,7 +112,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dimension: int  # of the catalog's vectors
     calibration: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET  # scale and shift of the logit
     unlearned: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # horizons whose intent is not published
-    novelty: Novelty | None = None  # None: only the catalog is recommended
+    novelty: ColdStart | None = None  # None: only the catalog is recommended
     files: dict[str, str] = {}
     parity: dict[str, float] = {}
     training: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def types_print(types: tuple[str, ...]) -> int:
 
 
 class Vocabulary:
-    """Ids and their indices: 0 is the unknown category or no item, above the known items are newcomers."""
+    """Ids and their indices: 0 is the unknown category or no item, above the known items are cold items."""
 
     def __init__(self, items: list[str], categories: list[str], category_of: list[int]) -> None:
         self.items = items
@@ -180,7 +180,7 @@ class Vocabulary:
         self._category_low_order = np.argsort(self._category_low, kind="stable")
 
     def item_of(self, prints: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Find the indices of fingerprints; an unknown one has a newcomer's, 0 stays 0."""
+        """Find the indices of fingerprints; an unknown one has a cold item's, 0 stays 0."""
         found = _find(prints, self.item_print, self._item_order)
         return np.where((found == 0) & (prints != 0), self.newcomer(prints), found)
 
@@ -195,15 +195,15 @@ class Vocabulary:
         return (known + 1 + prints % np.uint64(INDICES - known)).astype(np.int64)
 
     def known(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return indices of items with 0 in the place of newcomers'."""
+        """Return indices of items with 0 in the place of cold items'."""
         return np.where(index > len(self.items), 0, index)
 
     def name(self, index: int) -> str:
-        """Name a known item; a newcomer, whose name is not kept here, and no item have the empty one."""
+        """Name a known item; a cold item, whose name is not kept here, and no item have the empty one."""
         return self.items[index - 1] if 0 < index <= len(self.items) else ""
 
     def place(self, items: Sequence[str]) -> NDArray[np.int64]:
-        """Return the indices of items, newcomers included."""
+        """Return the indices of items, cold items included."""
         found = np.fromiter((self.item_index.get(item, 0) for item in items), np.int64, len(items))
         if len(unknown := np.flatnonzero(found == 0)):
             found[unknown] = self.newcomer(self.unknown_prints([items[i] for i in unknown.tolist()]))

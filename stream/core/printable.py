@@ -8,8 +8,8 @@ def printable(text: str) -> str:
 
     Those are controls, marks of direction and of joining, lone surrogates and every space but the common one.
 
-    >>> print(printable("shopper\x1b[2J\u202e-9 é"))
-    shopper\u001b[2J\u202e-9 é
+    >>> print(printable("user\x1b[2J\u202e-9 é"))
+    user\u001b[2J\u202e-9 é
     """
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 

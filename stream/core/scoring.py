@@ -40,7 +40,7 @@ Beside the step's answers the rows have `bought` uint64 (n, ring): fingerprints 
 SCORED = 0
 _LISTED = {"intent", "items", "item_scores"}
 _CODE = {reason: code for code, reason in enumerate(REASONS, 1)}
-_THIN = 4  # later waves of fewer shoppers are left to runs, a shopper each
+_THIN = 4  # later waves of fewer users are left to runs, a user each
 _RUN = 256  # events looked ahead at once
 _EXPONENT = 0x7C00  # of a half float; all ones in what is not finite
 Rows = NDArray[np.intp]
@@ -61,7 +61,9 @@ class Scores:
     newcomers: dict[int, str] = field(default_factory=dict)  # the names of those in `items`, by index
     after: Sessions | None = None  # each event's session after it, where they are kept
     listed: Rows | None = None  # the rows that have a list; None: all, if any has one
-    since: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # see `_meet`; of newcomers' events
+    since: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )  # see `_meet`; of cold items' events
 
     @classmethod
     def empty(cls, n: int, horizons: int) -> Self:
@@ -71,7 +73,7 @@ class Scores:
         return cls(np.zeros(n, np.uint8), np.zeros(n, bool), whole, whole.copy(), intent, since=since)
 
     def part(self, begin: int, end: int) -> Self:
-        """Return the outcomes of some rows, what is kept for newcomers left out."""
+        """Return the outcomes of some rows, what is kept for cold items left out."""
         rows = slice(begin, end)
         return type(self)(
             outcome=self.outcome[rows],
@@ -103,7 +105,7 @@ class Scores:
 
 
 def waves(slot: NDArray[np.int64]) -> Iterator[Rows]:
-    """Split a batch into waves of at most one event a shopper, each shopper's events in order.
+    """Split a batch into waves of at most one event a user, each user's events in order.
 
     >>> [w.tolist() for w in waves(np.array([7, 8, 7, 7]))]
     [[0, 1], [2], [3]]
@@ -139,7 +141,7 @@ def score(
     clock: Clock = EVERY,
     whole: Step | None = None,
 ) -> tuple[Scores, Sessions]:
-    """Score events in order against their shoppers' sessions.
+    """Score events in order against their users' sessions.
 
     `events.slot` are rows of `sessions`. Returns the outcomes and the sessions after them; what was given
     is left as it was. A step that raises costs only the events that make it raise. With `keep` the outcomes
@@ -196,7 +198,7 @@ def _wave(rows: Rows, events: Events, course: _Course) -> None:
 
 
 def _run(rows: Rows, events: Events, course: _Course) -> None:
-    """Score events of one shopper in order, many at once; one that is not simply accepted is a wave of its own."""
+    """Score events of one user in order, many at once; one that is not simply accepted is a wave of its own."""
     sessions, manifest = course.sessions, course.manifest
     while len(rows):
         some = events.take(rows[:_RUN])
@@ -211,7 +213,7 @@ def _run(rows: Rows, events: Events, course: _Course) -> None:
 
 
 def _follow(rows: Rows, events: Events, now: Sessions, met: session.Advance, course: _Course) -> int:
-    """Score a shopper's acceptable events, `now` being its session before each; return how many came out well.
+    """Score a user's acceptable events, `now` being its session before each; return how many came out well.
 
     Only the step goes from event to event: what else an event is met with follows from the events alone.
     """
@@ -283,7 +285,7 @@ def _advance(rows: Rows, events: Events, now: Sessions, course: _Course) -> None
 
 
 def _meet(rows: Rows, events: Events, now: Sessions, course: _Course) -> None:
-    """Note for events of newcomers since when (ms) their shoppers are known by other items, before the event."""
+    """Note for events of cold items since when (ms) their users are known by other items, before the event."""
     new = np.flatnonzero(events.item[: len(rows)] > course.manifest.items)
     if len(new):
         course.scores.since[rows[new]] = session.since(now[new], events.item_print[new])

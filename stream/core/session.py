@@ -1,4 +1,4 @@
-"""A shopper's session as one fixed-size record: opened, continued, expired, packed."""
+"""A user's session as one fixed-size record: opened, continued, expired, packed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stream.core.features import Arrays, Events, Ring, again, numeric
-from stream.core.manifest import Manifest, Meaning
+from stream.core.manifest import Manifest, TaskSpec
 
 FORMAT = 2
 FORMER = 1  # with eight bytes a time and a category of the ring; still read
@@ -123,30 +123,30 @@ def _renewed(held: Sessions, layout: np.dtype[np.void]) -> Sessions:
     return found
 
 
-def expire(now: Sessions, events: Events, meaning: Meaning) -> None:
-    """Clear the sessions whose shopper was away for longer than the TTL, by the partition's clock or in event time."""
+def expire(now: Sessions, events: Events, meaning: TaskSpec) -> None:
+    """Clear the sessions whose user was away for longer than the TTL, by the partition's clock or in event time."""
     now[expired(now, events, meaning)] = np.zeros((), now.dtype)
 
 
-def expired(now: Sessions, events: Events, meaning: Meaning) -> NDArray[np.bool_]:
+def expired(now: Sessions, events: Events, meaning: TaskSpec) -> NDArray[np.bool_]:
     """Tell which sessions are over by the TTL when their events come: as good as evicted, whether they are or not."""
     away = np.maximum(events.arrived - now["arrived"], events.time - now["last"])
     return (now["last"] != 0) & (away > meaning.ttl)
 
 
 def duplicate(now: Sessions, events: Events) -> NDArray[np.bool_]:
-    """Tell which events are in their shopper's ring already."""
+    """Tell which events are in their user's ring already."""
     return (now["recent_event"] == events.event_print[:, None]).any(1)
 
 
-def late(now: Sessions, events: Events, meaning: Meaning) -> NDArray[np.bool_]:
-    """Tell which events lie further behind their shopper's newest than is allowed."""
+def late(now: Sessions, events: Events, meaning: TaskSpec) -> NDArray[np.bool_]:
+    """Tell which events lie further behind their user's newest than is allowed."""
     return (now["model"] != 0) & (events.time < now["last"] - meaning.lateness)
 
 
 @dataclass(slots=True)
 class Advance:
-    """How a batch meets its sessions: ms since the last event, new session, new shopper, out of order, repeats."""
+    """How a batch meets its sessions: ms since the last event, new session, new user, out of order, repeats."""
 
     gap: NDArray[np.int64]
     opens: NDArray[np.bool_]
@@ -155,7 +155,7 @@ class Advance:
     repeats: NDArray[np.float32]
 
 
-def advance(now: Sessions, events: Events, meaning: Meaning) -> Advance:
+def advance(now: Sessions, events: Events, meaning: TaskSpec) -> Advance:
     """Compare events with their sessions, one event a session, and change nothing."""
     fresh = now["model"] == 0
     behind = ~fresh & (events.time < now["last"])
@@ -167,7 +167,7 @@ def advance(now: Sessions, events: Events, meaning: Meaning) -> Advance:
 
 
 def ahead(now: Sessions, events: Events, manifest: Manifest) -> tuple[Sessions, Advance]:
-    """Lay out one shopper's session, (1,), before each of its events, (n,), as if all were accepted.
+    """Lay out one user's session, (1,), before each of its events, (n,), as if all were accepted.
 
     What `advance` says of them comes with it. The state tensors are those of `now` throughout.
     """

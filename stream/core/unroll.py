@@ -1,4 +1,4 @@
-"""Along a run: events of one shopper in order, its state handed from each to the next as it is stored."""
+"""Along a run: events of one user in order, its state handed from each to the next as it is stored."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""`forecart demo`: a broker, a worker, live shoppers and what they are about to do, in one terminal."""
+"""`forecart demo`: a broker, a worker, live users and what they are about to do, in one terminal."""
 
 import json
 import signal
@@ -199,7 +199,7 @@ def _asked(port: int, path: str) -> str:
 
 
 def _traffic(folder: Path, rate: float, env: dict[str, str], port: int) -> Iterator[None]:
-    """Keep a replay of synthetic shoppers running: when one fortnight is over, the next begins."""
+    """Keep a replay of synthetic users running: when one fortnight is over, the next begins."""
     log = folder / "shoppers.jsonl"
     for fortnight in range(20):
         begin = time.strftime("%Y-%m-%d", time.gmtime(1_767_225_600 + fortnight * _DAYS * 86_400))

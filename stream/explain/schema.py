@@ -22,7 +22,7 @@ class Share(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A shopper's score and what made it: events newest first, and input fields over all events.
+    """A user's score and what made it: events newest first, and input fields over all events.
 
     `intent` is the score; `explained` is the one that the contributions are about, which begins at the oldest
     event here; `baseline` is that of neutral inputs, where the method has one.

@@ -1,8 +1,8 @@
 """Items that the model has not seen, one bounded table a partition.
 
-A newcomer's index follows from its id alone (`Vocabulary.place`), so sessions can refer to it without the
+A cold item's index follows from its id alone (`Vocabulary.place`), so sessions can refer to it without the
 table, which holds what a ranking needs: name, category, price, a count of its events that halves with time, and which
-shoppers met it. Newcomers are told apart by name: anyone can make ids that share an index.
+users met it. Cold items are told apart by name: anyone can make ids that share an index.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,15 +20,15 @@ from stream.recommend.list_filters import INDEX
 
 Ints = NDArray[np.int64]
 SLACK = 1.125  # a table grows so far beyond its limit before it is cut back
-_CROWD = 1024  # events that stand for half a shopper where the table is cut: however many, they never stand for one
+_CROWD = 1024  # events that stand for half a user where the table is cut: however many, they never stand for one
 _SHARED = -1
 
 
-class Newcomer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A newcomer as the changelog keeps it: fingerprint of its category, its count at its last event (ms), its price.
+class ColdItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A cold item as the changelog keeps it: fingerprint of its category, its count at its last event (ms), its price.
 
     The price is the first one known. `first` (ms) is when it came, 0: as of its last event. `met` has a bit of each
-    shopper that was there before it and met it.
+    user that was there before it and met it.
     """
 
     category: int
@@ -40,12 +40,12 @@ class Newcomer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _COLUMNS = ("index", "item", "key", "category", "print", "price", "count", "last", "first", "met")
-_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Newcomer).decode
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(ColdItem).decode
 _NO_ITEM = (msgspec.MsgspecError, RecursionError, ValueError)
 
 
 class Table:
-    """The newcomers of a partition; those that fewest shoppers met go where there are too many."""
+    """The cold items of a partition; those that fewest users met go where there are too many."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -59,7 +59,7 @@ class Table:
         self.last = np.zeros(0, np.int64)
         self.first = np.zeros(0, np.int64)
         self.met = np.zeros(0, np.uint64)
-        self.stale: dict[str, None] = {}  # names in the changelog that are no newcomers to this model
+        self.stale: dict[str, None] = {}  # names in the changelog that are no cold items to this model
         self._slot: dict[str, int] = {}
         self._place: dict[int, int] = {}  # the slot of an index, or `_SHARED`
         self._room = 0
@@ -68,7 +68,7 @@ class Table:
         return len(self.names)
 
     def copy(self) -> "Table":
-        """Return a table of its own with the same newcomers."""
+        """Return a table of its own with the same cold items."""
         found = copy(self)
         for name, value in vars(self).items():
             if hasattr(value, "copy"):
@@ -76,16 +76,16 @@ class Table:
         return found
 
     def slot(self, name: str) -> int:
-        """Return a newcomer's slot, -1 where it is not in the table."""
+        """Return a cold item's slot, -1 where it is not in the table."""
         return self._slot.get(name, -1)
 
     def slots(self, index: Ints) -> Ints:
-        """Find the slots of indices, -1 for what is none, not in the table, or shared by several newcomers."""
+        """Find the slots of indices, -1 for what is none, not in the table, or shared by several cold items."""
         found = [self._place.get(i, -1) for i in index.ravel().tolist()]
         return np.array(found, np.int64).reshape(index.shape)
 
     def apart(self, slots: Ints, names: Mapping[int, str]) -> Ints:
-        """Return what stands for newcomers in lists: their indices, with bits above where another has one.
+        """Return what stands for cold items in lists: their indices, with bits above where another has one.
 
         `names` are those that lists have already.
         """
@@ -108,7 +108,7 @@ class Table:
         return len(self.names) - len(self._place)
 
     def moves(self, name: str, category: int, price: float) -> bool:
-        """Tell whether an event gives a newcomer another category, or its first price."""
+        """Tell whether an event gives a cold item another category, or its first price."""
         slot = self._slot.get(name)
         if slot is None:
             return False
@@ -127,10 +127,10 @@ class Table:
         user: int = 0,
         since: int = NEVER,
     ) -> int:
-        """Count an event of a newcomer, and return its slot.
+        """Count an event of a cold item, and return its slot.
 
-        `item` and `user` are fingerprints; `since` (ms) is since when the shopper is known by other items. A shopper
-        that was there before the newcomer is counted, once.
+        `item` and `user` are fingerprints; `since` (ms) is since when the user is known by other items. A user
+        that was there before the cold item is counted, once.
         """
         slot = self._slot.get(name)
         if slot is None:
@@ -149,8 +149,8 @@ class Table:
         self.last[slot] = max(int(self.last[slot]), time)
         return slot
 
-    def put(self, name: str, index: int, category: int, value: Newcomer, item: int = 0) -> None:
-        """Set a newcomer to what the changelog has of it."""
+    def put(self, name: str, index: int, category: int, value: ColdItem, item: int = 0) -> None:
+        """Set a cold item to what the changelog has of it."""
         slot = self._slot.get(name)
         slot = self._add(name, index, item) if slot is None else slot
         self.category[slot], self.print[slot] = category, value.category
@@ -158,24 +158,24 @@ class Table:
         self.price[slot] = np.nan if value.price is None else value.price
         self.first[slot], self.met[slot] = value.first or value.last, value.met
 
-    def get(self, name: str) -> Newcomer | None:
-        """Return a newcomer as the changelog keeps it, None where it is not in the table."""
+    def get(self, name: str) -> ColdItem | None:
+        """Return a cold item as the changelog keeps it, None where it is not in the table."""
         slot = self._slot.get(name)
         if slot is None:
             return None
         price = None if np.isnan(self.price[slot]) else float(self.price[slot])
         first, last = int(self.first[slot]), int(self.last[slot])
         first = 0 if first == last else first
-        return Newcomer(int(self.print[slot]), float(self.count[slot]), last, price, first, int(self.met[slot]))
+        return ColdItem(int(self.print[slot]), float(self.count[slot]), last, price, first, int(self.met[slot]))
 
     def remove(self, name: str) -> None:
-        """Forget a newcomer, known or not."""
+        """Forget a cold item, known or not."""
         slot = self._slot.get(name)
         if slot is not None:
             self._keep(np.flatnonzero(np.arange(len(self)) != slot))
 
     def users(self) -> NDArray[np.uint8]:
-        """Return how many shoppers at least were there before each newcomer and met it, 64 at most."""
+        """Return how many users at least were there before each cold item and met it, 64 at most."""
         return np.bitwise_count(self.met[: len(self)])
 
     def heat(self, half_life: float) -> NDArray[np.float64]:
@@ -183,9 +183,9 @@ class Table:
         return np.log2(self.count[: len(self)]) + self.last[: len(self)] / half_life
 
     def cut(self, limit: int, half_life: float) -> list[str]:
-        """Forget those that fewest shoppers met where there are far more than `limit`; name them.
+        """Forget those that fewest users met where there are far more than `limit`; name them.
 
-        What shoppers stand for halves with time, as counts do.
+        What users stand for halves with time, as counts do.
         """
         if len(self) <= limit * SLACK:
             return []
@@ -233,7 +233,7 @@ def load(
 ) -> str:
     """Take up a changelog record; return why it is none, and then no list changes: they alone depend on it.
 
-    What the vocabulary knows by now is no newcomer, nor what has an id that is not published: noted as stale.
+    What the vocabulary knows by now is no cold item, nor what has an id that is not published: noted as stale.
     """
     try:
         item, found = name.decode(), None if value is None else _decode(value)
@@ -257,13 +257,13 @@ def load(
     return ""
 
 
-def _sound(value: Newcomer) -> bool:
+def _sound(value: ColdItem) -> bool:
     prints = 0 <= value.category < 2**64 and 0 <= value.met < 2**64
     return prints and 0 < value.count < np.inf and 0 <= value.last < 2**53 and 0 <= value.first < 2**53
 
 
 def pack(table: Table, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield newcomers as the changelog keeps them; None for one that is forgotten."""
+    """Yield cold items as the changelog keeps them; None for one that is forgotten."""
     for name in names:
         found = table.get(name)
         yield name, None if found is None else _encode(found)

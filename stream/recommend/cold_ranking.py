@@ -1,4 +1,4 @@
-"""Newcomers in the lists: candidates from their first event on, beside the model's own."""
+"""Cold items in the lists: candidates from their first event on, beside the model's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stream.core.calibration import FLOOR, expit, logit
 from stream.core.features import Events, price_level
 from stream.core.hashing import keyed
-from stream.core.manifest import Novelty
+from stream.core.manifest import ColdStart
 from stream.core.scoring import SCORED, Scores
 from stream.recommend.cold_items import SLACK, Table
 from stream.recommend.list_filters import Rules
@@ -25,23 +25,23 @@ _BLOCK = 256  # events ranked at once: their matrices stay small
 
 
 class Weigh(Protocol):
-    """Give newcomers their scores."""
+    """Give cold items their scores."""
 
     def __call__(self, answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
-        """Return the share that the model's own list cedes, (n,), and newcomers' scores, (n, m).
+        """Return the share that the model's own list cedes, (n,), and cold items' scores, (n, m).
 
         `answers` are what the step says beside its list, `log_count` (n, m) the log of the counts at each
-        event's time, minus infinity before a newcomer may be listed.
+        event's time, minus infinity before a cold item may be listed.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByCategory:
-    """Rank newcomers by the directions of their categories and price levels, and their counts.
+    """Rank cold items by the directions of their categories and price levels, and their counts.
 
-    `vectors` (categories + 1, D) and `prices` (levels + 1, D) add up to a newcomer's vector, of which the direction
-    counts; `edges` divide the levels. A newcomer's logit is query times direction plus log count. What they all have
+    `vectors` (categories + 1, D) and `prices` (levels + 1, D) add up to a cold item's vector, of which the direction
+    counts; `edges` divide the levels. A cold item's logit is query times direction plus log count. What they all have
     together, and `bias`, decides how much goes to them of what is not the recent items' own; the model's list gives
     it up in proportion.
     """
@@ -58,13 +58,13 @@ class ByCategory:
         return share, odds * share[:, None]
 
     def odds(self, answers: Answers, table: Table, log_count: Floats) -> tuple[Floats, Floats]:
-        """Return the newcomers' probabilities among themselves, (n, m), and the log of their mass, (n,)."""
+        """Return the cold items' probabilities among themselves, (n, m), and the log of their mass, (n,)."""
         levels = len(self.prices)
         level = price_level(table.price[: len(table)], self.edges) if levels > 1 else 0
         distinct, place = np.unique(table.category[: len(table)] * levels + level, return_inverse=True)
         vectors = self.vectors[distinct // levels] + self.prices[distinct % levels]
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        # The rest of the query weighs popularity: a newcomer's is its count.
+        # The rest of the query weighs popularity: a cold item's is its count.
         query = answers["query"][:, : self.vectors.shape[1]]
         logit = (query @ vectors.T)[:, place] + log_count
         highest = np.maximum(logit.max(1, keepdims=True), -1e4)
@@ -78,18 +78,18 @@ def join(
     events: Events,
     scores: Scores,
     names: Sequence[str],
-    novelty: Novelty,
+    novelty: ColdStart,
     items: int,
     weigh: Weigh,
     rules: Rules | None = None,
     users: Prints | None = None,
 ) -> list[str]:
-    """Let the newcomers among scored events join the table and the lists, in the events' order.
+    """Let the cold items among scored events join the table and the lists, in the events' order.
 
     An event's list can hold what came up to this event, itself included, and nothing later: chunks leave no
-    trace. Without lists they only join. `names` are the events' items, `users` fingerprints of their shoppers, of
-    which only newcomers' are read. Where the rules ask for shoppers who met a newcomer, it is listed before that to
-    those alone who have it among their recent items. Returns the names of newcomers whose changelog records change,
+    trace. Without lists they only join. `names` are the events' items, `users` fingerprints of their users, of
+    which only cold items' are read. Where the rules ask for users who met a cold item, it is listed before that to
+    those alone who have it among their recent items. Returns the names of cold items whose changelog records change,
     once each.
     """
     touched, table.stale = table.stale, {}
@@ -124,15 +124,15 @@ def join(
 
 
 def _listable(table: Table, rules: Rules | None, begin: int) -> Mask:
-    """Tell which newcomers from slot `begin` on may be listed to shoppers who did not meet them."""
+    """Tell which cold items from slot `begin` on may be listed to users who did not meet them."""
     users = np.bitwise_count(table.met[begin : len(table)])
     return np.ones(len(users), bool) if rules is None else rules.trusted(table.key[begin : len(table)], users)
 
 
 class _Block:
-    """Events that are ranked at once: what newcomers' counts are before them, and what each of them changes."""
+    """Events that are ranked at once: what cold items' counts are before them, and what each of them changes."""
 
-    def __init__(self, table: Table, novelty: Novelty, listable: Mask) -> None:
+    def __init__(self, table: Table, novelty: ColdStart, listable: Mask) -> None:
         self.table, self.novelty = table, novelty
         self.before = np.where(listable, table.heat(novelty.half_life), -np.inf)
         self.begun: dict[int, int] = {}  # slots that join in this block, and where
@@ -141,13 +141,13 @@ class _Block:
 
     @property
     def joined(self) -> Ints:
-        """Return from which place on each newcomer is there."""
+        """Return from which place on each cold item is there."""
         found = np.zeros(len(self.table), np.int64)
         found[list(self.begun)] = list(self.begun.values())
         return found
 
     def see(self, place: int, slot: int, rules: Rules | None) -> None:
-        """Note an event of a newcomer that the table has seen."""
+        """Note an event of a cold item that the table has seen."""
         table = self.table
         if slot == len(self.listable):
             self.begun[slot] = place
@@ -160,7 +160,7 @@ class _Block:
             self.seen.append((place, slot, float(heat)))
 
     def log_counts(self, time: Ints) -> Floats:
-        """Return the log of each newcomer's count at each event of the block, (n, m)."""
+        """Return the log of each cold item's count at each event of the block, (n, m)."""
         # Heats are large: what is common to a block is taken off before they become float32.
         base = int(time.max()) / self.novelty.half_life
         start = np.full(len(self.table), -np.inf)
@@ -183,9 +183,9 @@ def _prices(events: Events, names: Sequence[str], items: int, rules: Rules | Non
 
 
 def own_newcomers(table: Table, answers: Answers, items: int) -> tuple[NDArray[np.intp], Floats]:
-    """Return the slots of newcomers among the recent items, (n, RECENT), -1 for others, and what a step gives each.
+    """Return the slots of cold items among the recent items, (n, RECENT), -1 for others, and what a step gives each.
 
-    `met`, fingerprints of those items, tells newcomers apart whose indices are the same by chance.
+    `met`, fingerprints of those items, tells cold items apart whose indices are the same by chance.
     """
     slots = table.slots(np.where(answers["recent"] > items, answers["recent"], 0))
     if "met" in answers:
@@ -200,8 +200,8 @@ def along(line: tuple[float, float], share: NDArray[Any]) -> tuple[NDArray[Any],
     return given / np.maximum(share, FLOOR), (1 - given) / (1 - np.minimum(share, 1 - FLOOR))
 
 
-def line_of(novelty: Novelty) -> tuple[float, float]:
-    """Return the line of the shopper's own newcomers; where none was fitted it changes nothing."""
+def line_of(novelty: ColdStart) -> tuple[float, float]:
+    """Return the line of the user's own cold items; where none was fitted it changes nothing."""
     return (1.0, 0.0) if isinstance(novelty.own, UnsetType) else novelty.own
 
 
@@ -213,10 +213,10 @@ def _rank(
     scores: Scores,
     items: int,
     weigh: Weigh,
-    novelty: Novelty,
+    novelty: ColdStart,
     rules: Rules | None,
 ) -> None:
-    """Merge the newcomers into the lists of a block, as far as the rules let them; `there` (n, m) are in the table."""
+    """Merge the cold items into the lists of a block, as far as the rules let them; `there` (n, m) are in the table."""
     assert scores.items is not None and scores.item_scores is not None
     answers = {name: value[rows] for name, value in scores.answers.items()}
     share, new = weigh(answers, table, log_count)
@@ -273,7 +273,7 @@ def _leading(items: Ints, scores: Floats, rules: Rules | None) -> Floats:
 
 
 def _move_pinned(table: Table, listed: Ints, known: Floats, new: Floats, rules: Rules) -> Ints:
-    """Give the newcomers that a list (n, k) has by a pin what the table gives them, in place: they are in it once.
+    """Give the cold items that a list (n, k) has by a pin what the table gives them, in place: they are in it once.
 
     Returns their slots, (n, k), -1 for all else.
     """

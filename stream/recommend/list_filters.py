@@ -24,7 +24,7 @@ Rank = Callable[[Floats, Floats, Ints, Mask | None, int], tuple[Floats, Ints, Fl
 """
 PAGE = 100
 PINS = 100  # at most: lists are widened by all of them
-USERS = 3  # shoppers that an unseen item needs before it is listed to others, unless said otherwise
+USERS = 3  # users that an unseen item needs before it is listed to others, unless said otherwise
 INDEX = 2**32 - 1  # the bits of an entry of a list that are an index: those above tell items apart that share one
 
 
@@ -59,7 +59,7 @@ class Others:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The rules of now over the known items, by index (items + 1,), and over newcomers.
+    """The rules of now over the known items, by index (items + 1,), and over cold items.
 
     `category` holds fingerprints, 0 for none, which no cap counts. `pins` are indices, the first of each list
     first and none twice; they obey the other rules. `names` names the newcomers among them, `said` has their
@@ -86,14 +86,14 @@ class Rules:
         return bool(self.cap or self.exclude_bought or len(self.pins))
 
     def categories_of(self, items: Ints) -> Prints:
-        """Return the categories of items, as far as they do not come from newcomers' events."""
+        """Return the categories of items, as far as they do not come from cold items' events."""
         found = self.category[np.where(items < len(self.category), items, 0)]
         if not len(self.said):
             return np.where(items < len(self.category), found, np.uint64(0))
         return np.where(items < len(self.category), found, np.append(self.said, np.uint64(0))[self.pinned(items)])
 
     def newcomers(self, key: Prints, category: Prints) -> tuple[Mask, Prints]:
-        """Tell which newcomers may be listed, and their categories; `category` are those that their events give."""
+        """Tell which cold items may be listed, and their categories; `category` are those that their events give."""
         row = self.others.rows(key)
         said, fit = self.others.category[row], ~self.others.refused[row]
         if self.only_named:
@@ -102,7 +102,7 @@ class Rules:
         return (fit if self.categories is None else fit & np.isin(category, self.categories)), category
 
     def trusted(self, key: Prints, users: NDArray[np.uint8]) -> Mask:
-        """Tell which newcomers may be listed to shoppers who did not meet them, `users` having met each."""
+        """Tell which cold items may be listed to users who did not meet them, `users` having met each."""
         return (users >= self.users) | (self.others.rows(key) < len(self.others))
 
     def pick(self, scores: Floats, items: Ints, category: Prints, bought: Ints, k: int) -> tuple[Floats, Ints]:

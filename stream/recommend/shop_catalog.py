@@ -21,7 +21,7 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """What the shop says of an item; `pins` is its place among the pinned ones, which lead each list, 0 for none."""
 
     availability: bool
-    # None: as the model knows it, or a newcomer's events say
+    # None: as the model knows it, or a cold item's events say
     category: Annotated[str, Meta(max_length=ID_LENGTH_MAX)] | None = None
     price: float | None = None
     pins: int = 0

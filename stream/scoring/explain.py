@@ -1,4 +1,4 @@
-"""Why a shopper has the score of now: the ring replayed without each event, and without each field."""
+"""Why a user has the score of now: the ring replayed without each event, and without each field."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _read = msgspec.json.Decoder(Score).decode
 
 @dataclass(slots=True)
 class _Seen:
-    """The newest score of a shopper, and the ids of the events before it, newest last."""
+    """The newest score of a user, and the ids of the events before it, newest last."""
 
     ids: deque[str]
     score: Score
@@ -40,7 +40,7 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Shoppers:
-    """What a log leaves behind of each shopper."""
+    """What a log leaves behind of each user."""
 
     ring: int
     seen: dict[str, _Seen] = field(default_factory=dict)
@@ -62,9 +62,9 @@ class _Shoppers:
 def explain_log(
     settings: Settings, folder: Path, form: Form, data: Path, users: Sequence[str], everyone: bool, recommend: bool
 ) -> tuple[list[Explanation], BadRows]:
-    """Score a log, then explain the newest score of the given shoppers, of all, or of the newest event's shopper.
+    """Score a log, then explain the newest score of the given users, of all, or of the newest event's user.
 
-    With `recommend` the first recommendation is explained too. Raises DataError where a shopper has no score.
+    With `recommend` the first recommendation is explained too. Raises DataError where a user has no score.
     """
     bundle = load(folder, settings.printable_ids)
     scorer = Scorer(bundle, False, limits(settings), str(data), decoder=decoder_of(form))
@@ -84,7 +84,7 @@ def explain_log(
 
 
 def explain(bundle: Bundle, heads: Sessions, seen: Sequence[_Seen], recommend: bool) -> list[Explanation]:
-    """Explain the sessions (n,) of shoppers, whose newest scores and events' ids are given."""
+    """Explain the sessions (n,) of users, whose newest scores and events' ids are given."""
     facts, ids = bundle.manifest, bundle.vocabulary
     by_event = without_each(heads, bundle.step(recommend), facts, ids, facts.meaning.ring)
     intent = without_fields(heads, bundle.intent_step, facts, ids)["intent"]

@@ -84,7 +84,7 @@ class Rehydrator:
         """Score the rings of other models' records, (n,), with this model; session times and lengths stay.
 
         A ring of a model of other event types, of another order of them, or of types that its format does not tell, is
-        not read: its shopper starts cold.
+        not read: its user starts cold.
         """
         revived = np.zeros(len(heads), self.layout)
         alike = heads["model"] & np.uint64(TYPES) == types_print(self.manifest.meaning.types)

@@ -62,7 +62,7 @@ class Partition:
 
 
 @dataclass(slots=True)
-class Work:
+class ChunkResult:
     """What a chunk of records comes to; `changes` are the changelog's records."""
 
     partition: int
@@ -71,14 +71,14 @@ class Work:
     changes: list[Message]
     rejected: Counter[str]
     intent: np.ndarray[tuple[int, int], np.dtype[np.float32]]
-    foreign: int  # records whose key is not their shopper's id
+    foreign: int  # records whose key is not their user's id
     arrived: Ints  # record times of what was scored, ms; of a record without one there is none
     records: int
     evicted: int
     displaced: int = 0
 
     @classmethod
-    def whole(cls, parts: "Sequence[Work]") -> "Work":
+    def whole(cls, parts: "Sequence[ChunkResult]") -> "ChunkResult":
         """Join the parts of a chunk."""
         first, *rest = parts
         for part in rest:
@@ -145,7 +145,7 @@ class Scorer:
         decoder: Decoder | None = None,
         most: int = 0,
     ) -> None:
-        """`most` shoppers are kept of a partition; 0: all."""
+        """`most` users are kept of a partition; 0: all."""
         self.decoder, self.most = decoder or Native(), most
         self.manifest, self.vocabulary = bundle.manifest, bundle.vocabulary
         self.step, self.intent_step = bundle.step(recommend), bundle.intent_step
@@ -163,12 +163,12 @@ class Scorer:
         self.types = self.decoder.types(bundle.manifest.meaning.types)
         keep_blocks()
 
-    def process(self, part: Partition, records: Sequence[Record], now: int) -> Work:
+    def process(self, part: Partition, records: Sequence[Record], now: int) -> ChunkResult:
         """Score a chunk in order; the partition's sessions and clock move on. `now` (ms) is written as `scored_at`."""
         return self.process_all([(part, records)], now)[0]
 
-    def process_all(self, chunks: Sequence[tuple[Partition, Sequence[Record]]], now: int) -> list[Work]:
-        """Score chunks of different partitions; where no newcomers join the lists of one, all at once."""
+    def process_all(self, chunks: Sequence[tuple[Partition, Sequence[Record]]], now: int) -> list[ChunkResult]:
+        """Score chunks of different partitions; where no cold items join the lists of one, all at once."""
         reads = [self._read(part, records, now) for part, records in chunks]
         crowded = [one for one in reads if self._crowded(one)] if self.most else []
         calm = [one for one in reads if not self._crowded(one)] if crowded else reads
@@ -184,7 +184,7 @@ class Scorer:
     def _crowded(self, read: _Read) -> bool:
         return len(read.part.store) + len(read.events) > self.most
 
-    def _in_parts(self, read: _Read, now: int) -> Work:
+    def _in_parts(self, read: _Read, now: int) -> ChunkResult:
         """Score a chunk in parts, after each of which those who came longest ago go: as if it were event by event."""
         part, clock, works, done = read.part, read.part.clock, [], 0
         users = [event.user_id for event in read.events]
@@ -196,9 +196,9 @@ class Scorer:
             (outcome,) = self._score([some])
             works.append(self._work(some, *outcome, now))
             done = end
-        return Work.whole(works)
+        return ChunkResult.whole(works)
 
-    def _doubt(self, works: list[Work]) -> None:
+    def _doubt(self, works: list[ChunkResult]) -> None:
         """Ask whether the model still runs where it fails again and again; raise BundleError where it does not.
 
         What it cannot score for want of memory, or by a broken library, is no dead letter.
@@ -228,14 +228,14 @@ class Scorer:
         part.clock = int(clock[-1]) if len(clock) else part.clock
         return _Read(part, records, events, sources, at, stamps, clock, rejected)
 
-    def _work(self, read: _Read, scores: Scores, changes: list[Message], now: int) -> Work:
+    def _work(self, read: _Read, scores: Scores, changes: list[Message], now: int) -> ChunkResult:
         part, records, rejected = read.part, read.records, read.rejected
         for i, code in zip(np.flatnonzero(scores.outcome).tolist(), scores.outcome[scores.outcome > 0], strict=True):
             rejected.append((read.at[i], REASONS[code - 1]))
         rejected.sort()
         evicted, displaced = self._evict(part), self._displace(part)
         keys = [event.user_id.encode() for event in read.events]
-        return Work(
+        return ChunkResult(
             partition=part.number,
             scores=self.publisher.scored(part.number, read.sources, read.events, keys, scores, now),
             dead=[
@@ -358,7 +358,7 @@ class Scorer:
         return lists
 
     def _join(self, part: Partition, events: list[Event], batch: Events, scores: Scores, rules: Rules) -> list[Message]:
-        """Let newcomers into the lists; return their changelog records."""
+        """Let cold items into the lists; return their changelog records."""
         novelty = self.manifest.novelty
         if self.weigh is None or novelty is None:
             return []
@@ -381,7 +381,7 @@ class Scorer:
         return [Message(USER + user.encode(), None) for user in gone]
 
     def _displace(self, part: Partition) -> list[Message]:
-        """Forget those who came longest ago, where there are more shoppers than are kept."""
+        """Forget those who came longest ago, where there are more users than are kept."""
         if not self.most or len(part.store) <= self.most:
             return []
         return [Message(USER + user.encode(), None) for user in displace(part.store, self.most)]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 _COMING = 1 << 23  # bytes: sessions of a chunk, several times
 
 
-class Room:
+class GrowableArrays:
     """An array of zeros that grows; what was never touched takes no memory."""
 
     def __init__(self, dtype: np.dtype[Any], length: int) -> None:

@@ -1,4 +1,4 @@
-"""One partition's sessions: an array of records, and which shopper has which."""
+"""One partition's sessions: an array of records, and which user has which."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ import numpy as np
 
 from stream.core import session
 from stream.core.session import Sessions
-from stream.state.growable import Room
-from stream.state.user_bound import Idle, longest
-from stream.state.user_index import Mark, Names, Slots
+from stream.state.growable import GrowableArrays
+from stream.state.user_bound import LongestIdle, longest
+from stream.state.user_index import Mark, Slots, UserIndex
 
 _FIRST = 1024
 
@@ -25,11 +25,11 @@ class Changes:
 
 
 class SessionStore:
-    """Shoppers' records in slots; a slot of a removed shopper is used again."""
+    """Users' records in slots; a slot of a removed user is used again."""
 
     def __init__(self, layout: np.dtype[np.void]) -> None:
-        self._room = Room(layout, _FIRST)
-        self._names = Names()
+        self._room = GrowableArrays(layout, _FIRST)
+        self._names = UserIndex()
         self._changes: Changes | None = None  # where what changes is noted
 
     def __len__(self) -> int:
@@ -40,7 +40,7 @@ class SessionStore:
 
     @property
     def records(self) -> Sessions:
-        """The records by slot; another array once there are more shoppers."""
+        """The records by slot; another array once there are more users."""
         return self._room.array
 
     @property
@@ -49,7 +49,7 @@ class SessionStore:
         return self.records.nbytes
 
     def slots(self, users: Sequence[str]) -> Slots:
-        """Find the shoppers' slots; an unknown shopper gets one with an empty record."""
+        """Find the users' slots; an unknown user gets one with an empty record."""
         found = self._names.find(users)
         if len(new := np.flatnonzero(found < 0)):
             fresh = [users[at] for at in new.tolist()]
@@ -95,21 +95,21 @@ class SessionStore:
         self._write(slots, records)
 
     def put(self, users: Sequence[str], records: Sessions) -> None:
-        """Set the shoppers' records, (n,); of one who is there twice the last one holds."""
+        """Set the users' records, (n,); of one who is there twice the last one holds."""
         slots = self.slots(users)
         session.put(self.records, slots, records)
 
     def users(self, slots: Slots) -> list[str]:
-        """Name the shoppers in slots that are taken."""
+        """Name the users in slots that are taken."""
         return self._names.of(slots)
 
     def remove(self, users: Sequence[str]) -> None:
-        """Forget shoppers, known or not."""
+        """Forget users, known or not."""
         found = self._names.find(users)
         self.free(np.unique(found[found >= 0]))
 
     def free(self, slots: Slots) -> None:
-        """Forget the shoppers in slots that are taken, no slot twice."""
+        """Forget the users in slots that are taken, no slot twice."""
         if len(slots):
             if self._changes:
                 held = self.users(slots), session.take(self.records, slots)
@@ -118,7 +118,7 @@ class SessionStore:
             self.records[slots] = np.zeros((), self.records.dtype)
 
     def idle(self, clock: int, ttl: int) -> list[str]:
-        """Name the shoppers whose session is over when the partition's clock is at `clock`, both in ms.
+        """Name the users whose session is over when the partition's clock is at `clock`, both in ms.
 
         Their next event would clear it, since the clock does not go back (`stream.core.session.expired`).
         """
@@ -126,14 +126,14 @@ class SessionStore:
         return self.users(np.flatnonzero((taken["last"] != 0) & (clock - taken["arrived"] > ttl)))
 
     def find(self, users: Sequence[str]) -> Slots:
-        """Return the shoppers' slots, -1 where one is unknown."""
+        """Return the users' slots, -1 where one is unknown."""
         return self._names.find(users)
 
-    def longest_idle(self, n: int) -> Idle:
-        """Return the `n` shoppers who came longest ago, the first to go first."""
+    def longest_idle(self, n: int) -> LongestIdle:
+        """Return the `n` users who came longest ago, the first to go first."""
         return longest(self.records[: self._names.end], n, self.users)
 
     def get(self, user: str) -> Sessions | None:
-        """Return a copy of one shopper's record."""
+        """Return a copy of one user's record."""
         slot = int(self._names.find([user])[0])
         return None if slot < 0 else self.records[slot].copy()

@@ -1,6 +1,6 @@
 """Who has been idle for longest: by the partition's clock, then by event time, then by name, so that all are in order.
 
-All of it is in the session records, so that a restart finds the same order; what a shopper's event does is to move it
+All of it is in the session records, so that a restart finds the same order; what a user's event does is to move it
 towards the end. How far a chunk can be scored before somebody's going could show is told here, too.
 """
 
@@ -19,20 +19,20 @@ Ints = NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).max
 
 
-class Idle(NamedTuple):
-    """Shoppers, the longest idle first: their slots, the clock and the event time (ms) of their newest events."""
+class LongestIdle(NamedTuple):
+    """Users, the longest idle first: their slots, the clock and the event time (ms) of their newest events."""
 
     slots: Ints
     arrived: Ints
     last: Ints
 
 
-def longest(records: Sessions, n: int, names: Callable[[Ints], list[str]]) -> Idle:
+def longest(records: Sessions, n: int, names: Callable[[Ints], list[str]]) -> LongestIdle:
     """Return the `n` longest idle of records by slot, those without a state left out; `names` are those of slots."""
     arrived = np.where(records["model"] != 0, records["arrived"], _NEVER)
     n = min(n, int(np.count_nonzero(arrived < _NEVER)))
     if n <= 0:
-        return Idle(*(np.zeros(0, np.int64) for _ in Idle._fields))
+        return LongestIdle(*(np.zeros(0, np.int64) for _ in LongestIdle._fields))
     at = np.partition(arrived, n - 1)[n - 1]
     before, tied = np.flatnonzero(arrived < at), np.flatnonzero(arrived == at)
     last = records["last"][tied]
@@ -47,14 +47,14 @@ def longest(records: Sessions, n: int, names: Callable[[Ints], list[str]]) -> Id
         by_name = np.array(sorted(range(len(slots)), key=called.__getitem__), np.int64)
         order = by_name[np.lexsort((last[by_name], arrived[by_name]))]
     order = order[:n]
-    return Idle(slots[order], arrived[order], last[order])
+    return LongestIdle(slots[order], arrived[order], last[order])
 
 
 def steady(store: "SessionStore", users: Sequence[str], clock: Ints, time: Ints, most: int) -> int:
     """Return how many events, 1 at least, can be scored before it shows who has gone.
 
     Events are `users`', when the partition's clock stood at `clock`, of the time `time`, (n,) each in ms. No more than
-    `most` shoppers are in the store. Whether an event is accepted is not known yet: so a shopper who may have gone by
+    `most` users are in the store. Whether an event is accepted is not known yet: so a user who may have gone by
     its turn, if all before are accepted, ends the part.
     """
     n = min(len(users), most)
@@ -74,7 +74,7 @@ def steady(store: "SessionStore", users: Sequence[str], clock: Ints, time: Ints,
 
 
 def displace(store: "SessionStore", most: int) -> list[str]:
-    """Forget those who came longest ago, so that `most` shoppers stay; return who went."""
+    """Forget those who came longest ago, so that `most` users stay; return who went."""
     gone = store.longest_idle(len(store) - most).slots
     users = store.users(gone)
     store.free(gone)
@@ -89,7 +89,7 @@ def _ranks(slots: Ints, found: Ints) -> Ints:
 
 
 def _first(users: Sequence[str], found: Ints) -> NDArray[np.bool_]:
-    """Tell which events are their shopper's first; who is in no slot is known by name."""
+    """Tell which events are their user's first; who is in no slot is known by name."""
     who, new = found.copy(), dict[str, int]()
     for row in np.flatnonzero(found < 0).tolist():
         who[row] = new.setdefault(users[row], -1 - len(new))

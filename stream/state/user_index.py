@@ -1,4 +1,4 @@
-"""Which shopper is in which slot, in arrays: objects for each shopper would take several times the bytes of a name."""
+"""Which user is in which slot, in arrays: objects for each user would take several times the bytes of a name."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.dtypes import StringDType
 from numpy.typing import NDArray
 
-from stream.state.growable import Room
+from stream.state.growable import GrowableArrays
 
 Slots = NDArray[np.int64]
 _FIRST = 1024
@@ -27,13 +27,13 @@ class Mark(NamedTuple):
     last: "array[int]"  # the last ones of them
 
 
-class Names:
+class UserIndex:
     """Names in slots, looked up by hash in a table with linear probing; whether one is found its letters alone tell."""
 
     def __init__(self) -> None:
-        self._places = Room(_PLACE, 2 * _FIRST)
+        self._places = GrowableArrays(_PLACE, 2 * _FIRST)
         self._used = 0  # places of the table that are not free
-        self._hashes = Room(_HASH, _FIRST)
+        self._hashes = GrowableArrays(_HASH, _FIRST)
         self._name: NDArray[Any] = np.zeros(_FIRST, _TEXT)  # by slot
         self._again = array("q")  # slots to be given again
         self.end = 0  # slots that were ever given are below it
@@ -136,7 +136,7 @@ class Names:
         """Make the table anew, without the places that were left, with room for more; half of it stays free."""
         taken = self._taken()
         size = 1 << (2 * (len(taken) + more) - 1).bit_length()
-        self._places, self._used = Room(_PLACE, max(size, 2 * _FIRST)), 0
+        self._places, self._used = GrowableArrays(_PLACE, max(size, 2 * _FIRST)), 0
         self._enter(taken)
 
     def _taken(self) -> Slots:

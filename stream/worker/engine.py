@@ -18,16 +18,16 @@ from functools import partial
 from typing import Any, TypeVar
 
 from stream.core.errors import FaultError, StuckError
-from stream.core.linger import Load, Pace
+from stream.core.linger import Linger, Load
 from stream.kafka.client.reachability import Reachability
 from stream.kafka.exactly_once.changelog import Recovery
 from stream.kafka.exactly_once.producing import Producing
 from stream.kafka.exactly_once.transaction import Aborted, ProducerLostError, Stand
-from stream.kafka.group.membership import Batch, Membership, Owned, Ownership, apart, joined
-from stream.scoring.scorer import Scorer, Work
+from stream.kafka.group.membership import Batch, Membership, Ownership, PartitionState, apart, joined
+from stream.scoring.scorer import ChunkResult, Scorer
 from stream.scoring.undo import noting
 from stream.worker.observation import count_round, refresh_gauges
-from stream.worker.rebalance import Restorer
+from stream.worker.rebalance import Rebalancer
 from stream.worker.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -40,12 +40,12 @@ _DRAIN_SECONDS = 9.0  # for the running round on the way out: with the abort aft
 class _Scored:
     """A round: what it comes to, where it leaves each partition, how much it is, and for what it had no room."""
 
-    works: list[Work] = field(default_factory=list)
+    works: list[ChunkResult] = field(default_factory=list)
     stands: dict[int, Stand] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
     rest: list[Batch] = field(default_factory=list)
 
-    def add(self, batches: list[tuple[Batch, Owned]], works: list[Work]) -> None:
+    def add(self, batches: list[tuple[Batch, PartitionState]], works: list[ChunkResult]) -> None:
         """Add a group of batches that was scored."""
         self.works += works
         self.stands |= {batch.partition: Stand.of(held) for batch, held in batches}
@@ -63,7 +63,7 @@ class Engine:
         recovery: Recovery,
         ownership: Ownership,
         telemetry: Telemetry,
-        pace: Pace,
+        pace: Linger,
         seek: Callable[[dict[int, int]], Awaitable[None]],
         fail: Callable[[BaseException], None],
         kafka: Reachability,
@@ -83,7 +83,7 @@ class Engine:
         self._idle = asyncio.Event()
         self._idle.set()
         on_scorer = partial(self._in, self._scoring)
-        self.restorer = Restorer(producing, recovery, ownership, telemetry, seek, fail, kafka, on_scorer, self._move)
+        self.restorer = Rebalancer(producing, recovery, ownership, telemetry, seek, fail, kafka, on_scorer, self._move)
 
     def _adapt(self) -> None:
         """Tell the fetches what the next rounds have room for."""
@@ -262,7 +262,7 @@ class Engine:
         """Score batches in groups, until the round is full."""
         began, found = time.perf_counter(), _Scored()
         chunk, part = self.ownership.chunk, self.ownership.part
-        # A shopper's last event of a round is told in one chunk of its partition.
+        # A user's last event of a round is told in one chunk of its partition.
         whole = joined(batches, sys.maxsize) if self.scorer.clock.last else joined(batches, chunk, part)
         groups = apart(whole, chunk, part)
         for group in groups:
@@ -281,7 +281,7 @@ class Engine:
         return found
 
     @staticmethod
-    def _begin(batch: Batch, membership: Membership, first: bool) -> Owned | None:
+    def _begin(batch: Batch, membership: Membership, first: bool) -> PartitionState | None:
         """Return what a batch is scored into, counted before it is; None where that is another membership's.
 
         Who takes a partition over takes it from its membership, then looks at the count: one of the two sees the other.
@@ -297,7 +297,7 @@ class Engine:
             held.rounds.pop()
         return None
 
-    def _score(self, batches: list[tuple[Batch, Owned]]) -> list[Work]:
+    def _score(self, batches: list[tuple[Batch, PartitionState]]) -> list[ChunkResult]:
         """Score batches of different partitions, from where their sessions stand."""
         chunks = []
         for batch, held in batches:

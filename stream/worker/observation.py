@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from stream.core.manifest import Manifest
 from stream.kafka.group.membership import Ownership
-from stream.scoring.scorer import Work
+from stream.scoring.scorer import ChunkResult
 from stream.worker.telemetry import Telemetry
 
 
-def count_round(t: Telemetry, manifest: Manifest, works: Sequence[Work]) -> None:
+def count_round(t: Telemetry, manifest: Manifest, works: Sequence[ChunkResult]) -> None:
     """Count a round that was committed."""
     now = time.time() * 1000
     t.transactions.labels("committed").inc()

@@ -19,7 +19,7 @@ from stream.kafka.client.reachability import Reachability
 from stream.kafka.exactly_once.changelog import Progress, Recovery
 from stream.kafka.exactly_once.producing import DaemonThread, OverdueError, Producing
 from stream.kafka.exactly_once.transaction import Aborted, ProducerLostError, Stand
-from stream.kafka.group.membership import Membership, Owned, Ownership
+from stream.kafka.group.membership import Membership, Ownership, PartitionState
 from stream.worker.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _REST_SECONDS = (0.5, 10.0)  # between two attempts: at first, and at most
 _REBALANCE_SECONDS = 90.0  # Kafka's bound of a rebalance is 60; then what was kept is caught up
 
 
-class Restorer:
+class Rebalancer:
     """Recover what a rebalance brings, what an abort takes, and what an outage leaves; or roll an abort back."""
 
     def __init__(
@@ -138,7 +138,7 @@ class Restorer:
         except Exception as failure:
             self.fail(failure)
 
-    async def _go_on(self, membership: Membership, owned: dict[int, Owned]) -> None:
+    async def _go_on(self, membership: Membership, owned: dict[int, PartitionState]) -> None:
         """Go on from where sessions stand; nothing is read."""
         await self.seek({number: held.part.position for number, held in owned.items()})
         membership.owned.update(owned)
@@ -211,7 +211,7 @@ class Restorer:
         """Recover, then commit the positions: this proves membership and producer before anything is scored."""
         began = time.monotonic()
         self.telemetry.recovering.set(1)
-        found: dict[int, Owned] | None = {}
+        found: dict[int, PartitionState] | None = {}
         if partitions:
             await self.producing.claim(min(partitions))
             found = await self._thread.finish(self.recovery.deadline, self._recover_all, partitions, membership)
@@ -232,7 +232,7 @@ class Restorer:
         self.telemetry.recovery.observe(time.monotonic() - began)
         self._proven, self.waiting = membership, ""
 
-    def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, Owned] | None:
+    def _recover_all(self, partitions: set[int], membership: Membership) -> dict[int, PartitionState] | None:
         kept = {number: membership.kept.pop(number, None) for number in sorted(partitions)}
         remaining: dict[int, int] = {}
         told = time.monotonic()
@@ -254,6 +254,6 @@ class Restorer:
         return self.recovery.recover(kept, wanted, progress)
 
 
-def _take_back(owned: list[Owned]) -> None:
+def _take_back(owned: list[PartitionState]) -> None:
     for held in owned:
         held.take_back()

@@ -14,7 +14,7 @@ from models.heads.next_item import POPULARITY
 from models.training.checkpoint import load
 from stream.bundle.onnx import load as load_bundle
 from stream.core.errors import BundleError, ParityError
-from stream.core.manifest import Novelty
+from stream.core.manifest import ColdStart
 from stream.recommend.cold_ranking import ByCategory
 
 
@@ -126,7 +126,7 @@ def test_the_catalog_is_plain_numpy(written: Path, run_folder: Path):
 def test_a_model_that_knows_prices_scores_alike_when_exported(priced, tmp_path: Path):
     with torch.no_grad():
         priced.network.price_vectors.weight[1:].normal_()
-    priced.run.novelty = Novelty(bias=-2.0, price_edges=priced.run.edges)
+    priced.run.novelty = ColdStart(bias=-2.0, price_edges=priced.run.edges)
     manifest = bundle.write(priced, tmp_path / "bundle", "float32")
     assert max(manifest.parity.values()) < 1e-5
     found, known = load_bundle(tmp_path / "bundle"), weigh(priced)

@@ -18,7 +18,7 @@ from stream.kafka.client.admin import admin, consumer
 from stream.kafka.client.offsets import log_offsets
 from stream.kafka.exactly_once.changelog import POSITION, Recovery
 from stream.kafka.exactly_once.transaction import Committer
-from stream.kafka.group.membership import Owned
+from stream.kafka.group.membership import PartitionState
 from stream.scoring.rehydrate import Rehydrator
 from stream.scoring.scorer import Partition
 from stream.state.position import Position
@@ -39,7 +39,7 @@ def _recovery(place: Shop, **changes: object) -> Recovery:
     return Recovery(settings, admin(settings), LOADED)
 
 
-def _recover(place: Shop, **changes: object) -> Owned:
+def _recover(place: Shop, **changes: object) -> PartitionState:
     recovery = _recovery(place, **changes)
     try:
         found = recovery.recover({0: None}, lambda: True)
@@ -96,7 +96,7 @@ def test_it_waits_for_an_open_transaction(place: Shop, commit: bool):
     _write(place, (b"ua", _session(1)), _position(place, 2))
     out = _transactional(place)
     _write(place, (b"ua", _session(2)), _position(place, 5), producer=out)
-    found: list[Owned] = []
+    found: list[PartitionState] = []
     waiting = threading.Thread(target=lambda: found.append(_recover(place)))
     waiting.start()
     time.sleep(3)

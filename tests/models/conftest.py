@@ -16,10 +16,10 @@ from models.report.build import gather as gather_report
 from models.training.checkpoint import Checkpoint, Run
 from models.training.config import TrainConfig
 from models.training.epochs import train
-from stream.core.manifest import Meaning, Novelty
+from stream.core.manifest import ColdStart, TaskSpec
 from tests.fakes import NOON
 
-MEANING = Meaning(horizons=("1h", "session"))
+MEANING = TaskSpec(horizons=("1h", "session"))
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def run_folder(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
 
     def conclude(point: Checkpoint) -> None:
-        point.run.novelty = Novelty(bias=-2.0)
+        point.run.novelty = ColdStart(bias=-2.0)
 
     train(*small_run(log, epochs=8), folder, conclude=conclude)
     return folder

@@ -8,7 +8,7 @@ import torch
 
 from export.parity import random_histories
 from models.baselines import category_popularity
-from models.baselines.session_knn import WAYS, Neighbours
+from models.baselines.session_knn import WAYS, SessionKnn
 from models.data.cooccurrence import OWN, REACHES, RECENT, beside, count
 from models.data.log import Log
 from models.data.sequences import Sequences
@@ -153,7 +153,7 @@ def test_baselines_and_neighbours_count_as_if_newcomers_were_no_item(sequences: 
     assert torch.equal(gate[0], gate[1])
     rings, numbers = np.zeros((1, 50), np.int64), np.zeros((1, len(NUMERIC)), np.float32)
     for way in WAYS.values():
-        near, without = Neighbours(new, items), Neighbours(none, items)
+        near, without = SessionKnn(new, items), SessionKnn(none, items)
         assert np.array_equal(near.item, without.item)
         asked = {"item": np.array([FAR_ABOVE]), "numeric": numbers}
         _, state = near.step(way, 20, recommend=True)(asked, {"recent": rings})

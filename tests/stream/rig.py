@@ -10,14 +10,14 @@ import msgspec
 from stream.bundle.onnx import Bundle
 from stream.core.errors import StuckError
 from stream.core.events import Event
-from stream.core.linger import Pace
+from stream.core.linger import Linger
 from stream.core.manifest import Vocabulary
 from stream.kafka.client.deadline import Deadline
 from stream.kafka.client.errors import Kind
 from stream.kafka.exactly_once.changelog import Progress
 from stream.kafka.exactly_once.producing import Producing
 from stream.kafka.exactly_once.transaction import Aborted
-from stream.kafka.group.membership import Batch, Owned, Ownership
+from stream.kafka.group.membership import Batch, Ownership, PartitionState
 from stream.records import Limits
 from stream.scoring.offline import Line
 from stream.scoring.scorer import Partition, Scorer
@@ -113,7 +113,7 @@ class Recovery:
         for number in kept:
             progress(Progress(number, 1, 4, 1))
         return {
-            number: held or Owned(Partition(number, SessionStore(self.scorer.layout), position=self.position))
+            number: held or PartitionState(Partition(number, SessionStore(self.scorer.layout), position=self.position))
             for number, held in kept.items()
         }
 
@@ -133,7 +133,7 @@ class Rig:
             recovery=self.recovery,
             ownership=self.ownership,
             telemetry=self.telemetry,
-            pace=Pace(100, 3),
+            pace=Linger(100, 3),
             seek=self.seek,
             fail=self.failed.append,
             kafka=self.kafka,

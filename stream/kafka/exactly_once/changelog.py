@@ -19,7 +19,7 @@ from stream.core.errors import PositionError, StuckError, UnreachableError
 from stream.kafka.client.admin import ANSWER, admin, answered, consumer, ended
 from stream.kafka.client.deadline import Deadline
 from stream.kafka.client.offsets import EARLIEST, LATEST, group_offsets, group_reader, log_offsets
-from stream.kafka.group.membership import Owned
+from stream.kafka.group.membership import PartitionState
 from stream.kafka.topics.watch import described
 from stream.scoring.rehydrate import Rehydrator
 from stream.scoring.scorer import Partition
@@ -64,7 +64,7 @@ class _Part:
     `proof` is where the position of sessions that were kept was written, below 0 for none: `proven` once it is met.
     """
 
-    owned: Owned
+    owned: PartitionState
     at: int
     position: Position
     end: int = 0
@@ -118,10 +118,10 @@ class Recovery:
 
     def recover(
         self,
-        kept: Mapping[int, Owned | None],
+        kept: Mapping[int, PartitionState | None],
         wanted: Callable[[], bool],
         progress: Callable[[Progress], None] = lambda _: None,
-    ) -> dict[int, Owned] | None:
+    ) -> dict[int, PartitionState] | None:
         """Rebuild partitions, or catch up those that were kept; return None where they are no longer wanted.
 
         All are read at once: one alone leaves the reader waiting for the broker most of the time. Raises StuckError
@@ -169,10 +169,10 @@ class Recovery:
         log.info("recovered %d partitions in %.2f s", len(parts), time.monotonic() - began)
         return {number: part.owned for number, part in parts.items()}
 
-    def _begin(self, number: int, kept: Owned | None) -> _Part:
+    def _begin(self, number: int, kept: PartitionState | None) -> _Part:
         if kept and time.monotonic() - kept.read_at > _DELETE_RETENTION / 2:
             kept = None
-        owned = kept or Owned(Partition(number, SessionStore(self._rehydrator.layout), position=-1))
+        owned = kept or PartitionState(Partition(number, SessionStore(self._rehydrator.layout), position=-1))
         position = Position.of(owned.topics, owned.part.position, owned.part.clock)
         if not kept:
             return _Part(owned, 0, position)
@@ -253,7 +253,7 @@ class Recovery:
             raise self._broken(part.number, made[0].offset() or 0, error) from error
 
     def _broken(self, number: int, offset: int, error: Exception) -> PositionError:
-        """Say where a record lies; its key, which is a shopper's id, stays out of the log."""
+        """Say where a record lies; its key, which is a user's id, stays out of the log."""
         kind = type(error).__name__ if isinstance(error, UnicodeError) else str(error)
         return PositionError(
             f"{self._settings.changelog} partition {number}, offset {offset} is no record of a changelog: {kind}",

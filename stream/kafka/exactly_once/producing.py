@@ -17,7 +17,7 @@ from stream.core.errors import FencedError
 from stream.kafka.client.deadline import Deadline
 from stream.kafka.exactly_once.transaction import Committer, ProducerLostError, Stand
 from stream.kafka.group.membership import Membership
-from stream.scoring.scorer import Work
+from stream.scoring.scorer import ChunkResult
 
 T = TypeVar("T")
 _LOOK = 0.25  # seconds between two looks at a call that runs
@@ -104,7 +104,7 @@ class Producing:
         """See `Committer.claim`."""
         await self._call(self._now().claim, partition)
 
-    async def commit(self, works: Sequence[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
+    async def commit(self, works: Sequence[ChunkResult], stands: Mapping[int, Stand], membership: Membership) -> None:
         """See `Committer.commit`."""
         await self._call(self._now().commit, works, stands, membership)
 

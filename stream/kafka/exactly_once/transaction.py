@@ -21,9 +21,9 @@ from stream.kafka.client.deadline import Deadline
 from stream.kafka.client.errors import Kind, kind, passing, said, unauthorized
 from stream.kafka.client.offsets import group_offset
 from stream.kafka.exactly_once.changelog import POSITION
-from stream.kafka.group.membership import Membership, Owned
+from stream.kafka.group.membership import Membership, PartitionState
 from stream.records import BATCH, LETTER_ROOM, Message
-from stream.scoring.scorer import Work
+from stream.scoring.scorer import ChunkResult
 from stream.settings import Settings
 from stream.state.position import Position
 
@@ -40,12 +40,12 @@ _encode = msgspec.json.Encoder().encode
 class Stand(NamedTuple):
     """Where a round leaves a partition: the next input offset, and the newest record time (ms)."""
 
-    held: Owned
+    held: PartitionState
     offset: int
     clock: int
 
     @classmethod
-    def of(cls, held: Owned) -> "Stand":
+    def of(cls, held: PartitionState) -> "Stand":
         """Take down where a partition stands now."""
         return cls(held, held.part.position, held.part.clock)
 
@@ -172,7 +172,7 @@ class Committer:
         self._done()
         self._clocks.check()
 
-    def commit(self, works: Iterable[Work], stands: Mapping[int, Stand], membership: Membership) -> None:
+    def commit(self, works: Iterable[ChunkResult], stands: Mapping[int, Stand], membership: Membership) -> None:
         """Commit a round: its works, and where it leaves each partition.
 
         Raises Aborted where the transaction was aborted, ProducerLostError where its end is not known, FaultError for
@@ -243,7 +243,7 @@ class Committer:
     def _done(self) -> None:
         self._opened, self.proved = 0.0, time.monotonic()
 
-    def _produce(self, work: Work, deadline: float) -> None:
+    def _produce(self, work: ChunkResult, deadline: float) -> None:
         settings = self._settings
         self._send(settings.scores_topic, work.scores, PARTITION_UA, deadline)
         self._send(settings.dead_letters_topic, work.dead, PARTITION_UA, deadline)

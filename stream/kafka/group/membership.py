@@ -29,7 +29,7 @@ class Ahead:
 
 
 @dataclass(slots=True, eq=False)
-class Owned:
+class PartitionState:
     """A partition's sessions, and how far the changelog is in them."""
 
     part: Partition
@@ -70,8 +70,8 @@ class Membership:
     generation: int
     member: str
     instance: str | None
-    owned: dict[int, Owned] = field(default_factory=dict)
-    kept: dict[int, Owned] = field(default_factory=dict)  # from before the rebalance, to be caught up
+    owned: dict[int, PartitionState] = field(default_factory=dict)
+    kept: dict[int, PartitionState] = field(default_factory=dict)  # from before the rebalance, to be caught up
     whole: bool = False  # all of its partitions' sessions were kept by a rebalance
 
     def metadata(self) -> bytes:

@@ -158,7 +158,7 @@ def _configs(client: AdminClient, topics: list[Topic]) -> list[dict[str, str | N
 
 def _misshapen(topic: Topic, found: Topic) -> list[str]:
     faults = []
-    tied = topic.role in ("events", "changelog")  # a shopper's state lies in the partition of the events
+    tied = topic.role in ("events", "changelog")  # a user's state lies in the partition of the events
     if tied and found.partitions != topic.partitions:
         faults.append(f"{topic.name} ({topic.role}) has {found.partitions} partitions, not {topic.partitions}: {GROW}")
     if found.replication < topic.replication:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.baselines.session_knn import LONGEST, WAYS, Neighbours, Way, manifest
+from models.baselines.session_knn import LONGEST, WAYS, SessionKnn, Way, manifest
 from models.data.log import gather, vocabulary
 from models.data.sequences import Sequences
 from models.evaluation.prequential import evaluate
@@ -29,9 +29,9 @@ def _log(lines):
     return gather(events, timed=False)
 
 
-def _neighbours(lines) -> Neighbours:
+def _neighbours(lines) -> SessionKnn:
     log = _log(lines)
-    return Neighbours(Sequences(log, vocabulary(log), MEANING, int(log.time.max()), 64), ITEMS)
+    return SessionKnn(Sequences(log, vocabulary(log), MEANING, int(log.time.max()), 64), ITEMS)
 
 
 def _ring(session) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_no_instance_sees_another(way, lines, asked):
 
 def test_the_state_is_the_session_and_a_pause_ends_it():
     log = _log([[1, 2], [3, 2, 4]])
-    neighbours = Neighbours(Sequences(log, vocabulary(log), MEANING, int(log.time.max()), 64), ITEMS)
+    neighbours = SessionKnn(Sequences(log, vocabulary(log), MEANING, int(log.time.max()), 64), ITEMS)
     step = neighbours.step(WAYS["STAN"], K, recommend=False)
     recent = np.zeros((1, LONGEST), np.int64)
     for item, opens, expected in [(3, 1, [3]), (0, 0, [-1, 3]), (2, 0, [2, -1, 3]), (5, 1, [5])]:
@@ -108,7 +108,7 @@ def test_sessions_of_one_shopper_are_neighbours_of_their_own():
     """Two sessions a day apart: items of one are not near those of the other."""
     rows = [("a", 0, "1"), ("a", 1, "2"), ("a", 1440, "3"), ("a", 1441, "4")]
     log = gather((Event(f"e{m}", u, "view", i, NOON + m * MINUTE) for u, m, i in rows), timed=True)
-    neighbours = Neighbours(Sequences(log, vocabulary(log), MEANING, int(log.time.max()), 64), 4)
+    neighbours = SessionKnn(Sequences(log, vocabulary(log), MEANING, int(log.time.max()), 64), 4)
     items, _ = neighbours.rank(_ring([1])[None], WAYS["V-SkNN"], 4)
     assert sorted(items[0].tolist()) == [0, 0, 1, 2]
 
@@ -119,7 +119,7 @@ def test_a_log_is_evaluated_and_its_later_events_teach_nothing():
     since = NOON + 3 * MINUTE
     before = log.where(log.time < since)
     vocab = vocabulary(log)
-    neighbours = Neighbours(Sequences(before, vocab, MEANING, since, 64), ITEMS)
+    neighbours = SessionKnn(Sequences(before, vocab, MEANING, since, 64), ITEMS)
     whole = Sequences(log, vocab, MEANING, int(log.time.max()), 64)
     warm, step = (neighbours.step(WAYS["STAN"], K, recommend) for recommend in (False, True))
     found = evaluate(log, whole, manifest(MEANING, ITEMS, 0), warm, step, None, since, int(log.time.max()))

@@ -7,12 +7,12 @@ import pytest
 
 from models.cli import options
 from stream.core.errors import SettingError
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 
 
 def test_what_is_not_given_is_as_the_manifest_has_it():
-    assert options.meaning(None, None) == options.meaning([], "") == Meaning()
-    assert options.meaning(["session"], "1h") == Meaning(horizons=("session",), gap=3_600_000)
+    assert options.meaning(None, None) == options.meaning([], "") == TaskSpec()
+    assert options.meaning(["session"], "1h") == TaskSpec(horizons=("session",), gap=3_600_000)
     with pytest.raises(SettingError, match="span of time"):
         options.meaning(None, "soon")
 

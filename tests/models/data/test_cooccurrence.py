@@ -11,7 +11,7 @@ from models.data.cooccurrence import count as tally
 from models.data.log import gather, vocabulary
 from models.data.sequences import Sequences
 from stream.core.events import Event
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from tests.fakes import NOON
 from tests.models.conftest import small_run
 
@@ -24,7 +24,7 @@ def _sequences(lines: list[list[str]]) -> tuple[Sequences, dict[str, int]]:
     ]
     log = gather(iter(events), timed=True)
     vocab = vocabulary(log)
-    return Sequences(log, vocab, Meaning(), int(log.time.max()), 64), vocab.item_index
+    return Sequences(log, vocab, TaskSpec(), int(log.time.max()), 64), vocab.item_index
 
 
 def count(sequences: Sequences, items: int) -> tuple[dict[str, Table], np.ndarray]:

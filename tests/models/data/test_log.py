@@ -12,11 +12,11 @@ from models.training.checkpoint import Run
 from models.training.config import TrainConfig
 from stream.core.errors import DataError
 from stream.core.events import Event
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from stream.formats.registry import BadRow
 from tests.fakes import HOUR, MINUTE, NOON
 
-MEANING = Meaning(horizons=("1h", "session"))
+MEANING = TaskSpec(horizons=("1h", "session"))
 
 
 def _log(rows, timed=True):

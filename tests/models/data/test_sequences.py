@@ -11,7 +11,7 @@ from models.data.sequences import Batch, Sequences
 from stream.core import score
 from stream.core.events import Event
 from stream.core.features import NUMERIC, encode
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from stream.core.session import record
 from tests import fakes
 from tests.fakes import DAY, MINUTE, NOON
@@ -53,7 +53,7 @@ def test_training_and_serving_compute_the_same_inputs():
     dice = np.random.default_rng(0)
     moments = np.cumsum(dice.choice([MINUTE, 20 * MINUTE, 31 * MINUTE, 3 * DAY], 60))
     rows = [Event(f"e{n}", f"u{n % 3}", "view", f"i{n % 7}", int(NOON + m), f"c{n % 2}") for n, m in enumerate(moments)]
-    meaning = Meaning(ttl=2 * DAY)
+    meaning = TaskSpec(ttl=2 * DAY)
     log = gather(rows, timed=True)
     vocab = vocabulary(log)
     trained = Sequences(log, vocab, meaning, int(log.time.max()), longest=100)

@@ -5,11 +5,11 @@ import numpy as np
 from models.data.log import gather
 from models.evaluation.slices import SLICES, by_novelty, by_popularity, by_position, by_return, places
 from stream.core.events import Event
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from tests.fakes import HOUR, MINUTE, NOON
 
 LATER = NOON + 10 * MINUTE
-MEANING = Meaning()
+MEANING = TaskSpec()
 
 
 def _log(rows):

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.network.reranker import CONTEXT, FEATURES, Judge, describe
+from models.network.reranker import CONTEXT, FEATURES, Reranker, describe
 from models.training.reranker_fit import fit
 
 
@@ -19,12 +19,12 @@ def _instances(n: int, seed: int, planted: bool) -> tuple[torch.Tensor, ...]:
 
 def test_untrained_it_corrects_nothing():
     features, context, *_ = _instances(5, 0, planted=True)
-    assert not Judge()(features, context).any()
+    assert not Reranker()(features, context).any()
 
 
 def test_it_learns_what_tells_the_next_item():
     torch.manual_seed(0)
-    judge = Judge()
+    judge = Reranker()
     assert fit(judge, *_instances(2000, 1, planted=True), seed=0) > 0.3
     features, context, log_p, target, _ = _instances(500, 2, planted=True)
     with torch.inference_mode():
@@ -34,7 +34,7 @@ def test_it_learns_what_tells_the_next_item():
 
 def test_where_nothing_helps_it_is_left_silent():
     torch.manual_seed(0)
-    judge = Judge()
+    judge = Reranker()
     assert fit(judge, *_instances(200, 3, planted=False), seed=0) <= 0
     features, context, *_ = _instances(5, 4, planted=False)
     assert not judge(features, context).any()
@@ -50,19 +50,19 @@ def test_what_it_knows_of_a_sequence_by_heart_is_no_gain():
     gains = []
     for whose in (sequence, torch.arange(2000)):
         torch.manual_seed(0)
-        gains.append(fit(Judge(), features, context, log_p, target, whose, seed=0))
+        gains.append(fit(Reranker(), features, context, log_p, target, whose, seed=0))
     assert gains[0] < gains[1] / 2  # what is left: it is far off, whichever way round
 
 
 def test_a_single_sequence_tells_nothing():
-    judge = Judge()
+    judge = Reranker()
     features, context, log_p, target, _ = _instances(300, 1, planted=True)
     assert fit(judge, features, context, log_p, target, torch.zeros(300, dtype=torch.long), seed=0) == 0
     assert not judge(features, context).any()
 
 
 def test_the_same_seed_gives_the_same_judge():
-    one, two = Judge(), Judge()
+    one, two = Reranker(), Reranker()
     for judge in (one, two):
         torch.manual_seed(5)
         fit(judge, *_instances(300, 1, planted=True), seed=7)

@@ -8,11 +8,11 @@ import pytest
 from models.data.log import gather
 from models.report.data_audit import audit
 from stream.core.events import Event
-from stream.core.manifest import Meaning
+from stream.core.manifest import TaskSpec
 from stream.formats.registry import read
 from tests.fakes import DAY, HOUR, MINUTE, NOON
 
-MEANING = Meaning()
+MEANING = TaskSpec()
 
 
 def _event(n, user, item, time, kind="view"):

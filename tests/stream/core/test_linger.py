@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.core.linger import ROUND_BYTES, ROUND_SECONDS, Load, Pace
+from stream.core.linger import ROUND_BYTES, ROUND_SECONDS, Linger, Load
 
 ALLOWED = 8.0  # seconds that a commit may take
 
@@ -11,15 +11,15 @@ def _load(events: int) -> Load:
     return Load(events, 300 * events, 1300 * events)
 
 
-def _busy() -> Pace:
-    pace = Pace(4096)
+def _busy() -> Linger:
+    pace = Linger(4096)
     pace.scored(_load(100), 0.01)
     pace.committed(_load(1), 0.05)
     return pace
 
 
 def test_the_first_commit_is_waited_for_by_nobody():
-    pace = Pace(4096)
+    pace = Linger(4096)
     assert pace.commits(10.0) <= 10.0
     assert pace.spare(10.0, 1) <= 0
 
@@ -42,7 +42,7 @@ def test_fetches_rest_for_half_a_commit_less_a_scoring_and_never_long():
 
 
 def test_a_round_takes_what_it_has_time_for_and_at_least_one():
-    pace = Pace(4096)
+    pace = Linger(4096)
 
     def fits(*events: int) -> int:
         return pace.fits(Load(n) for n in events)
@@ -53,7 +53,7 @@ def test_a_round_takes_what_it_has_time_for_and_at_least_one():
 
 
 def test_a_round_takes_what_it_has_room_for():
-    pace = Pace(4096)
+    pace = Linger(4096)
     pace.scored(_load(100), 1e-6)  # it publishes 1000 bytes an event more than it reads
     batch = Load(10, 22_768)  # 32 KiB with what it adds, and the first round has 128
     assert pace.fits([batch] * 9) == 4
@@ -63,20 +63,20 @@ def test_a_round_takes_what_it_has_room_for():
 
 
 def test_a_costly_model_gets_smaller_chunks():
-    pace = _grown(Pace(4096))
+    pace = _grown(Linger(4096))
     for seconds, chunk in ((1e-6, 4096), (1e-3, 250), (1.0, 32)):
         pace.scored(Load(1), seconds)
         assert pace.chunk == chunk
 
 
-def _grown(pace: Pace) -> Pace:
+def _grown(pace: Linger) -> Linger:
     while pace.room < ROUND_BYTES:
         pace.committed(Load(1, pace.room), 0.01)
     return pace
 
 
 def test_rounds_grow_while_they_are_full_and_quick():
-    pace = Pace(4096, allowed=ALLOWED)
+    pace = Linger(4096, allowed=ALLOWED)
     first = pace.room
     pace.committed(Load(1, first // 5), 0.01)
     pace.committed(Load(1, first), ALLOWED / 6)
@@ -90,14 +90,14 @@ def test_rounds_grow_while_they_are_full_and_quick():
 
 
 def test_the_setting_bounds_the_first_round_too():
-    pace = Pace(4096, most=1000)
+    pace = Linger(4096, most=1000)
     assert pace.room == 1000
     pace.aborted(Load(1, 10))
     assert pace.room == 1000
 
 
 def test_a_slow_round_makes_the_next_one_smaller_and_an_aborted_one_much():
-    pace = _grown(Pace(4096, allowed=ALLOWED))
+    pace = _grown(Linger(4096, allowed=ALLOWED))
     pace.committed(Load(1, 8 << 20), ALLOWED / 2)
     assert pace.room == 4 << 20
     pace.aborted(Load(1, 4 << 20))
@@ -113,7 +113,7 @@ def test_a_slow_round_makes_the_next_one_smaller_and_an_aborted_one_much():
 @pytest.mark.parametrize("rate", [4 << 10, 64 << 10, 1 << 20, 64 << 20])
 def test_rounds_settle_at_what_a_link_carries(rate: int):
     """Bytes that come through in 10 minutes are most of what the link carries, however large rounds were before."""
-    pace, seconds, through, aborts = _grown(Pace(4096, allowed=ALLOWED)), 0.0, 0, 0
+    pace, seconds, through, aborts = _grown(Linger(4096, allowed=ALLOWED)), 0.0, 0, 0
     while seconds < 600:
         load = Load(1, pace.room)
         took = load.bytes / rate + 0.05
@@ -128,7 +128,7 @@ def test_rounds_settle_at_what_a_link_carries(rate: int):
 
 
 def test_a_chunk_is_no_larger_than_a_round():
-    pace = Pace(4096)
+    pace = Linger(4096)
     assert 32 <= pace.chunk <= 128
     pace.aborted(Load(1, pace.room))
     assert pace.chunk <= 8

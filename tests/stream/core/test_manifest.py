@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stream.core.hashing import fingerprints
-from stream.core.manifest import Meaning, Vocabulary, milliseconds
+from stream.core.manifest import TaskSpec, Vocabulary, milliseconds
 
 
 @pytest.mark.parametrize(("span", "ms"), [("30m", 1_800_000), ("1h", 3_600_000), ("7d", 604_800_000), ("5s", 5_000)])
@@ -21,7 +21,7 @@ def test_what_is_no_span_says_what_is(span: str):
 @pytest.mark.parametrize("wrong", [{"gap": 0}, {"ring": 5}, {"k": 0}, {"purchase": "gift"}, {"horizons": ("soon",)}])
 def test_an_impossible_meaning_is_refused(wrong: dict[str, object]):
     with pytest.raises(ValueError):
-        Meaning(**wrong)
+        TaskSpec(**wrong)
 
 
 def test_a_vocabulary_finds_by_id_and_by_fingerprint():

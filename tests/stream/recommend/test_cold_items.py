@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.session import NEVER
-from stream.recommend.cold_items import Newcomer, Table, load, pack
+from stream.recommend.cold_items import ColdItem, Table, load, pack
 from tests.fakes import NOON
 from tests.stream.recommend.test_cold_ranking import ROWS, VOCAB, joined
 
@@ -39,7 +39,7 @@ def test_a_newcomer_has_nothing_of_whom_it_follows():
     table.see("old", 7, 1, 99, 5.0, NOON, 1e9)
     table.remove("old")
     table.see("new", 8, 0, 0, math.nan, NOON, 1e9)
-    assert table.get("new") == Newcomer(0, 1.0, NOON)
+    assert table.get("new") == ColdItem(0, 1.0, NOON)
 
 
 def test_what_a_new_model_knows_is_no_newcomer_and_gets_a_tombstone():
@@ -68,11 +68,11 @@ def test_items_with_one_index_are_told_apart_by_name():
     table = Table()
     assert table.see("n1", 7, 1, 1, math.nan, NOON, 1e9) == 0
     assert table.see("n2", 7, 1, 1, 5.0, NOON, 1e9) == 1
-    assert table.get("n2") == Newcomer(1, 1.0, NOON, 5.0)
+    assert table.get("n2") == ColdItem(1, 1.0, NOON, 5.0)
     assert table.slots(np.array([7])).tolist() == [-1]  # nobody knows whose it is
     table.remove("n2")
     assert table.slots(np.array([7])).tolist() == [0]
-    assert table.get("n1") == Newcomer(1, 1.0, NOON)
+    assert table.get("n1") == ColdItem(1, 1.0, NOON)
 
 
 def test_a_shopper_is_counted_once_and_only_who_was_there_before():

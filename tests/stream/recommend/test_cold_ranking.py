@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream.core.features import Events
 from stream.core.hashing import keyed
-from stream.core.manifest import Novelty, Vocabulary
+from stream.core.manifest import ColdStart, Vocabulary
 from stream.core.scoring import Scores
 from stream.recommend.cold_items import Table
 from stream.recommend.cold_ranking import ByCategory, join, own_newcomers
@@ -18,7 +18,7 @@ from stream.recommend.list_filters import Others, Rules
 from tests.fakes import HOUR, NOON, events
 
 VOCAB = Vocabulary(["a", "b", "c"], ["x", "y"], [1, 1, 2])
-NOVELTY = Novelty(bias=-1.0, half_life=float(HOUR), limit=40)
+NOVELTY = ColdStart(bias=-1.0, half_life=float(HOUR), limit=40)
 VECTORS = np.float32([[0, 0], [1, 0], [0, 1]])
 BY = ByCategory(VECTORS, NOVELTY.bias)
 PRICED = ByCategory(VECTORS, NOVELTY.bias, np.float32([[0, 0], [0.5, 0], [-0.5, 0.5]]), (10.0,))
@@ -65,7 +65,7 @@ def joined(
     chunk: int = 9999,
     by: ByCategory = BY,
     rules=None,
-    novelty: Novelty = NOVELTY,
+    novelty: ColdStart = NOVELTY,
 ) -> tuple[list, list]:
     """Return the lists, as (name, score), and the changed names."""
     lists, changed = [], []

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from stream.bundle.onnx import Bundle
 from stream.core.events import Event
-from stream.core.manifest import Novelty, Vocabulary
+from stream.core.manifest import ColdStart, Vocabulary
 from stream.kafka.exactly_once.changelog import POSITION, Position
 from stream.records import Limits, Message
 from stream.scoring.offline import Line
 from stream.scoring.rehydrate import Rehydrator
-from stream.scoring.scorer import Partition, Scorer, Work
+from stream.scoring.scorer import ChunkResult, Partition, Scorer
 from stream.state.sessions import SessionStore
 from stream.state.user_bound import displace
 from tests.fakes import DAY, HOUR, MINUTE, NOON, manifest, step
@@ -44,7 +44,7 @@ def _weigh(_answers, _table, log_count):
 
 def _bundle() -> Bundle:
     facts = manifest(ttl=DAY, lateness=HOUR)
-    facts = msgspec.structs.replace(facts, novelty=Novelty(bias=0.0, half_life=float(HOUR), limit=2))
+    facts = msgspec.structs.replace(facts, novelty=ColdStart(bias=0.0, half_life=float(HOUR), limit=2))
     return Bundle(facts, VOCAB, _ranked, _ranked, _weigh)
 
 
@@ -80,7 +80,7 @@ class Replica:
         """Return the next records as a chunk."""
         return self.part, self.log[self.part.position : self.part.position + n]
 
-    def commit(self, work: Work) -> None:
+    def commit(self, work: ChunkResult) -> None:
         """Keep what a round would have committed."""
         part = self.part
         part.position += work.records

@@ -7,7 +7,7 @@ import pytest
 from stream.bundle.onnx import Bundle
 from stream.core import score, session
 from stream.core.manifest import Vocabulary
-from stream.recommend.cold_items import Newcomer, Table
+from stream.recommend.cold_items import ColdItem, Table
 from stream.scoring.rehydrate import Rehydrator
 from stream.state.sessions import SessionStore
 from tests.fakes import MINUTE, NOON, events, manifest, step
@@ -46,7 +46,7 @@ def test_unseen_items_come_back_where_they_are_asked_for():
     reader.apply(store, changes, table)
     assert list(store) == ["A"]
     assert table.names == ["new"]
-    assert table.get("new") == Newcomer(0, 1.5, 9)
+    assert table.get("new") == ColdItem(0, 1.5, 9)
 
 
 @pytest.mark.parametrize("width", [2, 3])

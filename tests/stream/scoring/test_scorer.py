@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from stream.bundle.onnx import Bundle
 from stream.core.errors import BundleError
 from stream.core.events import Event
-from stream.core.manifest import Novelty, Vocabulary
+from stream.core.manifest import ColdStart, Vocabulary
 from stream.formats.mapped import Mapped
 from stream.formats.mapping import Mapping
 from stream.kafka.fetch.fetches import FetchedRecord
 from stream.recommend.cold_ranking import ByCategory
 from stream.records import Fault, Limits, weight
 from stream.scoring.offline import Line
-from stream.scoring.scorer import Partition, Scorer, Work
+from stream.scoring.scorer import ChunkResult, Partition, Scorer
 from stream.state.sessions import SessionStore
 from tests.fakes import DAY, NOON, manifest, step
 
@@ -330,7 +330,7 @@ def test_eviction_changes_no_score():
 
 
 def _with_newcomers() -> tuple[Scorer, Partition]:
-    facts = msgspec.structs.replace(manifest(), novelty=Novelty(bias=0.0))
+    facts = msgspec.structs.replace(manifest(), novelty=ColdStart(bias=0.0))
 
     def answering(inputs, hidden):
         outputs, state = recommending(inputs, hidden)
@@ -345,7 +345,7 @@ def _with_newcomers() -> tuple[Scorer, Partition]:
     return scorer, _part(scorer)
 
 
-def _listed(work: Work) -> list[list[str]]:
+def _listed(work: ChunkResult) -> list[list[str]]:
     return [[r["item_id"] for r in json.loads(m.value)["recommendations"]] for m in work.scores]
 
 

@@ -19,7 +19,7 @@ from stream.recommend.cold_ranking import ByCategory
 from stream.recommend.list_filters import USERS
 from stream.scoring import configured
 from stream.scoring.offline import Line
-from stream.scoring.scorer import Partition, Work
+from stream.scoring.scorer import ChunkResult, Partition
 from stream.settings import Settings
 from stream.state.sessions import SessionStore
 from tests.fakes import NOON
@@ -212,7 +212,7 @@ ODD = {
 }
 
 
-def _scored(settings: Settings, **ids: str) -> Work:
+def _scored(settings: Settings, **ids: str) -> ChunkResult:
     names = {"event_id": "e", "user_id": "u", "type": "view", "item_id": "i"} | ids
     value = msgspec.json.encode(names | {"timestamp": NOON})
     scorer = configured.scorer(settings, BUNDLE, "events")

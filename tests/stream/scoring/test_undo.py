@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from stream.bundle.onnx import Bundle
 from stream.core.events import Event
-from stream.core.manifest import Novelty, Vocabulary
-from stream.recommend.cold_items import Newcomer
+from stream.core.manifest import ColdStart, Vocabulary
+from stream.recommend.cold_items import ColdItem
 from stream.recommend.cold_ranking import ByCategory
 from stream.records import Limits
 from stream.scoring.offline import Line
-from stream.scoring.scorer import Partition, Scorer, Work
+from stream.scoring.scorer import ChunkResult, Partition, Scorer
 from stream.scoring.undo import noting
 from stream.state.sessions import SessionStore
 from tests.fakes import MINUTE, NOON, manifest, step
@@ -37,7 +37,7 @@ def _asking(inputs: Any, hidden: Any) -> Any:
 
 
 def _scorer(most: int) -> Scorer:
-    novelty = Novelty(bias=0.0, limit=3, half_life=float(MINUTE))
+    novelty = ColdStart(bias=0.0, limit=3, half_life=float(MINUTE))
     facts = msgspec.structs.replace(manifest(ttl=TTL, gap=MINUTE), novelty=novelty)
     bundle = Bundle(facts, VOCABULARY, step, _asking, ByCategory(np.ones((4, 2), "f4"), 0.0))
     return Scorer(bundle, True, Limits(2000, 500, 10**9), "events", most=most)
@@ -50,7 +50,7 @@ class Place:
         self.scorer = _scorer(most)
         self.part = Partition(3, SessionStore(self.scorer.layout))
         self.part.newcomers.stale["i9"] = None
-        self.part.newcomers.put("new0", int(VOCABULARY.place(["new0"])[0]), 0, Newcomer(0, 2.0, NOON))
+        self.part.newcomers.put("new0", int(VOCABULARY.place(["new0"])[0]), 0, ColdItem(0, 2.0, NOON))
 
     def lines(self, chunk: Chunk, first: int) -> list[Line]:
         """Make records from (user, item, time in ms, whether it is an event)."""
@@ -60,7 +60,7 @@ class Place:
             lines.append(Line(n, time, user.encode(), value, []))
         return lines
 
-    def score(self, chunk: Chunk, first: int) -> tuple[Work, Any]:
+    def score(self, chunk: Chunk, first: int) -> tuple[ChunkResult, Any]:
         """Score a chunk; return what it comes to, and what takes it back."""
         lines = self.lines(chunk, first)
         with noting(self.part, len(lines)) as undo:
@@ -77,7 +77,7 @@ class Place:
         return (part.position, part.clock, part.swept, sessions, list(table.names), list(table.stale), rows, len(store))
 
 
-def _said(work: Work) -> Any:
+def _said(work: ChunkResult) -> Any:
     return work.scores, work.dead, work.changes, work.rejected, work.evicted, work.displaced, work.intent.tolist()
 
 

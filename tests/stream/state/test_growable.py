@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from stream.state.growable import Room
+from stream.state.growable import GrowableArrays
 
 LAYOUT = np.dtype([("a", "<u2"), ("b", "u1")])
 
 
 @pytest.mark.parametrize("sizes", [[1, 2, 3], [1000, 1365, 1366, 5000], [7, 2_000_000]])
 def test_it_keeps_what_it_holds_and_what_is_new_is_zero(sizes):
-    room = Room(LAYOUT, sizes[0])
+    room = GrowableArrays(LAYOUT, sizes[0])
     room.array["a"] = np.arange(sizes[0]) % 65_536
     for length in sizes[1:]:
         room.grow(length)
@@ -25,7 +25,7 @@ def test_it_keeps_what_it_holds_and_what_is_new_is_zero(sizes):
 
 
 def test_who_holds_a_part_keeps_it_as_it_was():
-    room = Room(np.dtype("i4"), 4)
+    room = GrowableArrays(np.dtype("i4"), 4)
     room.array[:] = [1, 2, 3, 4]
     part = room.array[1:3]
     room.grow(4096)
@@ -50,7 +50,7 @@ def test_it_grows_where_pages_do_not_move(monkeypatch):
         def __getitem__(self, where):
             return self.pages[where]
 
-    room = Room(np.dtype("i4"), 3)
+    room = GrowableArrays(np.dtype("i4"), 3)
     room.array[:] = 5
     monkeypatch.setattr(room, "_pages", Fixed(room._pages))
     room.grow(8)

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from stream.state import user_index as module
-from stream.state.user_index import Names
+from stream.state.user_index import UserIndex
 
 few = st.sampled_from([f"u{n}" for n in range(40)])
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 lists = st.one_of(st.lists(few, max_size=12), st.lists(text, max_size=12), st.lists(few, min_size=64, max_size=90))
 
 
-def _slots(held: Names, wanted: list[str]) -> list[int]:
+def _slots(held: UserIndex, wanted: list[str]) -> list[int]:
     """Find names, and add those that are unknown."""
     distinct = list(dict.fromkeys(wanted))
     held.add([name for name, slot in zip(distinct, held.find(distinct).tolist(), strict=True) if slot < 0])
@@ -26,7 +26,7 @@ class Held(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.names, self.model = Names(), {}
+        self.names, self.model = UserIndex(), {}
 
     @rule(wanted=lists)
     def add(self, wanted: list[str]) -> None:
@@ -71,7 +71,7 @@ TestHeld.settings = TestColliding.settings = settings(max_examples=25, stateful_
 def test_names_of_one_hash_have_slots_of_their_own(wanted):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "hash", lambda _: 7, raising=False)
-        held = Names()
+        held = UserIndex()
         assert _slots(held, wanted) == list(range(len(wanted)))
         assert list(held) == wanted
 
@@ -79,20 +79,20 @@ def test_names_of_one_hash_have_slots_of_their_own(wanted):
 def test_names_that_look_alike_are_not_the_same():
     wanted = ["a", "a\0", "\0", "\0a", "\u00e9", "e\u0301", "\ufb01", "fi", "A", " a", "a ", "", "a" * 15, "a" * 16]
     wanted += ["\U0001f600" * 2048, "x" * 8192, "x" * 8191]
-    held = Names()
+    held = UserIndex()
     assert _slots(held, wanted) == list(range(len(wanted)))
     assert list(held) == wanted
     assert held.find([name + "?" for name in wanted]).tolist() == [-1] * len(wanted)
 
 
 def test_nobody_is_found_among_none():
-    held = Names()
+    held = UserIndex()
     assert held.find([]).tolist() == held.add([]).tolist() == list(held) == []
     assert held.find(["a"]).tolist() == [-1]
 
 
 def test_many_names_keep_their_slots_while_it_grows():
-    held, wanted = Names(), [f"shopper-with-a-long-name-{n}" for n in range(20_000)]
+    held, wanted = UserIndex(), [f"shopper-with-a-long-name-{n}" for n in range(20_000)]
     for begin in range(0, len(wanted), 300):
         held.add(wanted[begin : begin + 300])
     assert held.find(wanted).tolist() == list(range(20_000))
@@ -100,7 +100,7 @@ def test_many_names_keep_their_slots_while_it_grows():
 
 
 def test_shoppers_who_come_and_go_need_no_more_room():
-    held = Names()
+    held = UserIndex()
     for turn in range(50):
         held.remove(held.add([f"{turn}-{n}" for n in range(1000)]))
     assert len(held) == 0

@@ -13,7 +13,7 @@ from stream.core import session
 from stream.core.errors import PositionError
 from stream.kafka.exactly_once import changelog
 from stream.kafka.exactly_once.changelog import POSITION, Recovery
-from stream.kafka.group.membership import Owned
+from stream.kafka.group.membership import PartitionState
 from stream.scoring.rehydrate import Rehydrator
 from stream.scoring.scorer import Partition
 from stream.settings import Settings
@@ -36,7 +36,7 @@ def _take(
     reader = Mock()
     reader.consume.return_value = [_message(70 + n, *record) for n, record in enumerate(records)]
     monkeypatch.setattr(changelog, "consumer", lambda *_, **__: reader)
-    owned = Owned(Partition(3, SessionStore(session.record(BUNDLE.manifest))))
+    owned = PartitionState(Partition(3, SessionStore(session.record(BUNDLE.manifest))))
     part = changelog._Part(owned, 70, Position("t", 0))
     Recovery(Settings(), Mock(), Rehydrator(BUNDLE, passed_over))._take({3: part})
     return part

@@ -16,7 +16,7 @@ from stream.kafka.client.errors import Kind
 from stream.kafka.exactly_once import transaction
 from stream.kafka.exactly_once.producing import Producing
 from stream.kafka.exactly_once.transaction import Aborted, Committer, ProducerLostError, Stand
-from stream.kafka.group.membership import Membership, Owned
+from stream.kafka.group.membership import Membership, PartitionState
 from stream.scoring.scorer import Partition
 from stream.settings import Settings
 from stream.state.position import Topics
@@ -61,7 +61,7 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
 
 def _commit(timeout: float = 0.3, up: bool = True, **settings: Any) -> None:
     committer = Committer(Settings(transaction_timeout_seconds=5, **settings), "w0", up_since=lambda _when: up)
-    held = Owned(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
+    held = PartitionState(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
     committer._timeout = timeout
     committer.commit([], {0: Stand.of(held)}, Membership("g", 1, "m", None))
 
@@ -216,7 +216,7 @@ def _hang(
 def test_a_round_whose_call_does_not_return_loses_its_producer(
     producer: Producer, monkeypatch: pytest.MonkeyPatch, name: str
 ):
-    held = Owned(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
+    held = PartitionState(Partition(0, None, position=7), topics=Topics("t"))  # type: ignore[arg-type]
     member = Membership("g", 1, "m", None)
     _hang(producer, monkeypatch, name, lambda by: by.commit([], {0: Stand.of(held)}, member))
 
