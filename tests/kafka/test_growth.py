@@ -28,7 +28,7 @@ NOW = int(time.time() * 1000) - 600_000
 USERS = [f"user-{n}" for n in range(80)]
 SMALL_STEPS = """
 import sys
-from stream.kafka import standstill, states
+from stream.kafka.growth import standstill, states
 states._USERS, standstill.LOOK_SECONDS = 3, 2.0
 from forecart import main
 sys.exit(main())
