@@ -18,7 +18,7 @@ ALL = [0, 1, 2, 3]
 REPLICA = """
 import sys
 from pathlib import Path
-from stream import kubernetes
+from stream.worker import kubernetes
 kubernetes.Replica.__init__.__defaults__ = (Path(sys.argv.pop(1)),)
 from forecart import main
 sys.exit(main())
