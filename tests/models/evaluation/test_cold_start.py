@@ -1,5 +1,7 @@
 """What unseen items deserve, fitted: more where more of what comes next is new."""
 
+import random
+
 import numpy as np
 from msgspec import UNSET
 
@@ -36,8 +38,15 @@ def test_a_model_of_prices_says_how_they_are_divided(priced: Checkpoint, checkpo
     assert fit(checkpoint, log).price_edges is UNSET
 
 
-def test_the_half_life_is_one_of_those_tried(log: Log, checkpoint: Checkpoint):
-    assert fit(checkpoint, _log(log, 0.5)).half_life in {HOUR, 6 * HOUR, 24 * HOUR, 96 * HOUR}
+def test_new_items_that_are_soon_forgotten_have_a_short_half_life(log: Log, checkpoint: Checkpoint):
+    def half_life(hours: int) -> float:
+        """Let users meet one of forty new items, each for so many hours, then another."""
+        dice = random.Random(1)
+        rows = ((n, n // 10 // hours if dice.random() < 0.9 else dice.randrange(40)) for n in range(1200))
+        events = (Event(f"e{n}", f"u{n % 7}", "view", f"new-{k % 40}", NOON + n * HOUR // 10) for n, k in rows)
+        return fit(checkpoint, gather(events, timed=True)).half_life
+
+    assert half_life(2) == HOUR < half_life(120)
 
 
 def test_who_comes_back_to_new_items_gets_more_of_them(log: Log, checkpoint: Checkpoint):

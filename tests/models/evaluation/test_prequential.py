@@ -46,8 +46,8 @@ def test_ranks_by_hand(small, minute, targets, ranks):
     found = evaluate(
         log, sequences, fakes.manifest(), fakes.step, _echo, None, NOON + minute * MINUTE, int(log.time.max()), targets
     )
-    assert len(found.rank) == len(ranks)
-    assert sorted(found.rank.tolist()) == sorted(ranks.values())
+    minutes = ((log.time[found.rank_row] - NOON) // MINUTE).tolist()
+    assert {(ROWS[m][0], m): rank for m, rank in zip(minutes, found.rank.tolist(), strict=True)} == ranks
     assert found.known_item.sum() == len(ranks) - 1  # "new" is in no vocabulary
 
 
