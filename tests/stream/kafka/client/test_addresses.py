@@ -60,7 +60,8 @@ def test_what_is_no_address_is_a_setting_with_its_remedy(text: str):
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_listener_s_name_must_agree_with_the_protocol(tmp_path: Path):
+def test_a_listener_s_name_must_agree_with_the_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("FORECART_BOOTSTRAP_SERVERS")
     path = tmp_path / "kafka.properties"
     path.write_text("security.protocol=SASL_SSL\nbootstrap.servers=SASL_SSL://a:1, sasl_ssl://b:2\n")
     assert properties(load(kafka_properties=path))["bootstrap.servers"] == "a:1,b:2"

@@ -111,6 +111,7 @@ def test_no_error_prints_what_stands_in_the_file(tmp_path: Path, line: str):
 
 
 def test_the_address_of_the_file_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("FORECART_BOOTSTRAP_SERVERS")
     path = tmp_path / "kafka.properties"
     path.write_text("bootstrap.servers=file:1\n")
     assert properties(load(kafka_properties=path))["bootstrap.servers"] == "file:1"
