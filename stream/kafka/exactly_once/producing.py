@@ -5,7 +5,6 @@ producer are never used again, and whatever the call comes to later is fenced by
 """
 
 import asyncio
-import math
 import queue
 import threading
 import time
@@ -21,7 +20,8 @@ from stream.scoring.scorer import ChunkResult
 
 T = TypeVar("T")
 _LOOK = 0.25  # seconds between two looks at a call that runs
-_TURN_SECONDS = 60.0  # who is fenced again within so long gives way: two processes of one name take no turns
+_TURN_SECONDS, _TURNS = 60.0, 3  # who is fenced so often within so long gives way: two processes take no turns
+_SETTLED_SECONDS = 10.0  # after an outage coordinators may fence for what was on its way then
 
 
 class OverdueError(Exception):
@@ -77,8 +77,8 @@ class Producing:
         self.name, self._make, self._steady_since = name, make, steady_since
         self._committer: Committer | None = None
         self._thread: DaemonThread | None = None
-        self._fenced_at = -math.inf  # monotonic seconds
-        self._unsure_at = -math.inf  # when an initialisation of ours had no answer: it may still fence what follows
+        self._fences: list[float] = []  # when producers of ours were fenced, monotonic seconds
+        self._unsure: list[float] = []  # when initialisations of ours had no answer: each may fence one that follows
         self.made_at = 0.0  # when the producer of now was made, with the login of then
 
     @property
@@ -97,7 +97,7 @@ class Producing:
         try:
             await self._call(self._committer.start)
         except ProducerLostError:
-            self._unsure_at = time.monotonic()
+            self._unsure.append(time.monotonic())
             raise
 
     async def claim(self, partition: int) -> None:
@@ -144,9 +144,11 @@ class Producing:
     def _check_fence(self, error: ProducerLostError, committer: Committer) -> None:
         """Raise FencedError where nothing but another process of this name explains that we are fenced."""
         now = time.monotonic()
-        again, self._fenced_at = now - self._fenced_at < _TURN_SECONDS, now
-        ours = now - self._unsure_at < _TURN_SECONDS
-        if not committer.outlived and (again or (self._steady_since(committer.proved) and not ours)):
+        self._fences = [*(when for when in self._fences if now - when < _TURN_SECONDS), now]
+        self._unsure = [when for when in self._unsure if now - when < _TURN_SECONDS]
+        steady = self._steady_since(min(committer.proved, now - _SETTLED_SECONDS))
+        ours = self._unsure.pop(0) if self._unsure else None
+        if not committer.outlived and (len(self._fences) >= _TURNS or (steady and ours is None)):
             raise FencedError(
                 f"another process runs as {self.name} ({error})",
                 "stop the other process, or give one of them another --name; nothing is lost",

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from unittest.mock import patch
 
 import pytest
@@ -93,10 +94,20 @@ def test_who_is_fenced_ends_where_nothing_but_another_process_explains_it(steady
 
 def test_two_processes_take_no_turns():
     made = Made(steady=False)
-    with pytest.raises(ProducerLostError):
-        made.lose(fenced=True)
+    for _ in range(2):
+        with pytest.raises(ProducerLostError):
+            made.lose(fenced=True)
     with pytest.raises(FencedError, match="another process runs as w0"):
         made.lose(fenced=True)
+
+
+def test_an_outage_explains_a_fence_for_a_while_after_it():
+    """A coordinator that has come back still ends what was on its way then, though a producer was made since."""
+    made, returned = Made(), time.monotonic()
+    made.producing._steady_since = lambda when: when > returned
+    for _ in range(2):
+        with pytest.raises(ProducerLostError):
+            made.lose(fenced=True)
 
 
 def test_what_was_given_up_ends_on_its_own_thread():
