@@ -60,16 +60,3 @@ def test_a_broken_run_is_an_error(run_folder: Path, tmp_path: Path, name: str, c
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match="no readable run"):
         files.load(tmp_path)
-
-
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "file"
-    files.replace_file(path, b"old")
-
-    def fail(_fd: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(files.os, "fsync", fail)
-    with pytest.raises(KeyboardInterrupt):
-        files.replace_file(path, b"new")
-    assert path.read_bytes() == b"old"
