@@ -52,7 +52,7 @@ READERS = [
 def place(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Score events, some with headers, before and after an aborted transaction on the scores; then bad ones."""
     folder = tmp_path_factory.mktemp("readers")
-    shop = Shop(broker.address, "readers", folder, max_event_bytes=1024, max_dead_letter_bytes=1024)
+    shop = Shop(broker.address, folder.name, folder, max_event_bytes=1024, max_dead_letter_bytes=1024)
     try:
         _send(shop, 0)
         shop.start("w0")
