@@ -207,14 +207,17 @@ def _refuse_floats(frame: pl.LazyFrame, path: Path, names: list[str]) -> None:
             )
 
 
-def _text(name: str, kind: pl.DataType | None, odd: bool) -> pl.Expr:
-    """Return a column of ids as text, empty where the text says that there is none, null where it is no id."""
+def _text(name: str, kind: pl.DataType | None, check: bool) -> pl.Expr:
+    """Return a column of ids as text, empty where the text says that there is none, null where it is no id.
+
+    Text is read by Python where it is to be checked.
+    """
     if kind == pl.Binary:
         return _each(pl.col(name), lambda raw: whole_id(_utf8(raw)), pl.String)
     if kind is not None and (kind.is_float() or kind.is_decimal()):
         return pl.col(name).cast(pl.Int64).cast(pl.String)
     text = pl.col(name).cast(pl.String, strict=False)
-    return _each(text, whole_id, pl.String) if odd else text
+    return _each(text, whole_id, pl.String) if check else text
 
 
 def _time(kind: pl.DataType, unit: str) -> pl.Expr:

@@ -83,13 +83,18 @@ class Limit:
     """What ends the graphs of a bundle, in the middle of their work or of being opened."""
 
     def __init__(self) -> None:
-        self.opening, self.running = _options(), onnxruntime.RunOptions()
-        self.running.log_severity_level = _SILENT
+        self.opening, self.running = onnxruntime.SessionOptions(), onnxruntime.RunOptions()
+        self.opening.intra_op_num_threads = self.opening.inter_op_num_threads = 1
+        self.opening.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.opening.log_severity_level = self.running.log_severity_level = _SILENT
 
     def end(self) -> None:
         """End what they do, and whatever they begin later."""
         self.opening.set_load_cancellation_flag(True)
         self.running.terminate = True
+
+
+_NEVER = Limit()  # of graphs that nothing ends
 
 
 def load(folder: Path, printable: bool = True) -> Bundle:
@@ -168,8 +173,7 @@ def _vectors(path: Path, rows: int, manifest: Manifest) -> Floats:
 class Network:
     """The two graphs of a bundle: one step of the LSTM, and the exact top k of the catalog."""
 
-    def __init__(self, folder: Path, manifest: Manifest, limit: Limit | None = None) -> None:
-        limit = limit or Limit()
+    def __init__(self, folder: Path, manifest: Manifest, limit: Limit = _NEVER) -> None:
         self.hidden, self._shapes = tuple(manifest.hidden), manifest.hidden
         self._kinds = {n: np.dtype("i4" if n in manifest.integers else manifest.state_dtype) for n in self.hidden}
         self._next = tuple(f"{name}_next" for name in self.hidden)
@@ -248,9 +252,8 @@ class Network:
         return _parted(graph, names, given, {}, self._running)
 
 
-def exact_rank(top: onnxruntime.InferenceSession, items: int, limit: Limit | None = None) -> Rank:
+def exact_rank(top: onnxruntime.InferenceSession, items: int, limit: Limit = _NEVER) -> Rank:
     """Rank by the graph that compares with every one of `items`."""
-    running = limit.running if limit else None
     everything = np.ones(items + 1, np.bool_)
 
     def rank(
@@ -258,7 +261,7 @@ def exact_rank(top: onnxruntime.InferenceSession, items: int, limit: Limit | Non
     ) -> tuple[Floats, Ints, Floats]:
         given: Arrays = {"query": query, "gate": gate, "recent": recent}
         once = {"allowed": everything if allowed is None else allowed}
-        scores, places, own = _parted(top, ("scores", "items", "own"), given, once, running)
+        scores, places, own = _parted(top, ("scores", "items", "own"), given, once, limit.running)
         return scores[:, :k], places[:, :k] + 1, own
 
     return rank
@@ -269,7 +272,7 @@ def _parted(
     names: tuple[str, ...],
     given: Arrays,
     once: Arrays,
-    running: onnxruntime.RunOptions | None,
+    running: onnxruntime.RunOptions,
 ) -> list[NDArray[Any]]:
     """Run a graph on some rows after others, so that what it works with stays small; `once` is not by row."""
     n = len(next(iter(given.values())))
@@ -285,17 +288,16 @@ def _full(state: Arrays) -> dict[str, NDArray[Any]]:
     return {n: v.astype(np.int64 if v.dtype.kind == "i" else np.float32, copy=False) for n, v in state.items()}
 
 
-def _indexed_rank(folder: Path, manifest: Manifest, limit: Limit | None = None) -> Rank:
-    catalog, limit = read_array(folder / CATALOG), limit or Limit()
+def _indexed_rank(folder: Path, manifest: Manifest, limit: Limit = _NEVER) -> Rank:
+    catalog = read_array(folder / CATALOG)
     listing = session(folder / LIST, limit)
     found: int = next(given.shape[1] for given in listing.get_inputs() if given.name == "found")
     run = partial(listing.run, run_options=limit.running)
     return IndexedRank(Retrieval(catalog, read(folder / INDEX), product(folder / PRODUCT, limit)), run, found)
 
 
-def product(path: Path, limit: Limit | None = None) -> Product:
+def product(path: Path, limit: Limit = _NEVER) -> Product:
     """Open the graph that multiplies bytes, which writes where it is told."""
-    limit = limit or Limit()
     graph = session(path, limit)
     binding = graph.io_binding()
 
@@ -308,18 +310,9 @@ def product(path: Path, limit: Limit | None = None) -> Product:
     return multiply
 
 
-def _options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = _SILENT
-    return options
-
-
-def session(path: Path, limit: Limit | None = None) -> onnxruntime.InferenceSession:
+def session(path: Path, limit: Limit = _NEVER) -> onnxruntime.InferenceSession:
     """Open a graph as a worker does, on one thread that does not spin; raise ValueError where it is none."""
-    options = limit.opening if limit else _options()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), limit.opening, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no base class but this one
         raise ValueError(f"{path.name}: {error}") from error

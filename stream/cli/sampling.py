@@ -42,13 +42,17 @@ def sample(path: Path, most: int) -> tuple[str, Rows]:
     if single_quoted(names):
         raise DataError(f"the first line of {path} is {shown!r}", SINGLE_QUOTED)
     found = list(fitted(rows(iter(lines[1:]), separator, len(names)), len(names)))
-    told: Rows = [dict(zip(names, cells, strict=False)) for _, cells in found if len(cells) == len(names)]
-    if not told:
+    whole = [cells for _, cells in found if len(cells) == len(names)]
+    if not whole:
         what = f"no row of {path} has {len(names)} cells, as its header has" if found else f"{path} has only a header"
         raise DataError(f"{what}: {', '.join(names)}", "give a log with events")
-    known = ({name: str(cell) for name, cell in row.items() if not NO_TEXT.search(name)} for row in told)
-    form = "tsv" if separator == "\t" else "csv"
-    return form, [{**row} for row in known if not NO_TEXT.search("".join(row.values()))]
+    read = [place for place, name in enumerate(names) if not NO_TEXT.search(name)]
+    told: Rows = [
+        {names[place]: cells[place] for place in read}
+        for cells in whole
+        if not any(NO_TEXT.search(cells[place]) for place in read)
+    ]
+    return "tsv" if separator == "\t" else "csv", told
 
 
 def _is_json(line: str) -> bool:

@@ -37,6 +37,15 @@ _NONE = {
     *("(null)", "<null>", "(none)", "-nan", "#n/a n/a", "1.#qnan", "-1.#ind"),
 }
 _DIGITS = 10  # of a time tell seconds
+PATTERN = "a mapping can name its pattern, and forecart map --data FILE proposes one"
+FLOAT_ID = (
+    "was an id once, and is a float, which has lost its last digits: write ids as integers or as text; "
+    "in pandas read them as 'Int64' or 'string'"
+)
+_PARTS = re.compile("[eE]")
+_FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?:,[0-9]+)?[eE]\+[0-9]+|,0)")
+ODD_ID = rf"(?i)^\s|\s$|^(?:{'|'.join(map(re.escape, sorted(_NONE)))})$|^-?[0-9]+[.,e][0-9.,e+-]+$"
+"""Matches, in every dialect, at least the text that `whole_id` does not return as it is."""
 
 
 def number(text: str) -> float | None:
@@ -90,9 +99,6 @@ def moment(text: str, unit: str = "ms") -> int:
     except ValueError:
         raise ValueError(f"{text!r} is no time: {PATTERN}") from None
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MS
-
-
-PATTERN = "a mapping can name its pattern, and forecart map --data FILE proposes one"
 
 
 def real(text: str) -> float | None:
@@ -199,13 +205,3 @@ def stated(text: str) -> str:
     """
     text = text.strip()
     return "" if text.lower() in _NONE else text
-
-
-FLOAT_ID = (
-    "was an id once, and is a float, which has lost its last digits: write ids as integers or as text; "
-    "in pandas read them as 'Int64' or 'string'"
-)
-_PARTS = re.compile("[eE]")
-_FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|(?:,[0-9]+)?[eE]\+[0-9]+|,0)")
-ODD_ID = rf"(?i)^\s|\s$|^(?:{'|'.join(map(re.escape, sorted(_NONE)))})$|^-?[0-9]+[.,e][0-9.,e+-]+$"
-"""Matches, in every dialect, at least the text that `whole_id` does not return as it is."""

@@ -193,9 +193,8 @@ class Recovery:
                 if not wanted():
                     return False
                 reached = self._take(parts)
-                for place in self._call(
-                    "position", [TopicPartition(topic, number) for number in behind]
-                ):  # beyond the last record there may be markers
+                asked = [TopicPartition(topic, number) for number in behind]
+                for place in self._call("position", asked):  # beyond the last record there may be markers
                     reached[place.partition] = max(reached.get(place.partition, 0), place.offset)
                 for number, at in reached.items():
                     part = parts[number]

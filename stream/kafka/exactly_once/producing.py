@@ -147,8 +147,9 @@ class Producing:
         self._fences = [*(when for when in self._fences if now - when < _TURN_SECONDS), now]
         self._unsure = [when for when in self._unsure if now - when < _TURN_SECONDS]
         steady = self._steady_since(min(committer.proved, now - _SETTLED_SECONDS))
-        ours = self._unsure.pop(0) if self._unsure else None
-        if not committer.outlived and (len(self._fences) >= _TURNS or (steady and ours is None)):
+        ours = bool(self._unsure)
+        del self._unsure[:1]
+        if not committer.outlived and (len(self._fences) >= _TURNS or (steady and not ours)):
             raise FencedError(
                 f"another process runs as {self.name} ({error})",
                 "stop the other process, or give one of them another --name; nothing is lost",
